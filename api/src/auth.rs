@@ -1,0 +1,67 @@
+//! Tokens at the door: every route but the open ones passes here first.
+
+use crate::{Caller, Error};
+use async_trait::async_trait;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::WWW_AUTHENTICATE;
+use std::sync::Arc;
+
+/// Identity, as the other services see it.
+#[async_trait]
+pub trait TokenValidator: Send + Sync {
+    /// What the token says, or 401 (and 503 where identity itself is away).
+    async fn validate(&self, token: &str) -> Result<Arc<Caller>, Error>;
+}
+
+/// The project named in the request's path, where the service has one there.
+#[derive(Debug, Clone)]
+pub(crate) struct UrlProject(pub(crate) String);
+
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) tokens: Arc<dyn TokenValidator>,
+    pub(crate) realm: String,
+}
+
+/// Puts the [`Caller`] of a valid token into the request, or answers 401.
+pub(crate) async fn require_token(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    match door.admit(&mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(e) => e.into_response(),
+    }
+}
+
+impl Door {
+    async fn admit(&self, request: &mut Request) -> Result<(), Error> {
+        let denied = |e: Error| match e.status() {
+            http::StatusCode::UNAUTHORIZED => {
+                e.with_header(WWW_AUTHENTICATE, &format!("Keystone uri=\"{}\"", self.realm))
+            }
+            _ => e,
+        };
+        let token = request
+            .headers()
+            .get("x-auth-token")
+            .and_then(|v| v.to_str().ok())
+            .ok_or_else(|| denied(Error::unauthenticated()))?;
+        let caller = self.tokens.validate(token).await.map_err(denied)?;
+        if let Some(UrlProject(id)) = request.extensions().get::<UrlProject>() {
+            same_project(&caller, id)?;
+        }
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+}
+
+/// Nova and Cinder refuse a path that names another project than the token.
+fn same_project(caller: &Caller, in_url: &str) -> Result<(), Error> {
+    match caller.project() {
+        Some(p) if p.id != in_url => Err(Error::bad_request(format!(
+            "Malformed request URL: URL's project_id '{in_url}' doesn't match Context's project_id '{}'",
+            p.id
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,97 @@
+//! The HTTP server: bounded headers, timeouts, a request id for everyone, and a graceful end.
+
+use crate::{Error, RequestId, metrics};
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// A client must send its whole header within this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests in flight get this long to finish when the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+const MAX_HEADERS: usize = 256;
+
+/// The peer's address, in every request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves `router` until `stop`, then lets requests in flight finish.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let served = connection(stream, peer, router.clone());
+                let watched = graceful.watcher();
+                tokio::spawn(async move { served(watched).await });
+            }
+            // Out of file descriptors, or the peer left at once: the listener itself is well.
+            Err(e) => {
+                tracing::warn!(error = %e, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests still in flight after {DRAIN:?} are cut off");
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+) -> impl FnOnce(hyper_util::server::graceful::Watcher) -> futures::future::BoxFuture<'static, ()> {
+    move |watcher| {
+        async move {
+            // Replies are small and complete: never wait for more to send.
+            let _ = stream.set_nodelay(true);
+            let service =
+                hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    respond(router.clone(), request.map(axum::body::Body::new), peer)
+                });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_headers(MAX_HEADERS)
+                .serve_connection(TokioIo::new(stream), service);
+            // Errors here are the client's: it left, or sent what is not HTTP.
+            let _ = watcher.watch(served).await;
+        }
+        .boxed()
+    }
+}
+
+/// One request, from its id to its log line. A panic in a handler is a 500, not a dead connection.
+async fn respond(router: Router, mut request: Request, peer: SocketAddr) -> Result<Response, Infallible> {
+    let began = Instant::now();
+    let id = RequestId::new();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(Peer(peer));
+    let response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!(request_id = %id, %method, path, "a handler panicked");
+            Error::internal(std::io::Error::other("a handler panicked")).into_response()
+        }
+    };
+    metrics::served(&method, &path, id.as_str(), &response, began.elapsed());
+    Ok(response)
+}
