@@ -1,0 +1,97 @@
+//! POST server → the guest's first line of user space, against plain QEMU on an RBD clone of the same image.
+
+use crate::cloud::{Cloud, Session, id};
+use crate::report::Report;
+use crate::{BenchError, Result};
+use serde_json::{Value, json};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const LINE: &str = "TESTIMG-USERSPACE";
+const LIMIT: Duration = Duration::from_secs(120);
+
+pub(crate) async fn to_user_space(
+    cloud: &Cloud,
+    session: &Session,
+    runs: usize,
+    report: &mut Report,
+) -> Result<()> {
+    let image = session.image().await?;
+    let network =
+        session.call("POST", "/network/v2.0/networks", Some(json!({"network": {"name": "bench"}}))).await?;
+    let network = id(&network["network"])?;
+    let subnet = json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": "10.44.0.0/24"}});
+    session.call("POST", "/network/v2.0/subnets", Some(subnet)).await?;
+    let (mut ours, mut plain) = (Vec::new(), Vec::new());
+    for run in 0..=runs {
+        let bare = qemu(cloud, &image).await?;
+        let took = server(session, &image, &network).await?;
+        if run > 0 {
+            plain.push(bare);
+            ours.push(took);
+        }
+    }
+    session.call("DELETE", &format!("/network/v2.0/networks/{network}"), None).await?;
+    report.against("POST server → user space (plain QEMU on a clone)", &ours, &plain, "1.25×");
+    Ok(())
+}
+
+async fn server(session: &Session, image: &str, network: &str) -> Result<Duration> {
+    let began = Instant::now();
+    let body = json!({"server": {"name": "bench", "imageRef": image, "flavorRef": "1", "networks": [{"uuid": network}]}});
+    let server = id(&session.call("POST", "/compute/v2.1/servers", Some(body)).await?["server"])?;
+    let path = format!("/compute/v2.1/servers/{server}");
+    while began.elapsed() < LIMIT {
+        let ask = json!({"os-getConsoleOutput": {}});
+        let console = session.request("POST", &format!("{path}/action"))?.json(&ask).send().await?;
+        let text = console.json::<Value>().await.unwrap_or(Value::Null);
+        if text["output"].as_str().is_some_and(|t| t.contains(LINE)) {
+            let took = began.elapsed();
+            session.call("DELETE", &path, None).await?;
+            session.gone(&path).await?;
+            return Ok(took);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(BenchError::Said("the server did not reach user space".into()))
+}
+
+/// Clone with `rbd`'s library, then QEMU with the devices a server of ours has.
+async fn qemu(cloud: &Cloud, image: &str) -> Result<Duration> {
+    let clusters = pool::Clusters::connect(&[pool::ClusterConfig::new("bench", cloud.ceph_conf())]).await?;
+    let cluster = clusters.get("bench")?;
+    let (images, vms) = (cluster.pool("images", None).rbd(), cluster.pool("vms", None));
+    let console = cloud.dir.path().join("bench-console");
+    let _ = std::fs::remove_file(&console);
+    let began = Instant::now();
+    images.clone_image(image, "snap", &vms, "bench-boot", pool::CreateOptions::default()).await?;
+    let drive = format!(
+        "file=rbd:vms/bench-boot:conf={},format=raw,if=virtio,cache=writeback",
+        cloud.ceph_conf().display()
+    );
+    let mut guest = tokio::process::Command::from(cloud.beside_engines("qemu-system-x86_64")?)
+        .args([
+            "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "192", "-smp", "1", "-display", "none",
+            "-nic", "none",
+        ])
+        .args(["-monitor", "none", "-serial"])
+        .arg(format!("file:{}", console.display()))
+        .args(["-drive", &drive])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let seen = loop {
+        if std::fs::read(&console).is_ok_and(|t| String::from_utf8_lossy(&t).contains(LINE)) {
+            break Ok(began.elapsed());
+        }
+        if began.elapsed() > LIMIT {
+            break Err(BenchError::Said("plain QEMU did not reach user space".into()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    guest.kill().await?;
+    vms.rbd().remove("bench-boot").await?;
+    seen
+}

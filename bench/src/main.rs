@@ -1,0 +1,85 @@
+//! Side-by-side measurements: what Aquifer does, and what the engine alone does, on the same machine, in the
+//! same run, in turn. Prints a Markdown table of medians and ratios; a single absolute time means little on a
+//! shared machine, a ratio means something.
+//!
+//! `make bench` builds the release binary and runs all of it; `--only` picks measurements.
+#![allow(clippy::print_stdout)]
+
+mod boot;
+mod cloud;
+mod images;
+mod memory;
+mod report;
+mod volumes;
+
+use clap::{Parser, ValueEnum};
+use cloud::Cloud;
+use report::Report;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Nothing → ready, stop → ready, idle memory.
+    Start,
+    /// Volume from image against a bare librbd clone.
+    Volume,
+    /// Image upload against `rbd import` and `qemu-img convert`.
+    Image,
+    /// POST server → user space against plain QEMU on a clone.
+    Boot,
+}
+
+/// Measures a cloud of its own, in a scratch directory.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The program under test.
+    #[arg(long, default_value = "target/release/aquifer")]
+    aquifer: PathBuf,
+    /// Counted runs of each side, after one that is not counted.
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Measure these alone.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error("{0}")]
+    Said(String),
+    #[error("I/O")]
+    Io(#[from] std::io::Error),
+    #[error("HTTP")]
+    Http(#[from] reqwest::Error),
+    #[error("Ceph")]
+    Pool(#[from] pool::Error),
+}
+
+pub(crate) type Result<T> = std::result::Result<T, BenchError>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let wanted = |p: Part| args.only.is_empty() || args.only.contains(&p);
+    let mut report = Report::default();
+    let mut cloud = Cloud::start_new(&args.aquifer)?;
+    if wanted(Part::Start) {
+        report.plain("nothing → cloud ready", &[cloud.first_start], "15 s");
+        memory::idle(&cloud, &mut report).await?;
+        let again = (0..3).map(|_| cloud.restart()).collect::<Result<Vec<_>>>()?;
+        report.plain("stopped → cloud ready again", &again, "8 s");
+    }
+    let session = cloud.session().await?;
+    if wanted(Part::Volume) {
+        volumes::from_image(&cloud, &session, args.runs, &mut report).await?;
+    }
+    if wanted(Part::Image) {
+        images::upload(&cloud, &session, args.runs.min(3), &mut report).await?;
+    }
+    if wanted(Part::Boot) {
+        boot::to_user_space(&cloud, &session, args.runs.min(5), &mut report).await?;
+    }
+    cloud.stop()?;
+    report.print();
+    Ok(())
+}
