@@ -81,6 +81,12 @@ impl Db {
         self.signals.wake(topic);
     }
 
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StateError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Closes the connections; running transactions finish first.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -87,14 +87,18 @@ pub(super) async fn claim(
     Ok(mine)
 }
 
-/// When the next task of any kind becomes due, if one waits.
-pub(super) async fn next_due(db: &Db) -> Result<Option<Timestamp>, StateError> {
-    let at: Option<i64> = sqlx::query_scalar(
-        "SELECT MIN(CASE WHEN not_before > lease_until THEN not_before ELSE lease_until END) FROM tasks \
-         WHERE state IN ('ready', 'unwinding')",
-    )
-    .fetch_one(db.read())
-    .await?;
+/// When the next task of these kinds becomes due, if one waits. One that waits for an older task of its subject
+/// does not count: that one's end wakes.
+pub(super) async fn next_due(db: &Db, kinds: &[&'static str]) -> Result<Option<Timestamp>, StateError> {
+    // Kinds are this program's own constants, never input.
+    let list = kinds.iter().map(|k| format!("'{k}'")).collect::<Vec<_>>().join(",");
+    let next = format!(
+        "SELECT MIN(CASE WHEN not_before > lease_until THEN not_before ELSE lease_until END) FROM tasks t \
+         WHERE state IN ('ready', 'unwinding') AND kind IN ({list}) \
+         AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.subject = t.subject AND o.state <> 'failed' \
+            AND (o.created_at < t.created_at OR (o.created_at = t.created_at AND o.id < t.id)))"
+    );
+    let at: Option<i64> = sqlx::query_scalar(AssertSqlSafe(next)).fetch_one(db.read()).await?;
     Ok(at.map(Timestamp))
 }
 

@@ -102,7 +102,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Ok(_) => self.until_next().await,
+                Ok(_) => self.until_next(&kinds).await,
                 Err(e) => {
                     tracing::warn!(error = %e, "tasks cannot be claimed; trying again");
                     Duration::from_secs(1)
@@ -117,8 +117,8 @@ impl Worker {
         while running.join_next().await.is_some() {}
     }
 
-    async fn until_next(&self) -> Duration {
-        match rows::next_due(&self.db).await {
+    async fn until_next(&self, kinds: &[&'static str]) -> Duration {
+        match rows::next_due(&self.db, kinds).await {
             Ok(Some(at)) => {
                 let micros = at.0.saturating_sub(Timestamp::now().0).max(20_000);
                 Duration::from_micros(u64::try_from(micros).unwrap_or(20_000)).min(TICK)
@@ -177,7 +177,14 @@ impl Runner {
                     return rows::remove(&self.db, &row.id, &self.config.node).await;
                 };
                 match self.guarded(step, "", &mut job).await {
-                    Ok(()) => (at.step, at.attempts) = (at.step + 1, 0),
+                    Ok(()) => {
+                        (at.step, at.attempts) = (at.step + 1, 0);
+                        // The last step done, the row goes: saying so first would cost one more commit. Whoever
+                        // finds the row after a crash in between runs the last step again.
+                        if self.step(at.step).is_none() {
+                            return rows::remove(&self.db, &row.id, &self.config.node).await;
+                        }
+                    }
                     Err(e) => {
                         if let Some(delay) = self.after_failure(&mut at, &row, step, e) {
                             self.save(&row.id, &job, &at, delay, None).await?;
