@@ -1,0 +1,7 @@
+//! Links the distribution's librados and librbd (Debian: librados-dev, librbd-dev; they have no .pc files).
+
+fn main() {
+    println!("cargo:rustc-link-lib=dylib=rados");
+    println!("cargo:rustc-link-lib=dylib=rbd");
+    println!("cargo:rerun-if-changed=build.rs");
+}

@@ -1,0 +1,426 @@
+//! An open image: data operations, and what concerns it as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::manage::{CreateOptions, Progress, blocking};
+use crate::cluster::{Permit, Work};
+use crate::error::{Context, Errno, Error};
+use crate::ffi::completion::{Done, RbdPending};
+use crate::ffi::image::ImageHandle;
+use crate::ffi::image_manage::RawEncryption;
+use crate::ffi::manage::{RawLink, RawOptions};
+use crate::rados::{Pool, time};
+
+/// An open image, or an open snapshot of one. Cheap to clone; it is closed in the background when the last
+/// clone has gone and the last operation is done. Offsets and lengths are in bytes.
+///
+/// It belongs to the connection it was opened on: after [`Error::Unreachable`] (this client was fenced) it has to
+/// be opened anew.
+#[derive(Clone)]
+pub struct Image {
+    pool: Pool,
+    handle: Arc<ImageHandle>,
+    name: Arc<str>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({})", self.name)
+    }
+}
+
+/// What an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Never changes, also not by renaming.
+    pub id: String,
+    pub size: u64,
+    /// The size of its objects; 2^order.
+    pub object_size: u64,
+    pub order: u8,
+    /// Bits of [`crate::features`].
+    pub features: u64,
+    /// Whether its object map or fast diff cannot be relied on (`rebuild_object_map`).
+    pub flags: u64,
+    /// How many of its first bytes come from the parent where it has none of its own.
+    pub overlap: u64,
+    /// The number of the pool that its data are in.
+    pub data_pool_id: i64,
+    pub created: SystemTime,
+    pub block_name_prefix: String,
+    pub parent: Option<ImageLink>,
+}
+
+/// An image elsewhere: a parent (with the snapshot), or a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageLink {
+    pub pool: String,
+    /// Empty: the default one.
+    pub namespace: String,
+    pub id: String,
+    pub name: String,
+    /// It is in the trash.
+    pub trash: bool,
+    /// The parent's snapshot; for one that is in the trash, the name it has there. `None` for a child.
+    pub snap: Option<String>,
+}
+
+impl ImageLink {
+    fn new(l: RawLink, snap: Option<String>) -> Self {
+        Self { pool: l.pool, namespace: l.namespace, id: l.id, name: l.name, trash: l.trash, snap }
+    }
+}
+
+/// A range of an image: `exists` tells bytes from zeroes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub off: u64,
+    pub len: u64,
+    pub exists: bool,
+}
+
+/// The owner of an image's exclusive lock, as [`Image::lock_break`] takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockOwner(pub String);
+
+/// Somebody who has the image open for writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watcher {
+    /// Address and nonce.
+    pub address: String,
+    /// The client's id in the cluster ([`crate::Cluster::client_id`] is ours).
+    pub client: i64,
+    pub cookie: u64,
+}
+
+impl Image {
+    pub(super) fn new(pool: Pool, handle: Arc<ImageHandle>, name: &str, snap: Option<&str>) -> Self {
+        let name = match snap {
+            None => name.into(),
+            Some(s) => format!("{name}@{s}").into(),
+        };
+        Self { pool, handle, name }
+    }
+
+    /// The name it was opened by (`image`, or `image@snapshot`).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The place it is in.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The same open image with another deadline for its operations.
+    pub fn with_deadline(&self, deadline: std::time::Duration) -> Self {
+        Self { pool: self.pool.with_deadline(deadline), ..self.clone() }
+    }
+
+    pub(super) fn path(&self, verb: &str) -> String {
+        self.pool.path(verb, &self.name)
+    }
+
+    /// Runs a blocking call on the image.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        work: Work,
+        verb: &'static str,
+        f: impl FnOnce(&ImageHandle) -> Result<R, Errno> + Send + 'static,
+    ) -> Result<R, Error> {
+        let handle = self.handle.clone();
+        let io = handle.io().clone();
+        blocking(&self.pool, work, || self.path(verb), &io, move || f(&handle)).await
+    }
+
+    /// Submits a data operation and waits for it.
+    async fn io<T, R>(
+        &self,
+        verb: &'static str,
+        cost: usize,
+        submit: impl FnOnce(&Arc<ImageHandle>, Permit) -> Result<RbdPending<T>, Errno>,
+        take: impl FnOnce(Done<T>) -> Result<R, Errno>,
+    ) -> Result<R, Error> {
+        let what = || self.path(verb);
+        self.pool
+            .within(what, async {
+                let permit = self.pool.cluster().permit(cost).await?;
+                let result = submit(&self.handle, permit).what(what)?.wait().await.and_then(take);
+                self.pool.notice(self.handle.io(), result).what(what)
+            })
+            .await
+    }
+
+    /// Reads `len` bytes at `off`; fewer where the image ends, `Invalid` beyond its end.
+    pub async fn read_at(&self, off: u64, len: usize) -> Result<Bytes, Error> {
+        self.io("read", len, |h, p| h.read(p, off, len), Done::image_bytes).await
+    }
+
+    /// Writes at `off`; durable when it returns. `Invalid` beyond the image's end, `ReadOnly`.
+    pub async fn write_at(&self, off: u64, data: Bytes) -> Result<(), Error> {
+        let len = data.len();
+        self.io("write", len, |h, p| h.write(p, off, data), |d| d.ok().map(drop)).await
+    }
+
+    /// Writes at `off` if `expected` (of the same length, within one object) stands there. `Err(Cancelled)`
+    /// where it does not.
+    pub async fn compare_and_write(&self, off: u64, expected: Bytes, data: Bytes) -> Result<(), Error> {
+        let submit = |h: &Arc<ImageHandle>, p| h.compare_and_write(p, off, expected.clone(), data.clone());
+        let take = Done::mismatch;
+        match self.io("compare and write", data.len(), submit, take).await? {
+            None => Ok(()),
+            Some(at) => Err(Error::Cancelled { what: format!("{}: differs at {at}", self.path("write")) }),
+        }
+    }
+
+    /// Gives a range back to the pool. Whole objects (and allocation units) read as zeroes afterwards; at the
+    /// edges the old bytes may stay: [`Image::write_zeroes`] is exact.
+    pub async fn discard(&self, off: u64, len: u64) -> Result<(), Error> {
+        self.io("discard", 0, |h, p| h.discard(p, off, len), |d| d.ok().map(drop)).await
+    }
+
+    /// Zeroes a range, giving back to the pool what can be.
+    pub async fn write_zeroes(&self, off: u64, len: u64) -> Result<(), Error> {
+        let n = usize::try_from(len).map_err(|_| Error::Range { what: self.path("write zeroes") })?;
+        self.io("write zeroes", 0, |h, p| h.write_zeroes(p, off, n), |d| d.ok().map(drop)).await
+    }
+
+    /// Waits until every write that has returned is durable.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.io("flush", 0, |h, p| h.flush(p), |d| d.ok().map(drop)).await
+    }
+
+    /// The size in bytes (of the snapshot, where one is open).
+    pub async fn size(&self) -> Result<u64, Error> {
+        self.run(Work::Short, "get size of", |i| i.size()).await
+    }
+
+    /// Size, features, parent, and so on.
+    pub async fn info(&self) -> Result<ImageInfo, Error> {
+        let (i, parent) = self.run(Work::Short, "stat", |i| Ok((i.info()?, i.parent()?))).await?;
+        Ok(ImageInfo {
+            id: i.id,
+            size: i.size,
+            object_size: i.object_size,
+            order: i.order,
+            features: i.features,
+            flags: i.flags,
+            overlap: i.overlap,
+            data_pool_id: i.data_pool_id,
+            created: time(i.created),
+            block_name_prefix: i.block_name_prefix,
+            parent: parent.map(|(l, snap, _)| ImageLink::new(l, Some(snap))),
+        })
+    }
+
+    /// Grows or (where allowed) shrinks the image.
+    pub async fn resize(&self, size: u64, allow_shrink: bool) -> Result<(), Error> {
+        let none: Progress = Box::new(|_, _| {});
+        self.run(Work::Long, "resize", move |i| i.resize(size, allow_shrink, &none)).await
+    }
+
+    /// Switches features on or off (bits of [`crate::features`]).
+    pub async fn update_features(&self, features: u64, enabled: bool) -> Result<(), Error> {
+        self.run(Work::Short, "change features of", move |i| i.update_features(features, enabled)).await
+    }
+
+    /// The snapshot it is a clone of; `None` for one that is not, or has been flattened.
+    pub async fn parent(&self) -> Result<Option<ImageLink>, Error> {
+        let parent = self.run(Work::Short, "get parent of", |i| i.parent()).await?;
+        Ok(parent.map(|(l, snap, _)| ImageLink::new(l, Some(snap))))
+    }
+
+    /// The clones of this image: of all its snapshots, or of the one that is open.
+    pub async fn children(&self) -> Result<Vec<ImageLink>, Error> {
+        let all = self.run(Work::Short, "list children of", |i| i.children(false)).await?;
+        Ok(all.into_iter().map(|l| ImageLink::new(l, None)).collect())
+    }
+
+    /// The clones of this image, their clones, and so on.
+    pub async fn descendants(&self) -> Result<Vec<ImageLink>, Error> {
+        let all = self.run(Work::Short, "list descendants of", |i| i.children(true)).await?;
+        Ok(all.into_iter().map(|l| ImageLink::new(l, None)).collect())
+    }
+
+    /// Copies what still comes from the parent; then it has none. Twice is no error.
+    pub async fn flatten(&self, progress: Progress) -> Result<(), Error> {
+        match self.run(Work::Long, "flatten", move |i| i.flatten(&progress)).await {
+            Err(Error::Invalid { .. }) if self.parent().await?.is_none() => Ok(()),
+            r => r,
+        }
+    }
+
+    /// Gives runs of zeroes of `grain` bytes (a power of two, at least 4,096) back to the pool.
+    pub async fn sparsify(&self, grain: usize, progress: Progress) -> Result<(), Error> {
+        self.run(Work::Long, "sparsify", move |i| i.sparsify(grain, &progress)).await
+    }
+
+    /// Makes the map of existing objects anew.
+    pub async fn rebuild_object_map(&self, progress: Progress) -> Result<(), Error> {
+        self.run(Work::Long, "rebuild object map of", move |i| i.rebuild_object_map(&progress)).await
+    }
+
+    /// Copies the image with its snapshots to another place of the same cluster.
+    pub async fn deep_copy(
+        &self,
+        to: &Pool,
+        name: &str,
+        options: CreateOptions,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        if to.cluster() != self.pool.cluster() {
+            return Err(Error::invalid(format!("{}: to another cluster", self.path("copy"))));
+        }
+        let (to, name) = (to.io().await?, name.to_owned());
+        let CreateOptions { data_pool, features, order, stripe } = options;
+        // The clone's version may be said for a clone only.
+        let clone_v2 = self.parent().await?.is_some();
+        let raw = RawOptions { data_pool, features, order, stripe, clone_v2 };
+        self.run(Work::Long, "copy", move |i| i.deep_copy(&to, &name, &raw, &progress)).await
+    }
+
+    /// What differs in a range between a snapshot (`None`: nothing at all) and this image (or open snapshot), with
+    /// what comes from the parent. `whole_object`: in whole objects, much quicker where the image has a fast diff.
+    /// The caller bounds the answer by the range: at most one extent an object of it, or, if exact, a few.
+    pub async fn diff_iterate(
+        &self,
+        from_snap: Option<&str>,
+        off: u64,
+        len: u64,
+        whole_object: bool,
+    ) -> Result<Vec<Extent>, Error> {
+        self.diff(from_snap, off, len, true, whole_object).await
+    }
+
+    pub(super) async fn diff(
+        &self,
+        from_snap: Option<&str>,
+        off: u64,
+        len: u64,
+        include_parent: bool,
+        whole_object: bool,
+    ) -> Result<Vec<Extent>, Error> {
+        let from = from_snap.map(str::to_owned);
+        let call = move |i: &ImageHandle| i.diff(from.as_deref(), off, len, include_parent, whole_object);
+        let found = self.run(Work::Long, "diff", call).await?;
+        Ok(found.into_iter().map(|(off, len, exists)| Extent { off, len, exists }).collect())
+    }
+
+    /// The bytes that the image itself takes up, in whole objects, without what comes from the parent and
+    /// without its snapshots.
+    pub async fn used_bytes(&self) -> Result<u64, Error> {
+        let size = self.size().await?;
+        let extents = self.diff(None, 0, size, false, true).await?;
+        Ok(extents.iter().filter(|e| e.exists).map(|e| e.len).sum())
+    }
+
+    /// A metadata value. `NotFound`.
+    pub async fn metadata_get(&self, key: &str) -> Result<String, Error> {
+        let k = key.to_owned();
+        self.run(Work::Short, "get metadata of", move |i| i.metadata_get(&k)).await
+    }
+
+    /// Sets a metadata value. (Keys that begin with `conf_` set librbd's configuration for this image, QoS among it.)
+    pub async fn metadata_set(&self, key: &str, value: &str) -> Result<(), Error> {
+        let (k, v) = (key.to_owned(), value.to_owned());
+        self.run(Work::Short, "set metadata of", move |i| i.metadata_set(&k, &v)).await
+    }
+
+    /// Removes a metadata value; an absent one is no error.
+    pub async fn metadata_remove(&self, key: &str) -> Result<(), Error> {
+        let k = key.to_owned();
+        match self.run(Work::Short, "remove metadata of", move |i| i.metadata_remove(&k)).await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            r => r,
+        }
+    }
+
+    /// All metadata.
+    pub async fn metadata_list(&self) -> Result<BTreeMap<String, String>, Error> {
+        const PAGE: u64 = 128;
+        let mut all = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let start = after.clone();
+            let page =
+                self.run(Work::Short, "list metadata of", move |i| i.metadata_list(&start, PAGE)).await?;
+            let full = page.len() as u64 >= PAGE;
+            after = page.last().map(|(k, _)| k.clone()).unwrap_or_default();
+            all.extend(page);
+            if !full {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Takes the exclusive lock and keeps it until released: nobody else can write. `Busy` where another client
+    /// does not give it up.
+    pub async fn lock_acquire(&self) -> Result<(), Error> {
+        self.run(Work::Short, "lock", |i| i.lock_acquire()).await
+    }
+
+    /// Releases the exclusive lock.
+    pub async fn lock_release(&self) -> Result<(), Error> {
+        self.run(Work::Short, "unlock", |i| i.lock_release()).await
+    }
+
+    /// Whether this handle holds the exclusive lock.
+    pub async fn lock_owned(&self) -> Result<bool, Error> {
+        self.run(Work::Short, "look at the lock of", |i| i.lock_owned()).await
+    }
+
+    /// Who holds the exclusive lock: one, or nobody.
+    pub async fn lock_owners(&self) -> Result<Vec<LockOwner>, Error> {
+        let all = self.run(Work::Short, "look at the lock of", |i| i.lock_owners()).await?;
+        Ok(all.into_iter().map(LockOwner).collect())
+    }
+
+    /// Takes the exclusive lock away from its owner, who is fenced (blocklisted): for one that is known to be dead.
+    pub async fn lock_break(&self, owner: &LockOwner) -> Result<(), Error> {
+        let owner = owner.0.clone();
+        self.run(Work::Short, "break the lock of", move |i| i.lock_break(&owner)).await
+    }
+
+    /// Everybody who has the image open for writing, this handle too where it is one.
+    pub async fn watchers(&self) -> Result<Vec<Watcher>, Error> {
+        let all = self.run(Work::Short, "list watchers of", |i| i.watchers()).await?;
+        Ok(all.into_iter().map(|(address, client, cookie)| Watcher { address, client, cookie }).collect())
+    }
+
+    /// Writes a LUKS2 header (its size is what [`Image::size`] then gives less): the image is encrypted from here on, and
+    /// this handle reads and writes in the clear. What it held is lost.
+    pub async fn encryption_format(&self, passphrase: &[u8]) -> Result<(), Error> {
+        let passphrase = passphrase.to_vec();
+        let call = move |i: &ImageHandle| {
+            i.encryption(&RawEncryption { luks2: true, passphrase: &passphrase }, false)
+        };
+        self.run(Work::Short, "encrypt", call).await
+    }
+
+    /// Unlocks a LUKS2 image: this handle reads and writes in the clear. `Permission` for a wrong passphrase.
+    pub async fn encryption_load(&self, passphrase: &[u8]) -> Result<(), Error> {
+        let passphrase = passphrase.to_vec();
+        let call = move |i: &ImageHandle| {
+            i.encryption(&RawEncryption { luks2: true, passphrase: &passphrase }, true)
+        };
+        self.run(Work::Short, "decrypt", call).await
+    }
+
+    /// Lets this (read-only) image stand at a snapshot by its id: the way into one that is in the trash.
+    pub async fn snap_set(&self, id: u64) -> Result<(), Error> {
+        self.run(Work::Short, "go to a snapshot of", move |i| i.snap_set(id)).await
+    }
+
+    /// Gives up this handle and waits until the image is closed, that is until its clones and operations are
+    /// done, too. Dropping closes as well, in the background.
+    pub async fn close(self) -> Result<(), Error> {
+        let (closed, pool, name) = (self.handle.on_closed(), self.pool.clone(), self.name.clone());
+        drop(self);
+        let what = || pool.path("close image", &name);
+        pool.within(what, async { closed.await.unwrap_or(Ok(())).what(what) }).await
+    }
+}

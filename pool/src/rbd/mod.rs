@@ -1,0 +1,15 @@
+//! Images: block devices in a pool, with snapshots and copy-on-write clones.
+
+mod copy;
+mod image;
+mod manage;
+mod snap;
+mod trash;
+mod writer;
+
+pub use copy::{ImageReader, copy_image, copy_range};
+pub use image::{Extent, Image, ImageInfo, ImageLink, LockOwner, Watcher};
+pub use manage::{CreateOptions, Progress, Rbd, Removed, features};
+pub use snap::{Snapshot, SnapshotKind};
+pub use trash::TrashEntry;
+pub use writer::ImageWriter;

@@ -1,0 +1,137 @@
+//! The trash, and deleting in any order.
+
+use std::time::Duration;
+
+use pool::{CreateOptions, Error, Removed};
+
+use crate::images::{bytes, image};
+use crate::place;
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn move_restore_remove() {
+    let p = place("trash").await;
+    let rbd = p.rbd();
+    image(&p, "i", MIB).await.close().await.unwrap();
+    rbd.trash_move("i", Duration::from_secs(3600)).await.unwrap();
+    assert!(!rbd.exists("i").await.unwrap());
+    let entry = rbd.trash_list().await.unwrap().remove(0);
+    assert_eq!(entry.name, "i");
+    assert!(entry.kept_until > entry.deleted + Duration::from_secs(3500));
+    let e = rbd.trash_remove(&entry.id, false).await.unwrap_err();
+    assert!(matches!(e, Error::Permission { .. }), "{e:?}");
+    assert!(rbd.purge_trash().await.unwrap().is_empty());
+    rbd.trash_restore(&entry.id, "j").await.unwrap();
+    assert_eq!(rbd.list().await.unwrap(), ["j"]);
+    rbd.trash_move("j", Duration::ZERO).await.unwrap();
+    assert_eq!(rbd.purge_trash().await.unwrap(), ["j"]);
+    assert!(rbd.trash_list().await.unwrap().is_empty());
+    assert!(rbd.trash_remove("none", true).await.unwrap_err().is_not_found());
+    assert!(rbd.trash_move("none", Duration::ZERO).await.unwrap_err().is_not_found());
+}
+
+/// image → clone → clone of the clone; removed in every order, with a clone open the while.
+#[tokio::test]
+async fn a_chain_goes_in_any_order() {
+    for order in
+        [["a", "b", "c"], ["a", "c", "b"], ["b", "a", "c"], ["b", "c", "a"], ["c", "a", "b"], ["c", "b", "a"]]
+    {
+        let p = place("chain").await;
+        let rbd = p.rbd();
+        let a = image(&p, "a", 8 * MIB).await;
+        a.write_at(0, bytes(100, 1)).await.unwrap();
+        a.snap_create("s").await.unwrap();
+        a.close().await.unwrap();
+        rbd.clone_image("a", "s", &p, "b", CreateOptions::default()).await.unwrap();
+        let b = rbd.open("b").await.unwrap();
+        b.snap_create("s").await.unwrap();
+        b.close().await.unwrap();
+        rbd.clone_image("b", "s", &p, "c", CreateOptions::default()).await.unwrap();
+
+        for (n, name) in order.into_iter().enumerate() {
+            let removed = rbd.remove_or_trash(name).await.unwrap();
+            assert_ne!(removed, Removed::Absent);
+            assert_eq!(rbd.remove_or_trash(name).await.unwrap(), Removed::Absent);
+            if !order[..=n].contains(&"c") {
+                let c = rbd.open("c").await.unwrap();
+                assert_eq!(c.read_at(0, 100).await.unwrap(), bytes(100, 1), "{order:?} after {name}");
+                c.close().await.unwrap();
+            }
+            rbd.purge_trash().await.unwrap();
+        }
+        assert!(rbd.list().await.unwrap().is_empty(), "{order:?}");
+        assert!(rbd.trash_list().await.unwrap().is_empty(), "{order:?}");
+        rbd.namespace_remove(p.namespace()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_parent_goes_while_its_clone_is_open() {
+    let p = place("parent").await;
+    let rbd = p.rbd();
+    let a = image(&p, "a", 8 * MIB).await;
+    a.write_at(0, bytes(100, 1)).await.unwrap();
+    a.snap_create("s").await.unwrap();
+    a.close().await.unwrap();
+    rbd.clone_image("a", "s", &p, "b", CreateOptions::default()).await.unwrap();
+    let b = rbd.open("b").await.unwrap();
+    b.write_at(4 * MIB, "x".into()).await.unwrap();
+    assert_eq!(rbd.remove_or_trash("a").await.unwrap(), Removed::Trashed);
+    assert!(rbd.purge_trash().await.unwrap().is_empty());
+    assert_eq!(b.read_at(0, 100).await.unwrap(), bytes(100, 1));
+    let parent = b.parent().await.unwrap().unwrap();
+    assert!(parent.trash);
+    // Flattening sets the parent free.
+    b.flatten(Box::new(|_, _| {})).await.unwrap();
+    assert_eq!(rbd.purge_trash().await.unwrap(), ["a"]);
+    assert_eq!(b.read_at(0, 100).await.unwrap(), bytes(100, 1));
+}
+
+#[tokio::test]
+async fn snapshots_go_while_clones_exist() {
+    let p = place("snap-go").await;
+    let rbd = p.rbd();
+    let a = image(&p, "a", 8 * MIB).await;
+    a.write_at(0, bytes(100, 1)).await.unwrap();
+    a.snap_create("s").await.unwrap();
+    rbd.clone_image("a", "s", &p, "b", CreateOptions::default()).await.unwrap();
+    a.snap_remove("s").await.unwrap();
+    assert!(a.snap_list().await.unwrap().is_empty());
+    assert_eq!(a.snap_list_all().await.unwrap().len(), 1);
+    a.snap_create("s").await.unwrap(); // the name is free
+    let b = rbd.open("b").await.unwrap();
+    assert_eq!(b.read_at(0, 100).await.unwrap(), bytes(100, 1));
+    b.close().await.unwrap();
+    rbd.remove("b").await.unwrap();
+    assert_eq!(a.snap_list_all().await.unwrap().len(), 1); // only the new one
+}
+
+#[tokio::test]
+async fn what_others_keep_in_the_trash_stays() {
+    let p = place("trash-others").await;
+    let rbd = p.rbd();
+    for name in ["ours", "theirs", "with-snapshot"] {
+        let i = image(&p, name, MIB).await;
+        if name == "with-snapshot" {
+            i.snap_create("s").await.unwrap();
+        }
+        i.close().await.unwrap();
+        rbd.trash_move(name, Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(rbd.purge_trash_where(|e| e.name == "ours").await.unwrap(), ["ours"]);
+    assert_eq!(rbd.purge_trash().await.unwrap(), ["theirs"]);
+    assert_eq!(rbd.trash_list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_image_in_use_is_not_removed() {
+    let p = place("in-use").await;
+    let i = image(&p, "i", MIB).await;
+    let other = crate::cluster().await.pool("rbd", Some(p.namespace()));
+    let e = other.rbd().remove_or_trash("i").await;
+    assert!(matches!(e, Err(Error::Busy { .. })), "{e:?}");
+    i.write_at(0, "x".into()).await.unwrap();
+    i.close().await.unwrap();
+    assert_eq!(other.rbd().remove_or_trash("i").await.unwrap(), Removed::Gone);
+}
