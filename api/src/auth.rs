@@ -2,7 +2,7 @@
 
 use crate::{Caller, Error};
 use async_trait::async_trait;
-use axum::extract::{Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::WWW_AUTHENTICATE;
@@ -13,6 +13,23 @@ use std::sync::Arc;
 pub trait TokenValidator: Send + Sync {
     /// What the token says, or 401 (and 503 where identity itself is away).
     async fn validate(&self, token: &str) -> Result<Arc<Caller>, Error>;
+
+    /// The same, for one request: a token may be good for some requests only. Where this is not asked, such a token
+    /// is good for none.
+    async fn validate_for(&self, token: &str, request: &Asking<'_>) -> Result<Arc<Caller>, Error> {
+        let _ = request;
+        self.validate(token).await
+    }
+}
+
+/// The request that a token is shown for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// The service's name, as in [`crate::Service`].
+    pub service: &'a str,
+    pub method: &'a str,
+    /// As the client sent it.
+    pub path: &'a str,
 }
 
 /// The project named in the request's path, where the service has one there.
@@ -22,6 +39,7 @@ pub(crate) struct UrlProject(pub(crate) String);
 #[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) tokens: Arc<dyn TokenValidator>,
+    pub(crate) service: &'static str,
     pub(crate) realm: String,
 }
 
@@ -46,7 +64,9 @@ impl Door {
             .get("x-auth-token")
             .and_then(|v| v.to_str().ok())
             .ok_or_else(|| denied(Error::unauthenticated()))?;
-        let caller = self.tokens.validate(token).await.map_err(denied)?;
+        let path = request.extensions().get::<OriginalUri>().map_or(request.uri(), |u| &u.0).path();
+        let asking = Asking { service: self.service, method: request.method().as_str(), path };
+        let caller = self.tokens.validate_for(token, &asking).await.map_err(denied)?;
         if let Some(UrlProject(id)) = request.extensions().get::<UrlProject>() {
             same_project(&caller, id)?;
         }

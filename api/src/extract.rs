@@ -62,9 +62,11 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        // No database column takes a NUL, so nothing is named so.
+        let nul = parts.uri.path().contains("%00");
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(value)) => Ok(Path(value)),
-            Err(_) => Err(Error::not_found("The resource could not be found.")),
+            Ok(axum::extract::Path(value)) if !nul => Ok(Path(value)),
+            _ => Err(Error::not_found("The resource could not be found.")),
         }
     }
 }

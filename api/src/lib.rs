@@ -40,7 +40,7 @@ pub mod schema;
 pub mod server;
 mod service;
 
-pub use auth::TokenValidator;
+pub use auth::{Asking, TokenValidator};
 pub use context::{Caller, Context, DomainRef, ProjectRef, RoleRef, Scope, Secret, UserRef};
 pub use error::{Error, Style};
 pub use extract::{Json, Path};

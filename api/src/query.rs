@@ -14,8 +14,11 @@ impl Query {
         let decode = |s: &str| {
             percent_decode_str(&s.replace('+', " "))
                 .decode_utf8()
+                .ok()
                 .map(|s| s.into_owned())
-                .map_err(|_| Error::bad_request("The query string is not UTF-8."))
+                // No database column takes a NUL, and no name has one.
+                .filter(|s| !s.contains('\0'))
+                .ok_or_else(|| Error::bad_request("The query string is not UTF-8, or holds a NUL."))
         };
         query
             .split('&')

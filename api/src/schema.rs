@@ -25,14 +25,20 @@ impl Schema {
         let Some(e) = validator.iter_errors(body).next() else { return Ok(()) };
         let path = e.instance_path().to_string();
         let field = path.trim_start_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        // What was sent may be long; what is answered is not.
+        let why = short(e.to_string());
         if field.is_empty() {
-            return Err(Error::bad_request(format!("Invalid input: {e}")));
+            return Err(Error::bad_request(format!("Invalid input: {why}")));
         }
-        let mut value = e.instance().to_string();
-        if value.len() > 200 {
-            value = value.chars().take(200).chain("…".chars()).collect();
-        }
-        Err(Error::bad_request(format!("Invalid input for field/attribute {field}. Value: {value}. {e}")))
+        let value = short(e.instance().to_string());
+        Err(Error::bad_request(format!("Invalid input for field/attribute {field}. Value: {value}. {why}")))
+    }
+}
+
+fn short(text: String) -> String {
+    match text.len() > 200 {
+        true => text.chars().take(200).chain("…".chars()).collect(),
+        false => text,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Service {
     pub timeout: Option<Duration>,
     /// Paths may begin with a project's id, which must be the token's (`/v3/<project>/volumes`).
     pub project_in_path: bool,
+    /// A path may end in a slash more (Keystone).
+    pub loose_slash: bool,
     /// Sent beside `x-openstack-request-id` with the same value.
     pub own_request_id: Option<&'static str>,
 }
@@ -37,12 +39,13 @@ impl Service {
             body_limit: 112 << 10,
             timeout: Some(Duration::from_secs(60)),
             project_in_path: false,
+            loose_slash: false,
             own_request_id: None,
         }
     }
 
     pub fn identity() -> Self {
-        Service::new("identity", Style::Keystone)
+        Service { loose_slash: true, ..Service::new("identity", Style::Keystone) }
     }
 
     pub fn image() -> Self {
@@ -107,15 +110,22 @@ impl Service {
         tokens: Arc<dyn TokenValidator>,
         links: &Links,
     ) -> Router {
-        let door = Door { tokens, realm: links.to("/identity") };
-        let guarded = routes.guarded.route_layer(from_fn_with_state(door, require_token));
-        let project_in_path = self.project_in_path;
+        let door = Door { tokens, service: self.name, realm: links.to("/identity") };
+        // A layer for no routes at all is refused by axum.
+        let guarded = if routes.table().iter().all(|r| r.open) {
+            routes.guarded
+        } else {
+            routes.guarded.route_layer(from_fn_with_state(door, require_token))
+        };
+        let (project_in_path, loose_slash) = (self.project_in_path, self.loose_slash);
         let inner: Router =
             guarded.merge(routes.open).layer(from_fn_with_state(Arc::new(self), frame)).with_state(state);
         if project_in_path {
             // The id must leave the path before routing begins, so this wraps the whole router.
             let strip = tower::util::MapRequest::new(inner, take_project);
             Router::new().nest_service(prefix, strip)
+        } else if loose_slash {
+            Router::new().nest_service(prefix, tower::util::MapRequest::new(inner, trim_slash))
         } else {
             Router::new().nest_service(prefix, inner)
         }
@@ -186,6 +196,21 @@ fn take_project(mut request: Request) -> Request {
     if let Ok(uri) = target.parse::<Uri>() {
         *request.uri_mut() = uri;
         request.extensions_mut().insert(UrlProject(id));
+    }
+    request
+}
+
+/// Takes one slash from the end of a path.
+fn trim_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let Some(trimmed) = path.strip_suffix('/').filter(|p| !p.is_empty()) else { return request };
+    let target = match request.uri().query() {
+        Some(q) => format!("{trimmed}?{q}"),
+        None => trimmed.to_owned(),
+    };
+    // Taken from a valid URI, so it is one.
+    if let Ok(uri) = target.parse::<Uri>() {
+        *request.uri_mut() = uri;
     }
     request
 }

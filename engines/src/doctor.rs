@@ -52,6 +52,11 @@ const PROGRAMS: [(&str, &str, &str); 12] = [
     ("ip", "iproute2", "-V"),
 ];
 const INSTALL: &str = "run scripts/install";
+/// The default listeners of `aquifer up`: API and S3.
+const LISTENERS: [std::net::SocketAddrV4; 2] = [
+    std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 5000),
+    std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7480),
+];
 const GIB: u64 = 1 << 30;
 
 /// Looks at everything that a cloud in `dir` needs. Takes a few seconds, of which the first KVM probe
@@ -67,6 +72,7 @@ pub async fn doctor(dir: &Path) -> Vec<Check> {
         tcg,
         datapath,
         ranges(dir).await,
+        ports(dir),
         disk(dir),
         memory(),
         clock,
@@ -150,7 +156,7 @@ async fn kvm(dir: &Path) -> Check {
     match kvm_works(&home).await {
         Ok(kvm) if kvm.works => Check::ok("kvm", kvm.detail),
         Ok(kvm) => Check::not("kvm", CheckState::Warn, kvm.detail, remedy),
-        Err(error) => Check::not("kvm", CheckState::Warn, format!("could not be tried: {error}"), remedy),
+        Err(error) => Check::not("kvm", CheckState::Warn, error.to_string(), remedy),
     }
 }
 
@@ -196,6 +202,23 @@ async fn ranges(dir: &Path) -> Check {
         Ok(ranges) => Check::ok("address ranges", ranges),
         Err(error) => Check::not("address ranges", CheckState::Fail, error.to_string(), remedy),
     }
+}
+
+/// Whether `up` could listen where it does by default.
+fn ports(dir: &Path) -> Check {
+    let taken: Vec<String> = LISTENERS
+        .iter()
+        .filter(|address| std::net::TcpListener::bind(address).is_err())
+        .map(|address| address.to_string())
+        .collect();
+    if taken.is_empty() {
+        return Check::ok("ports", "the default ones are free");
+    }
+    if dir.join("ready").exists() {
+        return Check::ok("ports", format!("{} taken; a cloud runs in {}", taken.join(", "), dir.display()));
+    }
+    let remedy = "end who listens there, or choose others with --listen and --s3-listen";
+    Check::not("ports", CheckState::Warn, format!("taken: {}", taken.join(", ")), remedy)
 }
 
 /// The nearest folder above `dir` that exists.

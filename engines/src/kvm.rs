@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// A guest that has not reached user space by then does not get there.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(15);
 const EMULATOR: &str = "qemu-system-x86_64";
 
 /// What the probe found.
@@ -27,7 +27,8 @@ pub struct Kvm {
 }
 
 /// Whether guests run under KVM. The answer of the first call is kept in `dir` until the kernel, the
-/// processor or the emulator changes. Needs the test image; where that cannot be had, the error says why.
+/// processor or the emulator changes. Without the test image nothing can be tried: then it does not work,
+/// `detail` says why, and the next call tries again.
 pub async fn kvm_works(dir: &Path) -> Result<Kvm> {
     let machine = machine();
     let path = dir.join("kvm.json");
@@ -35,7 +36,12 @@ pub async fn kvm_works(dir: &Path) -> Result<Kvm> {
     if let Some(known) = known.filter(|known| known.machine == machine) {
         return Ok(known);
     }
-    let (works, detail) = probe().await?;
+    let (works, detail) = match probe().await {
+        Ok(found) => found,
+        Err(error) => {
+            return Ok(Kvm { works: false, detail: format!("it could not be tried: {error}"), machine });
+        }
+    };
     let found = Kvm { works, detail, machine };
     let text = serde_json::to_string(&found).map_err(|error| EngineError::file(&path)(error.into()))?;
     files::write_atomic(&path, &text, 0o644)?;

@@ -134,7 +134,7 @@ impl Libvirt {
         vec![self.virtlogd.status(), self.libvirtd.status()]
     }
 
-    pub(crate) async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(&self) -> Result<()> {
         let libvirtd = self.libvirtd.stop().await;
         let virtlogd = self.virtlogd.stop().await;
         libvirtd.and(virtlogd)

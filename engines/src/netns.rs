@@ -130,11 +130,11 @@ impl Namespace {
     }
 
     async fn link(&self, host: &str, inside: &str, mtu: &str) -> Result<()> {
-        let there = Path::new("/sys/class/net").join(host).exists();
+        let there = is_link(host);
         let whole = there && run(&["ip", "-n", &self.name, "link", "show", inside]).await.is_ok();
         if there && !whole {
             // Its other end is in a namespace of this name that was removed and is not quite gone yet.
-            run(&["ip", "link", "del", host]).await?;
+            delete_link(host).await?;
         }
         if !whole {
             let peer = ["type", "veth", "peer", "name", inside, "mtu", mtu, "netns", &self.name];
@@ -173,9 +173,7 @@ pub(crate) fn name(dir: &Path) -> String {
 pub(crate) async fn remove(dir: &Path) -> Result<()> {
     let hash = short_hash(dir);
     for link in [format!("aq{hash}c"), format!("aq{hash}p")] {
-        if Path::new("/sys/class/net").join(&link).exists() {
-            run(&["ip", "link", "del", &link]).await?;
-        }
+        delete_link(&link).await?;
     }
     let name = name(dir);
     if Path::new("/run/netns").join(&name).exists() {
@@ -195,6 +193,21 @@ pub(crate) async fn ranges_for(dir: &Path) -> Result<String> {
     let control = used.free(control_ranges(), "control traffic", "100.127.0.0/16")?;
     let public = used.free(public_ranges(), "the network `public`", "172.24.0.0/16")?;
     Ok(format!("{control} and {public} are free"))
+}
+
+fn is_link(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).exists()
+}
+
+/// It is no error if there is none, also where it goes meanwhile with the namespace of its other end.
+async fn delete_link(name: &str) -> Result<()> {
+    if !is_link(name) {
+        return Ok(());
+    }
+    match run(&["ip", "link", "del", name]).await {
+        Err(error) if is_link(name) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn control_ranges() -> impl Iterator<Item = Ipv4Net> {

@@ -213,7 +213,7 @@ impl Ovn {
         [&self.databases, &self.switch, &self.northd, &self.controller].map(Daemon::status).into()
     }
 
-    pub(crate) async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(&self) -> Result<()> {
         let controller = self.controller.stop().await;
         let northd = self.northd.stop().await;
         let switch = self.switch.stop().await;

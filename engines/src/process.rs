@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// A log that is larger than this when its daemon starts is moved aside, one generation.
+/// A log that is larger than this is moved aside, one generation.
 const LOG_LIMIT: u64 = 16 << 20;
+const LOG_WATCH: Duration = Duration::from_secs(60);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// A daemon that has lived this long is healthy: the next fault starts from the first back-off again.
@@ -91,16 +92,33 @@ impl Spec {
 
     fn spawn(&self) -> Result<Child> {
         let path = self.log();
-        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
-            std::fs::rename(&path, path.with_extension("log.1")).map_err(EngineError::file(&path))?;
-        }
+        rotate(&path);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         let log = log.map_err(EngineError::file(&path))?;
         let errors = log.try_clone().map_err(EngineError::file(&path))?;
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(log).stderr(errors).kill_on_drop(false);
         let program = self.argv.first().cloned().unwrap_or_default();
-        command.spawn().map_err(|source| EngineError::Spawn { command: program, source })
+        let child = command.spawn().map_err(|source| EngineError::Spawn { command: program, source })?;
+        // The chain writes it too, for the case that we end here; this is for who looks at once.
+        if let Some(pid) = child.id() {
+            let path = self.pid_file();
+            std::fs::write(&path, format!("{pid}\n")).map_err(EngineError::file(path))?;
+        }
+        Ok(child)
+    }
+}
+
+/// Copies a log that has grown too large aside and empties it. Everyone appends to it, so that its
+/// writer goes on at its start.
+fn rotate(log: &Path) {
+    let large = std::fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_LIMIT);
+    let moved = || {
+        std::fs::copy(log, log.with_extension("log.1"))?;
+        std::fs::OpenOptions::new().write(true).open(log)?.set_len(0)
+    };
+    if large && let Err(error) = moved() {
+        tracing::warn!(log = %log.display(), %error, "a log cannot be rotated");
     }
 }
 
@@ -177,7 +195,8 @@ impl Shared {
 pub(crate) struct Daemon {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    supervisor: Supervisor,
+    /// Taken by whoever stops the daemon first.
+    supervisor: tokio::sync::Mutex<Option<Supervisor>>,
     adopted: bool,
 }
 
@@ -199,6 +218,7 @@ impl Daemon {
         let shared = Arc::new(Shared { spec, status: Mutex::new(status) });
         let (stop, stopping) = watch::channel(false);
         let supervisor = Supervisor(tokio::spawn(supervise(shared.clone(), child, stopping)));
+        let supervisor = tokio::sync::Mutex::new(Some(supervisor));
         Ok(Self { shared, stop, supervisor, adopted: found.is_some() })
     }
 
@@ -242,10 +262,13 @@ impl Daemon {
         }
     }
 
-    /// Ends supervision, then the daemon.
-    pub(crate) async fn stop(mut self) -> Result<()> {
+    /// Ends supervision, then the daemon. Can be called again.
+    pub(crate) async fn stop(&self) -> Result<()> {
         self.stop.send_replace(true);
-        if let Err(error) = (&mut self.supervisor.0).await {
+        let mut supervisor = self.supervisor.lock().await;
+        if let Some(mut supervisor) = supervisor.take()
+            && let Err(error) = (&mut supervisor.0).await
+        {
             tracing::error!(engine = self.shared.spec.name, %error, "the supervisor ended by itself");
         }
         let spec = &self.shared.spec;
@@ -267,11 +290,13 @@ impl Drop for Supervisor {
 /// Waits for the daemon to end, over and over, and starts it again, until told to stop.
 async fn supervise(shared: Arc<Shared>, mut child: Option<Child>, mut stopping: watch::Receiver<bool>) {
     let name = shared.spec.name.clone();
+    let log = shared.spec.log();
     let mut backoff = BACKOFF_FIRST;
     loop {
         let from = Instant::now();
         let last = tokio::select! {
             last = ended(&shared, &mut child) => last,
+            () = keep_small(&log) => return,
             _ = stopping.wait_for(|stop| *stop) => {
                 // The child is reaped while the caller ends it.
                 if let Some(mut child) = child { tokio::spawn(async move { child.wait().await }); }
@@ -300,6 +325,14 @@ async fn supervise(shared: Arc<Shared>, mut child: Option<Child>, mut stopping: 
                 Err(error) => tracing::error!(engine = name, %error, "engine cannot be started"),
             }
         }
+    }
+}
+
+/// Rotates a log for ever.
+async fn keep_small(log: &Path) {
+    loop {
+        tokio::time::sleep(LOG_WATCH).await;
+        rotate(log);
     }
 }
 
@@ -460,6 +493,18 @@ mod tests {
         assert_ne!(daemon.pid(), Some(first));
         assert!(daemon.status().last_exit.unwrap().contains("signal: 9"));
         daemon.stop().await.unwrap();
+    }
+
+    #[test]
+    fn a_large_log_is_moved_aside_under_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        log.set_len(LOG_LIMIT + 1).unwrap();
+        rotate(&path);
+        std::io::Write::write_all(&mut log, b"more").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"more");
+        assert_eq!(path.with_extension("log.1").metadata().unwrap().len(), LOG_LIMIT + 1);
     }
 
     #[tokio::test]

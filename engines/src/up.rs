@@ -4,6 +4,7 @@ use crate::ceph::{self, Bind, Ceph};
 use crate::cloud;
 use crate::config::EnginesConfig;
 use crate::error::{EngineError, Result};
+use crate::kvm::kvm_works;
 use crate::libvirt::{self, Libvirt};
 use crate::netns::{self, Namespace, PublicNetwork};
 use crate::ovn::{self, Ovn};
@@ -95,7 +96,11 @@ impl Engines {
         let libvirt = step(progress, "start libvirt", libvirt::start(&dir, &namespace, cloud.host));
         let image = async {
             match step(progress, "provide the test image", test_image::ensure(&dir)).await {
-                Ok(image) => Ok(Some(image.qcow2)),
+                Ok(image) => {
+                    // Whoever asks later finds the answer.
+                    kvm_works(&dir).await?;
+                    Ok(Some(image.qcow2))
+                }
                 Err(error) => {
                     progress.note(&format!("there is no test image: {error}"));
                     Ok(None)
@@ -155,8 +160,9 @@ impl Running {
     }
 
     /// Stops everything in order: libvirt, guests that nobody has stopped, the network, Ceph; then removes
-    /// the namespace and its links. What cannot be stopped does not keep the rest from being stopped.
-    pub async fn stop(self) -> Result<()> {
+    /// the namespace and its links. What cannot be stopped does not keep the rest from being stopped. The
+    /// directory is free for others when this value is dropped.
+    pub async fn stop(&self) -> Result<()> {
         let libvirt = self.libvirt.stop().await;
         let guests = end_guests(&self.dir).await;
         let (ovn, ceph) = futures::join!(self.ovn.stop(), self.ceph.stop());

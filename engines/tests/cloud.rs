@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use engines::{EngineError, EngineState, Engines, EnginesConfig, Running, Silent, ceph};
+use engines::{Endpoints, EngineError, EngineState, Engines, EnginesConfig, Running, Silent, ceph};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;
@@ -21,7 +21,7 @@ impl Drop for Cleanup {
         let left = format!(
             "for p in $(pgrep -f '{0}/'); do [ $p = $$ ] || [ $p = {1} ] || kill -9 $p; done; sleep 0.5; \
              for n in {0}/*/engines.toml; do [ -f $n ] && h=$(printf %s $(dirname $n) | sha256sum | cut -c1-8) && \
-             {{ ip link del aq${{h}}c; ip link del aq${{h}}p; ip netns del aquifer-$h; }}; done 2>/dev/null",
+             {{ kill -9 $(ip netns pids aquifer-$h); ip link del aq${{h}}c; ip link del aq${{h}}p; ip netns del aquifer-$h; }}; done 2>/dev/null",
             self.0.display(),
             std::process::id()
         );
@@ -77,6 +77,43 @@ fn get(conf: &Path, key: &str) -> String {
     sh(&format!("timeout 30 rados -c {} -p objects --id aquifer get {key} -", conf.display()))
 }
 
+/// Starts a guest on an RBD image and waits for its user space; gives the emulator's pid.
+async fn boot_guest(endpoints: &Endpoints, dir: &Path) -> String {
+    let (conf, uri) = (endpoints.ceph_conf.display(), &endpoints.libvirt_uri);
+    let image = endpoints.test_image.as_ref().unwrap().display();
+    let virsh = |what: &str| sh(&format!("virsh -q -c '{uri}' {what}"));
+    sh(&format!("qemu-img convert -O raw {image} rbd:vms/guest:id=aquifer:conf={conf}"));
+    let secret = dir.join("secret.xml");
+    let uuid = "5a6b1f8e-5c0e-4b7e-9d5e-0a1b2c3d4e5f";
+    let usage = "<usage type='ceph'><name>test</name></usage>";
+    std::fs::write(&secret, format!("<secret private='yes'><uuid>{uuid}</uuid>{usage}</secret>")).unwrap();
+    virsh(&format!("secret-define {}", secret.display()));
+    let key = sh(&format!("sed -n 's/.*key = //p' {}", endpoints.ceph_keyring.display()));
+    virsh(&format!("secret-set-value {uuid} {key}"));
+    let (address, console) = (endpoints.netns_address, dir.join("console.log"));
+    let xml = format!(
+        "<domain type='qemu'><name>guest</name><memory unit='MiB'>192</memory>\
+         <os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><devices>\
+         <disk type='network' device='disk'><driver name='qemu' type='raw'/>\
+         <auth username='aquifer'><secret type='ceph' uuid='{uuid}'/></auth>\
+         <source protocol='rbd' name='vms/guest'><host name='{address}' port='3300'/></source>\
+         <target dev='vda' bus='virtio'/></disk>\
+         <serial type='pty'><log file='{}'/></serial></devices></domain>",
+        console.display()
+    );
+    let file = dir.join("guest.xml");
+    std::fs::write(&file, xml).unwrap();
+    virsh(&format!("create {}", file.display()));
+    until("the guest is in user space", Duration::from_secs(60), || {
+        std::fs::read(&console).is_ok_and(|text| String::from_utf8_lossy(&text).contains("TESTIMG-USERSPACE"))
+    })
+    .await;
+    sh(&format!(
+        "for p in $(ip netns pids {}); do grep -aq qemu-system /proc/$p/cmdline && echo $p; done; true",
+        endpoints.netns
+    ))
+}
+
 /// One test for the whole life, so that machines with two cores see one cloud at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cloud_lives() {
@@ -101,6 +138,9 @@ async fn a_cloud_lives() {
     // one supervisor at a time
     assert!(matches!(Engines::up(&dir, &config(), &Silent).await, Err(EngineError::InUse { .. })));
     assert!(matches!(engines::stop(&dir).await, Err(EngineError::InUse { .. })));
+
+    let guest = boot_guest(&endpoints, &dir).await;
+    assert_ne!(guest, "");
 
     // taken up again
     let first = pids(&running);
@@ -136,9 +176,20 @@ async fn a_cloud_lives() {
     })
     .await;
 
+    // the guest has noticed nothing
+    assert!(Path::new("/proc").join(&guest).exists());
+    assert_eq!(sh(&format!("virsh -q -c '{}' domstate guest", endpoints.libvirt_uri)), "running");
+
     // stopped: nothing is left
     assert_ne!(traces(&endpoints.netns), "");
+    let from = Instant::now();
     running.stop().await.unwrap();
+    assert!(from.elapsed() < Duration::from_secs(10), "stopping took {:?}", from.elapsed());
+    drop(running);
+    // The machine's init may not have reaped it yet: a zombie has no command line.
+    assert_eq!(std::fs::read(Path::new("/proc").join(&guest).join("cmdline")).unwrap_or_default(), b"");
+    // The machine's init may not have reaped it yet: a zombie has no command line.
+    assert_eq!(std::fs::read(Path::new("/proc").join(&guest).join("cmdline")).unwrap_or_default(), b"");
     assert!(engines::observe(&dir).await.iter().all(|e| e.pid.is_none()));
     assert_eq!(traces(&endpoints.netns), "");
     assert_eq!(host(), before);
@@ -211,6 +262,7 @@ async fn the_machine_is_examined() {
         "tcg",
         "ovs datapath",
         "address ranges",
+        "ports",
         "disk",
         "memory",
         "clock",
@@ -229,9 +281,13 @@ async fn the_test_image_boots_by_itself() {
     let temp = tempfile::tempdir().unwrap();
     let image = engines::test_image::ensure(temp.path()).await.unwrap();
     let disk = image.qcow2.display();
+    let console = temp.path().join("console");
     let booted = sh(&format!(
-        "timeout 90 qemu-system-x86_64 -accel tcg -cpu max -M q35 -m 192 -display none -no-reboot -nic none -monitor none \
-         -serial stdio -snapshot -drive file={disk},if=virtio </dev/null 2>&1 | grep -a -m1 TESTIMG-USERSPACE"
+        "qemu-system-x86_64 -accel tcg -cpu max -M q35 -m 192 -display none -no-reboot -nic none -monitor none \
+         -serial file:{0} -snapshot -drive file={disk},if=virtio </dev/null & p=$!; \
+         for i in $(seq 900); do grep -aq TESTIMG-USERSPACE {0} && break; sleep 0.1; done; kill $p; \
+         grep -a TESTIMG-USERSPACE {0}",
+        console.display()
     ));
     assert!(booted.contains("kernel="), "{booted}");
 }

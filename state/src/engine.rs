@@ -64,12 +64,11 @@ impl Engine {
         }
     }
 
-    /// Fills in the words of the schema language that differ: `{{blob}}`.
+    /// Fills in the words of the schema language that differ: `{{blob}}` and `BOOLEAN` (see [`crate::Flag`]).
     pub(crate) fn schema(self, text: &str) -> String {
-        let blob = match self {
-            Engine::Sqlite => "BLOB",
-            Engine::Postgres => "BYTEA",
-        };
-        text.replace("{{blob}}", blob)
+        match self {
+            Engine::Sqlite => text.replace("{{blob}}", "BLOB").replace(" BOOLEAN", " BIGINT"),
+            Engine::Postgres => text.replace("{{blob}}", "BYTEA"),
+        }
     }
 }

@@ -143,9 +143,10 @@ fn spec(dir: &Path, options: &Options, name: &str, program: &str, id: &str) -> S
     if let Bind::Namespace { name, .. } = &options.bind {
         spec.netns = Some(name.clone());
     }
-    // Debian's Ceph allocates through glibc, whose arenas are never given back.
-    spec.env.push(("MALLOC_ARENA_MAX".into(), "2".into()));
-    spec.env.push(("MALLOC_TRIM_THRESHOLD_".into(), "131072".into()));
+    // Debian's Ceph allocates through glibc, which by itself gives little back after a busy time.
+    for (name, value) in [("ARENA_MAX", "2"), ("TRIM_THRESHOLD_", "131072"), ("MMAP_THRESHOLD_", "1048576")] {
+        spec.env.push((format!("MALLOC_{name}"), value.into()));
+    }
     spec
 }
 
@@ -281,9 +282,8 @@ impl Ceph {
     }
 
     /// Ends the cluster in order: OSDs say goodbye to the monitor, which ends last.
-    pub async fn stop(self) -> Result<()> {
-        let osds: Result<Vec<()>> =
-            join_all(self.osds.into_iter().map(Daemon::stop)).await.into_iter().collect();
+    pub async fn stop(&self) -> Result<()> {
+        let osds: Result<Vec<()>> = join_all(self.osds.iter().map(Daemon::stop)).await.into_iter().collect();
         let mgr = self.mgr.stop().await;
         let mon = self.mon.stop().await;
         osds.and(mgr).and(mon)

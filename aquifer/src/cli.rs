@@ -1,0 +1,121 @@
+//! The command line.
+
+use crate::error::AquiferError;
+use crate::roles::Role;
+use crate::{config, doctor, serve, status, terminal, up};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A storage-first cloud: OpenStack and S3 APIs over Ceph, in one program.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Start a cloud on this machine:  aquifer up --data-dir /var/lib/aquifer\n\
+    Check the machine first:        aquifer doctor"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the whole cloud on this machine and keep it running until Ctrl-C.
+    ///
+    /// Brings up a private Ceph, OVN and libvirt in the data directory, or takes them up again, and serves
+    /// every API. The first start makes the demo project, flavors, a public network and a test image, and
+    /// writes clouds.yaml and s3.env.
+    Up(UpArgs),
+    /// Run some of the cloud's roles against an existing Ceph, PostgreSQL, OVN and libvirt.
+    Serve(ServeArgs),
+    /// Show every service and engine of the cloud in a data directory.
+    Status(DataDir),
+    /// Stop the cloud in a data directory: guests first, then the engines.
+    Stop(DataDir),
+    /// Check this machine before anything is started.
+    Doctor(DoctorArgs),
+    /// Print a configuration file for `serve` with every key and its meaning.
+    Config,
+    /// Print shell completions.
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DataDir {
+    /// Where the cloud keeps everything.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/aquifer", env = "AQUIFER_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) dir: DataDir,
+    /// Where the OpenStack APIs listen.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+    /// Where S3 listens.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7480")]
+    pub(crate) s3_listen: SocketAddr,
+    /// The address clients use, where it is not the listener's (behind a proxy, or listening on 0.0.0.0).
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// A PostgreSQL to keep rows in, instead of the embedded SQLite.
+    #[arg(long, value_name = "postgres://…")]
+    pub(crate) database: Option<String>,
+    /// OSDs of the private Ceph; more than one on one disk is for testing.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub(crate) osds: u32,
+    /// The most disk each OSD may take, GiB. Its file is sparse: it takes what is stored.
+    #[arg(long, value_name = "GIB")]
+    pub(crate) osd_size: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration file; `aquifer config` prints one to start from.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The roles to run.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) roles: Vec<Role>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) dir: DataDir,
+    /// Check what this configuration names: can its Ceph clusters and its database be reached?
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Cli {
+    pub(crate) async fn run(self) -> Result<ExitCode, AquiferError> {
+        match self.command {
+            Command::Up(args) => up::run(args).await?,
+            Command::Serve(args) => serve::run(args).await?,
+            Command::Status(dir) => return status::run(&dir.data_dir).await,
+            Command::Stop(dir) => up::stop(&dir.data_dir).await?,
+            Command::Doctor(args) => return doctor::run(args).await,
+            Command::Config => terminal::say(config::EXAMPLE.trim_end()),
+            Command::Completion { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "aquifer", &mut std::io::stdout());
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

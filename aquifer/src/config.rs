@@ -1,0 +1,131 @@
+//! The configuration of a process: one TOML file, each table read by the crate it is for. Unknown keys are
+//! refused with their name and line. `aquifer config` prints [`EXAMPLE`], which a test keeps true.
+
+use crate::error::AquiferError;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Every key with its meaning.
+pub(crate) const EXAMPLE: &str = include_str!("config/example.toml");
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// This process's name: stable over its restarts, unlike any other process's of the cloud.
+    pub(crate) node: String,
+    /// `sqlite:///path/to/file` or `postgres://user@host/database`.
+    pub(crate) database: String,
+    #[serde(default)]
+    pub(crate) listen: Listen,
+    /// The region all endpoints are listed in.
+    #[serde(default = "region")]
+    pub(crate) region: String,
+    /// Ceph clusters, `[[cluster]]`.
+    #[serde(rename = "cluster", default)]
+    pub(crate) clusters: Vec<pool::ClusterConfig>,
+    /// Places in them, `[[tier]]`.
+    #[serde(rename = "tier", default)]
+    pub(crate) tiers: Vec<pool::TierConfig>,
+    #[serde(default)]
+    pub(crate) identity: identity::Config,
+    #[serde(default)]
+    pub(crate) bootstrap: Bootstrap,
+    #[serde(default)]
+    pub(crate) image: imagestore::Config,
+    #[serde(default)]
+    pub(crate) volume: blockstore::Config,
+    #[serde(default)]
+    pub(crate) object: objectstore::Config,
+    #[serde(default)]
+    pub(crate) network: netagent::Config,
+    #[serde(default)]
+    pub(crate) compute: compute::Config,
+    /// Needed by the role `agent` alone.
+    #[serde(default)]
+    pub(crate) agent: Option<compute::AgentConfig>,
+}
+
+/// Where this process listens, and how clients reach it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Listen {
+    /// The OpenStack APIs.
+    pub(crate) api: SocketAddr,
+    /// S3.
+    pub(crate) s3: SocketAddr,
+    /// The address of the APIs as clients see it; every link and catalogue entry begins with it.
+    /// Default: `http://` and the listener's own address.
+    pub(crate) public_url: Option<String>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen {
+            api: SocketAddr::from(([127, 0, 0, 1], 5000)),
+            s3: SocketAddr::from(([127, 0, 0, 1], 7480)),
+            public_url: None,
+        }
+    }
+}
+
+impl Listen {
+    pub(crate) fn base_url(&self) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("http://{}", self.api))
+    }
+}
+
+/// What the role `api` makes sure exists when it starts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Bootstrap {
+    /// A file whose first line is the password of the user `admin`. Without it nothing is made.
+    pub(crate) admin_password_file: Option<std::path::PathBuf>,
+}
+
+fn region() -> String {
+    "RegionOne".into()
+}
+
+impl Config {
+    pub(crate) fn read(file: &Path) -> Result<Config, AquiferError> {
+        let text = std::fs::read_to_string(file).map_err(|e| AquiferError::file(file, e))?;
+        Config::parse(&text).map_err(|e| AquiferError::Config(format!("{}: {e}", file.display())))
+    }
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of the example with their keys uncommented: `#key = value` is a key, `# text` is prose.
+    fn uncommented() -> String {
+        let line = |l: &str| match l.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key.to_owned(),
+            _ => l.to_owned(),
+        };
+        EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_is_accepted_as_printed_and_with_every_key() {
+        Config::parse(EXAMPLE).unwrap();
+        Config::parse(&uncommented()).unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        for (table, key) in
+            [("", "nod"), ("[listen]\n", "apy"), ("[identity]\n", "lifetime"), ("[volume]\n", "x")]
+        {
+            let text = format!("node = \"n\"\ndatabase = \"sqlite:///x\"\n{table}{key} = 1\n");
+            let e = Config::parse(&text).unwrap_err().to_string();
+            assert!(e.contains(key), "{e}");
+        }
+    }
+}

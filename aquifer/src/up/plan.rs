@@ -1,0 +1,107 @@
+//! The configuration of a cloud that `up` runs: everything follows from its directory and its engines.
+
+use crate::cli::UpArgs;
+use crate::cloud::Cloud;
+use crate::config::{Bootstrap, Config, Listen};
+use crate::error::AquiferError;
+use crate::secrets::write_private;
+use compute::{Agent, AgentConfig, CephAccess};
+use engines::Endpoints;
+use pool::{ClusterConfig, TierConfig};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The private cluster's name in tiers and on hosts.
+const CLUSTER: &str = "ceph";
+
+/// The pools that `engines` makes; each is a tier of the same name.
+const TIERS: [&str; 5] = ["images", "volumes", "vms", "objects", "objects.index"];
+
+pub(super) fn config(args: &UpArgs, dir: &Path, engines: &Endpoints) -> Result<Config, AquiferError> {
+    let tier = |name: &&str| TierConfig {
+        name: (*name).into(),
+        cluster: CLUSTER.into(),
+        pool: (*name).into(),
+        data_pool: None,
+        namespace: None,
+    };
+    let mut cluster = ClusterConfig::new(CLUSTER, &engines.ceph_conf);
+    cluster.user.clone_from(&engines.ceph_user);
+    cluster.keyring = Some(engines.ceph_keyring.clone());
+    let mut object = objectstore::Config::default();
+    for policy in &mut object.policies {
+        policy.index_tier = Some("objects.index".into());
+    }
+    let database =
+        args.database.clone().unwrap_or_else(|| format!("sqlite://{}", dir.join("aquifer.sqlite").display()));
+    Ok(Config {
+        node: "up".into(),
+        database,
+        listen: Listen { api: args.listen, s3: args.s3_listen, public_url: args.public_url.clone() },
+        region: "RegionOne".into(),
+        clusters: vec![cluster],
+        tiers: TIERS.iter().map(tier).collect(),
+        identity: identity::Config {
+            token_keys: dir.join("token-keys"),
+            credential_keys: dir.join("credential-keys"),
+            ..identity::Config::default()
+        },
+        bootstrap: Bootstrap::default(),
+        image: imagestore::Config { node: "up".into(), ..imagestore::Config::default() },
+        volume: blockstore::Config { guest_user: engines.ceph_user.clone(), ..blockstore::Config::default() },
+        object,
+        network: netagent::Config {
+            ovn_nb: format!("unix:{}", engines.nb_socket.display()),
+            ovn_sb: format!("unix:{}", engines.sb_socket.display()),
+            ..netagent::Config::default()
+        },
+        compute: compute::Config::default(),
+        agent: None,
+    })
+}
+
+/// The host agent of this machine. It talks to the controller over HTTP like any other.
+pub(super) async fn agent(
+    args: &UpArgs,
+    dir: &Path,
+    engines: &Endpoints,
+    cloud: &Cloud,
+) -> Result<Arc<Agent>, AquiferError> {
+    let host = engines.chassis.clone();
+    let secret = cloud.compute.register_host(&host).await.map_err(AquiferError::service("the host agent"))?;
+    let secret_file = dir.join("agent.secret");
+    write_private(&secret_file, &format!("{}\n", secret.0))?;
+    let kvm = engines::kvm_works(dir).await?;
+    let config = AgentConfig {
+        controller: controller(args),
+        host,
+        secret_file,
+        libvirt_uri: engines.libvirt_uri.clone(),
+        ceph: vec![CephAccess {
+            name: CLUSTER.into(),
+            conf: engines.ceph_conf.clone(),
+            user: engines.ceph_user.clone(),
+            keyring: Some(engines.ceph_keyring.clone()),
+        }],
+        state_dir: dir.join("agent"),
+        accelerator: compute::Accelerator::Auto,
+        kvm_works: kvm.works,
+        cpu: None,
+        reserved_memory_mib: 1024,
+        address: engines.netns_address.to_string(),
+        bridge: "br-int".into(),
+        ovs: format!("unix:{}", engines.ovs_socket.display()),
+        network_namespace: Some(engines.netns.clone()),
+        spare_ports: 12,
+    };
+    Agent::new(config).await.map(Arc::new).map_err(AquiferError::service("the host agent"))
+}
+
+/// This process's own listener, whatever address it has to the outside.
+fn controller(args: &UpArgs) -> String {
+    let mut address = args.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
+}

@@ -1,0 +1,183 @@
+//! What tasks do to RBD images. Everything here can be done twice: whatever an earlier try left half done is
+//! completed, or taken away and done again.
+//!
+//! Only names that this crate has made up are touched: an image in the trash under another name is somebody's.
+
+use pool::{CreateOptions, Error, Image, ImageLink, OptionalExt, Pool, Rbd, Removed, Tier, copy_image};
+
+pub(crate) const GIB: u64 = 1 << 30;
+
+/// A snapshot to start from.
+#[derive(Debug, Clone)]
+pub(crate) struct Parent {
+    pub(crate) pool: Pool,
+    pub(crate) image: String,
+    pub(crate) snap: String,
+}
+
+fn options(tier: &Tier) -> CreateOptions {
+    CreateOptions { data_pool: tier.data_pool.clone(), ..CreateOptions::default() }
+}
+
+/// Runs `work` on an open image and closes it before the result is known, so that nobody finds it in use.
+async fn with<T, F>(image: Image, work: impl FnOnce(Image) -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let result = work(image.clone()).await;
+    let closed = image.close().await;
+    let value = result?;
+    closed?;
+    Ok(value)
+}
+
+/// An empty image of `bytes`.
+pub(crate) async fn ensure_empty(tier: &Tier, name: &str, bytes: u64) -> Result<(), Error> {
+    let rbd = tier.pool.rbd();
+    match rbd.create(name, bytes, options(tier)).await {
+        Err(Error::Exists { .. }) => {
+            clear(&rbd, name).await?;
+            rbd.create(name, bytes, options(tier)).await
+        }
+        other => other,
+    }
+}
+
+/// A copy-on-write clone of the parent, grown to `bytes` where it is smaller. Same cluster.
+pub(crate) async fn ensure_clone(parent: &Parent, tier: &Tier, name: &str, bytes: u64) -> Result<(), Error> {
+    let from = parent.pool.rbd();
+    let clone = || from.clone_image(&parent.image, &parent.snap, &tier.pool, name, options(tier));
+    match clone().await {
+        Err(Error::Exists { .. }) => {
+            clear(&tier.pool.rbd(), name).await?;
+            clone().await?;
+        }
+        other => other?,
+    }
+    ensure_size(tier, name, bytes).await
+}
+
+/// A full copy of the parent, from whatever cluster, grown to `bytes`. `progress` hears bytes done and bytes in all.
+pub(crate) async fn ensure_copy(
+    parent: &Parent,
+    tier: &Tier,
+    name: &str,
+    bytes: u64,
+    progress: impl Fn(u64, u64) + Send + Sync,
+) -> Result<(), Error> {
+    ensure_empty(tier, name, bytes).await?;
+    let from = parent.pool.rbd().open_snapshot(&parent.image, &parent.snap).await?;
+    with(from, |from| async move {
+        let to = tier.pool.rbd().open(name).await?;
+        with(to, |to| async move { copy_image(&from, &to, progress).await.map(drop) }).await
+    })
+    .await
+}
+
+/// At least `bytes` large; never smaller than it is.
+pub(crate) async fn ensure_size(tier: &Tier, name: &str, bytes: u64) -> Result<(), Error> {
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move {
+        if image.size().await? < bytes {
+            image.resize(bytes, false).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The size in bytes; `None` where there is no image.
+pub(crate) async fn size(tier: &Tier, name: &str) -> Result<Option<u64>, Error> {
+    match tier.pool.rbd().open_read_only(name).await.optional()? {
+        Some(image) => with(image, |image| async move { image.size().await }).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Takes away what an earlier try has left under a name. Nobody has used it yet: no volume was ever shown on it.
+async fn clear(rbd: &Rbd, name: &str) -> Result<(), Error> {
+    match rbd.remove_or_trash(name).await? {
+        // The name's object is there, but no image behind it: a creation that ended early.
+        Removed::Absent => match rbd.remove(name).await {
+            Err(Error::NotFound { .. }) | Ok(()) => Ok(()),
+            Err(e) => Err(e),
+        },
+        Removed::Gone | Removed::Trashed => Ok(()),
+    }
+}
+
+/// Removes an image with its snapshots, or puts it into the trash where clones still need it. Twice is no error.
+pub(crate) async fn remove(tier: &Tier, name: &str) -> Result<Removed, Error> {
+    let removed = tier.pool.rbd().remove_or_trash(name).await?;
+    if removed == Removed::Absent {
+        clear(&tier.pool.rbd(), name).await?;
+    }
+    Ok(removed)
+}
+
+/// What an image is a clone of; `None` also where there is no image.
+pub(crate) async fn parent(tier: &Tier, name: &str) -> Result<Option<ImageLink>, Error> {
+    match tier.pool.rbd().open_read_only(name).await.optional()? {
+        Some(image) => with(image, |image| async move { image.parent().await }).await,
+        None => Ok(None),
+    }
+}
+
+/// Takes a snapshot. Twice is no error.
+pub(crate) async fn ensure_snap(tier: &Tier, name: &str, snap: &str) -> Result<(), Error> {
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move {
+        match image.snap_create(snap).await {
+            Err(Error::Exists { .. }) => Ok(()),
+            other => other,
+        }
+    })
+    .await
+}
+
+/// Removes a snapshot; clones keep what they need of it. Twice is no error, nor is an image that is gone.
+pub(crate) async fn remove_snap(tier: &Tier, name: &str, snap: &str) -> Result<(), Error> {
+    let Some(image) = tier.pool.rbd().open(name).await.optional()? else { return Ok(()) };
+    with(image, |image| async move {
+        match image.snap_remove(snap).await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    })
+    .await
+}
+
+/// Tries to empty the trash of one deleted volume's image, and then of its parents, as far as they were only waiting
+/// for it. True when there is nothing left of the first.
+pub(crate) async fn purge(tier: &Tier, name: &str) -> Result<bool, Error> {
+    let rbd = tier.pool.rbd();
+    let mut gone = false;
+    let mut next = Some(name.to_owned());
+    // Clones of clones: a chain ends where an image is still needed, or is nobody's of ours.
+    while let Some(name) = next.take() {
+        let first = !gone;
+        for entry in rbd.trash_list().await?.into_iter().filter(|e| e.name == name) {
+            let parent = match rbd.open_by_id(&entry.id, true).await.optional()? {
+                Some(image) => with(image, |image| async move { image.parent().await }).await?,
+                None => None,
+            };
+            match rbd.trash_remove(&entry.id, false).await {
+                Ok(()) => next = parent.filter(|p| waits(tier, p)).map(|p| p.name),
+                Err(Error::NotFound { .. }) => {}
+                Err(Error::Busy { .. }) if first => return Ok(false),
+                Err(Error::Busy { .. }) => return Ok(true),
+                Err(e) => return Err(e),
+            }
+        }
+        gone = true;
+    }
+    Ok(true)
+}
+
+/// Whether a parent is a deleted volume of this place that only its clones keep.
+pub(crate) fn waits(tier: &Tier, parent: &ImageLink) -> bool {
+    parent.trash
+        && parent.pool == tier.pool.name()
+        && parent.namespace == tier.pool.namespace()
+        && parent.name.starts_with("volume-")
+}

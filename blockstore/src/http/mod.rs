@@ -1,0 +1,194 @@
+//! The Cinder v3 API: routes and wire types, one resource a file. Nothing here decides anything.
+
+mod actions;
+mod attachments;
+mod filters;
+mod messages;
+mod metadata;
+mod qos;
+mod quotas;
+mod schemas;
+mod services;
+mod snapshots;
+mod transfers;
+mod types;
+mod versions;
+mod view;
+mod volumes;
+
+use crate::{VolumeError, Volumes};
+use api::{Context, Error, Links, Microversion, Page, Query, RouteInfo, Routes, Service, TokenValidator};
+use axum::Router;
+use axum::extract::{FromRequestParts, OriginalUri};
+use http::request::Parts;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const MOUNT: &str = "/volume/v3";
+
+type Shared = Arc<Volumes>;
+
+fn declare() -> Routes<Shared> {
+    Routes::new()
+        .with(versions::routes)
+        .with(volumes::routes)
+        .with(actions::routes)
+        .with(metadata::routes)
+        .with(snapshots::routes)
+        .with(attachments::routes)
+        .with(types::routes)
+        .with(qos::routes)
+        .with(quotas::routes)
+        .with(services::routes)
+        .with(transfers::routes)
+        .with(messages::routes)
+}
+
+/// Every route below `/volume/v3`, for the table of unauthorised access.
+pub fn routes() -> Vec<RouteInfo> {
+    declare().table().to_vec()
+}
+
+/// The whole service, with its versions at `/volume`.
+pub fn router(volumes: &Arc<Volumes>, tokens: Arc<dyn TokenValidator>) -> Router {
+    let served = Service::volume().mount(MOUNT, declare(), volumes.clone(), tokens, &volumes.links);
+    served.merge(versions::root(volumes.links.clone()))
+}
+
+/// What every handler needs to know of a request.
+pub(crate) struct Ask {
+    pub(crate) ctx: Context,
+    pub(crate) version: Microversion,
+    pub(crate) query: Query,
+    pub(crate) site: Site,
+}
+
+impl FromRequestParts<Shared> for Ask {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, volumes: &Shared) -> Result<Self, Error> {
+        let ctx = Context::from_request_parts(parts, volumes).await?;
+        let Ok(version) = Microversion::from_request_parts(parts, volumes).await;
+        let query = Query::from_request_parts(parts, volumes).await?;
+        // Links have the shape of the request's own path: with the project in it where the client put it there.
+        let original = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |o| &o.0);
+        let inner = parts.uri.path();
+        let path = original.path();
+        let prefix = path.strip_suffix(inner).filter(|p| p.starts_with(MOUNT)).unwrap_or(MOUNT);
+        let project = prefix.strip_prefix(MOUNT).unwrap_or_default().to_owned();
+        let site = Site { links: volumes.links.clone(), project, here: inner.to_owned() };
+        Ok(Ask { ctx, version, query, site })
+    }
+}
+
+impl Ask {
+    /// 404 where the request's microversion does not know this resource or action yet.
+    fn since(&self, minor: u16) -> Result<(), Error> {
+        if self.at(minor) { Ok(()) } else { Err(Error::not_found("The resource could not be found.")) }
+    }
+
+    fn at(&self, minor: u16) -> bool {
+        self.version >= Microversion(3, minor)
+    }
+
+    /// `all_tenants`, which only an administrator's requests have.
+    fn all_projects(&self) -> Result<bool, Error> {
+        match self.query.get("all_tenants") {
+            None | Some("") => Ok(false),
+            Some(_) => Ok(self.query.bool("all_tenants")?.unwrap_or(false)),
+        }
+    }
+
+    fn page(&self, volumes: &Volumes, keys: &[&str]) -> Result<Page, Error> {
+        Page::parse(&self.query, volumes.config.page_max, keys)
+    }
+
+    /// `<collection>_links`: the next page, where the page is full.
+    fn next(&self, page: &Page, count: usize, more: bool, last: Option<&str>) -> Option<Value> {
+        let full = page.limited && page.limit > 0 && count == page.limit;
+        let last = last.filter(|_| more || full)?;
+        let url = page.next(&self.site.url(&self.site.here), &self.query, last);
+        Some(json!([{"rel": "next", "href": url}]))
+    }
+}
+
+/// Builds links.
+pub(crate) struct Site {
+    links: Links,
+    /// `/<project id>` or nothing.
+    project: String,
+    /// The request's path below the project.
+    here: String,
+}
+
+impl Site {
+    fn url(&self, path: &str) -> String {
+        self.links.to(&format!("{MOUNT}{}{path}", self.project))
+    }
+
+    fn pair(&self, path: &str) -> Value {
+        let bookmark = self.links.to(&format!("/volume{}{path}", self.project));
+        json!([{"rel": "self", "href": self.url(path)}, {"rel": "bookmark", "href": bookmark}])
+    }
+}
+
+/// What the body is about: the object under `key`, or upstream's 400.
+fn inner<'a>(body: &'a Value, key: &str) -> Result<&'a Value, Error> {
+    body.get(key)
+        .filter(|v| v.is_object())
+        .ok_or_else(|| Error::bad_request(format!("Missing required element '{key}' in request body.")))
+}
+
+/// oslo.utils' strict booleans, from JSON's own or from words.
+fn boolean(value: &Value, name: &str) -> Result<bool, Error> {
+    let word = match value {
+        Value::Bool(b) => return Ok(*b),
+        Value::Number(n) => n.to_string(),
+        Value::String(s) => s.trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    match word.as_str() {
+        "1" | "t" | "true" | "on" | "y" | "yes" => Ok(true),
+        "0" | "f" | "false" | "off" | "n" | "no" => Ok(false),
+        _ => Err(Error::bad_request(format!(
+            "Invalid input for field/attribute {name}. Value: {value}. {value} is not a 'boolean'"
+        ))),
+    }
+}
+
+/// A number, from JSON's own or from digits.
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(n) => n.as_i64(),
+        Value::String(s) if s.bytes().all(|b| b.is_ascii_digit()) => s.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A text, trimmed as upstream trims names.
+fn text(value: Option<&Value>) -> Option<String> {
+    value.and_then(Value::as_str).map(|s| s.trim().to_owned())
+}
+
+impl From<VolumeError> for Refusal {
+    fn from(e: VolumeError) -> Self {
+        Refusal(e.into())
+    }
+}
+
+/// Lets handlers use `?` on this crate's errors and on the API's own alike.
+pub(crate) struct Refusal(Error);
+
+impl From<Error> for Refusal {
+    fn from(e: Error) -> Self {
+        Refusal(e)
+    }
+}
+
+impl axum::response::IntoResponse for Refusal {
+    fn into_response(self) -> axum::response::Response {
+        self.0.into_response()
+    }
+}
+
+type Answer<T> = Result<T, Refusal>;

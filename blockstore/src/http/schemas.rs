@@ -1,0 +1,203 @@
+//! What bodies must look like. A body that does not fit is 400 and names the field.
+
+use api::schema::Schema;
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+fn name() -> Value {
+    json!({"type": ["string", "null"], "minLength": 0, "maxLength": 255})
+}
+
+fn metadata() -> Value {
+    json!({
+        "type": ["object", "null"],
+        "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+        "additionalProperties": false,
+    })
+}
+
+/// The same without null: the metadata resources themselves.
+fn plain_metadata() -> Value {
+    let mut schema = metadata();
+    schema["type"] = json!("object");
+    schema
+}
+
+fn id_or_null() -> Value {
+    json!({"type": ["string", "null"], "maxLength": 255})
+}
+
+fn boolean() -> Value {
+    json!({"type": ["boolean", "string", "integer"]})
+}
+
+/// A positive number or its digits.
+fn size() -> Value {
+    json!({"oneOf": [
+        {"type": "integer", "minimum": 1, "maximum": 2147483647},
+        {"type": "string", "pattern": "^0*[1-9][0-9]{0,9}$"},
+        {"type": "null"},
+    ]})
+}
+
+fn object(key: &str, properties: Value, required: &[&str]) -> Value {
+    json!({
+        "type": "object",
+        "properties": {key: {
+            "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+        }},
+        "required": [key],
+        "additionalProperties": false,
+    })
+}
+
+macro_rules! schemas {
+    ($($(#[$doc:meta])* $name:ident = $schema:expr;)*) => {$(
+        $(#[$doc])*
+        pub(super) static $name: LazyLock<Schema> = LazyLock::new(|| Schema::new(&$schema));
+    )*};
+}
+
+schemas! {
+    CREATE_VOLUME = {
+        let mut schema = object("volume", json!({
+            "name": name(), "description": name(), "display_name": name(), "display_description": name(),
+            "volume_type": {"type": ["string", "null"], "minLength": 1, "maxLength": 255},
+            "metadata": metadata(), "snapshot_id": id_or_null(), "source_volid": id_or_null(),
+            "consistencygroup_id": id_or_null(), "group_id": id_or_null(), "backup_id": id_or_null(),
+            "size": size(), "availability_zone": name(), "multiattach": boolean(),
+            "image_id": id_or_null(), "imageRef": id_or_null(),
+            "OS-SCH-HNT:scheduler_hints": {"type": ["object", "null"]},
+        }), &[]);
+        schema["properties"]["OS-SCH-HNT:scheduler_hints"] = json!({"type": ["object", "null"]});
+        schema
+    };
+    UPDATE_VOLUME = object("volume", json!({
+        "name": name(), "description": name(), "display_name": name(), "display_description": name(),
+        "metadata": metadata(),
+    }), &[]);
+    CREATE_SNAPSHOT = object("snapshot", json!({
+        "name": name(), "description": name(), "display_name": name(), "display_description": name(),
+        "volume_id": {"type": ["string", "null"], "maxLength": 255}, "force": boolean(), "metadata": metadata(),
+    }), &["volume_id"]);
+    UPDATE_SNAPSHOT = object("snapshot", json!({
+        "name": name(), "description": name(), "display_name": name(), "display_description": name(),
+    }), &[]);
+    METADATA = json!({
+        "type": "object", "properties": {"metadata": plain_metadata()}, "required": ["metadata"],
+        "additionalProperties": false,
+    });
+    META = {
+        let mut meta = plain_metadata();
+        meta["minProperties"] = json!(1);
+        meta["maxProperties"] = json!(1);
+        json!({"type": "object", "properties": {"meta": meta}, "required": ["meta"], "additionalProperties": false})
+    };
+    EXTRA_SPECS = json!({
+        "type": "object", "properties": {"extra_specs": extra_specs()}, "required": ["extra_specs"],
+        "additionalProperties": false,
+    });
+    EXTRA_SPEC = {
+        let mut one = extra_specs();
+        one["minProperties"] = json!(1);
+        one["maxProperties"] = json!(1);
+        one
+    };
+    CREATE_TYPE = object("volume_type", json!({
+        "name": {"type": "string", "minLength": 1, "maxLength": 255},
+        "description": name(), "extra_specs": nullable(extra_specs()),
+        "os-volume-type-access:is_public": boolean(),
+    }), &["name"]);
+    UPDATE_TYPE = object("volume_type", json!({
+        "name": {"type": ["string", "null"], "maxLength": 255},
+        "description": name(), "is_public": boolean(),
+    }), &[]);
+    ATTACHMENT = object("attachment", json!({
+        "volume_uuid": {"type": "string", "maxLength": 255},
+        "instance_uuid": id_or_null(),
+        "connector": {"type": ["object", "null"]},
+        "mode": {"type": "string", "enum": ["rw", "ro"]},
+    }), &["volume_uuid"]);
+    ATTACHMENT_UPDATE = object("attachment", json!({
+        "connector": {"type": "object", "minProperties": 1},
+        "mode": {"type": "string", "enum": ["rw", "ro"]},
+    }), &["connector"]);
+    TRANSFER = object("transfer", json!({
+        "volume_id": {"type": "string", "maxLength": 255}, "name": name(), "no_snapshots": boolean(),
+    }), &["volume_id"]);
+    ACCEPT = object("accept", json!({"auth_key": {"type": "string", "minLength": 1, "maxLength": 255}}), &["auth_key"]);
+    QOS = json!({
+        "type": "object", "required": ["qos_specs"], "additionalProperties": false,
+        "properties": {"qos_specs": {
+            "type": "object", "required": ["name"],
+            "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "\\S"}},
+            "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+            "additionalProperties": false,
+        }},
+    });
+    QOS_SET = json!({
+        "type": "object", "required": ["qos_specs"], "additionalProperties": false,
+        "properties": {"qos_specs": {
+            "type": "object", "minProperties": 1,
+            "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+            "additionalProperties": false,
+        }},
+    });
+    QOS_KEYS = json!({
+        "type": "object", "required": ["keys"], "additionalProperties": false,
+        "properties": {"keys": {"type": "array", "minItems": 1, "items": {"type": "string", "maxLength": 255}}},
+    });
+    UPLOAD = object("os-volume_upload_image", json!({
+        "image_name": {"type": "string", "minLength": 1, "maxLength": 255},
+        "force": boolean(), "disk_format": {"type": "string"}, "container_format": {"type": "string"},
+        "visibility": {"type": "string", "enum": ["community", "public", "private", "shared"]},
+        "protected": boolean(),
+    }), &["image_name"]);
+    ATTACH = object("os-attach", json!({
+        "instance_uuid": id_or_null(), "mountpoint": {"type": "string", "minLength": 1, "maxLength": 255},
+        "host_name": {"type": ["string", "null"], "maxLength": 255}, "mode": {"type": "string", "enum": ["rw", "ro"]},
+    }), &["mountpoint"]);
+    RETYPE = object("os-retype", json!({
+        "new_type": {"type": "string", "minLength": 1, "maxLength": 255},
+        "migration_policy": {"type": ["string", "null"], "enum": ["on-demand", "never", null]},
+    }), &["new_type"]);
+    RESET = object("os-reset_status", json!({
+        "status": {"type": ["string", "null"]}, "attach_status": {"type": ["string", "null"], "enum": ["attached", "detached", null]},
+        "migration_status": {"type": ["string", "null"]},
+    }), &[]);
+}
+
+fn extra_specs() -> Value {
+    json!({
+        "type": "object",
+        "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+        "additionalProperties": false,
+    })
+}
+
+fn nullable(mut schema: Value) -> Value {
+    schema["type"] = json!(["object", "null"]);
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_sends_fits() {
+        let sent = json!({"volume": {"size": 1, "name": "v", "imageRef": null, "backup_id": null, "metadata": null,
+            "consistencygroup_id": null, "OS-SCH-HNT:scheduler_hints": null}});
+        assert!(CREATE_VOLUME.check(&sent).is_ok());
+        for bad in
+            [json!("#$%"), json!(""), json!("0"), json!("-1"), json!(0), json!(-1), json!(1.5), json!([1])]
+        {
+            let e = CREATE_VOLUME.check(&json!({"volume": {"size": bad}})).unwrap_err();
+            assert_eq!(e.status(), 400, "{bad}");
+        }
+        assert!(CREATE_VOLUME.check(&json!({"volume": {"name": "x".repeat(256)}})).is_err());
+        assert!(CREATE_VOLUME.check(&json!({"volume": {"colour": 1}})).is_err());
+        assert!(META.check(&json!({"meta": {}})).is_err());
+        assert!(CREATE_TYPE.check(&json!({"volume_type": {"name": ""}})).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! `/volumes`
+
+use super::schemas::{CREATE_VOLUME, UPDATE_VOLUME};
+use super::{Answer, Ask, Shared, boolean, filters, inner, integer, text, view};
+use crate::model::{Metadata, NewVolume, Source};
+use crate::store::volumes::SORT_KEYS;
+use crate::volumes::Change;
+use api::{Error, Json, Path, Routes};
+use axum::extract::State;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
+    routes
+        .get("/volumes", list)
+        .post("/volumes", create)
+        .get("/volumes/detail", list_detail)
+        .get("/volumes/summary", summary)
+        .get("/volumes/{volume_id}", show)
+        .put("/volumes/{volume_id}", update)
+        .delete("/volumes/{volume_id}", delete)
+}
+
+async fn list(State(volumes): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    listing(&volumes, &ask, false).await
+}
+
+async fn list_detail(State(volumes): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    listing(&volumes, &ask, true).await
+}
+
+async fn listing(volumes: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
+    let page = ask.page(volumes, SORT_KEYS)?;
+    let (filter, all) = (filters::volumes(volumes, ask)?, ask.all_projects()?);
+    let (found, more) = volumes.list(&ask.ctx, filter.clone(), all, &page).await?;
+    let one = |v| if detailed { view::detail(volumes, ask, v) } else { view::summary(ask, v) };
+    let mut body = json!({"volumes": found.iter().map(one).collect::<Vec<_>>()});
+    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|v| v.id.as_str())) {
+        body["volumes_links"] = links;
+    }
+    if ask.at(45) && ask.query.bool("with_count")?.unwrap_or(false) {
+        body["count"] = volumes.count(&ask.ctx, filter, all).await?.into();
+    }
+    Ok(Json(body))
+}
+
+async fn summary(State(volumes): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    ask.since(12)?;
+    let filter = filters::volumes(&volumes, &ask)?;
+    let summary = volumes.summary(&ask.ctx, filter, ask.all_projects()?).await?;
+    let mut body = json!({"total_count": summary.count, "total_size": summary.gib});
+    if ask.at(36) {
+        body["metadata"] = json!(summary.metadata);
+    }
+    Ok(Json(json!({"volume-summary": body})))
+}
+
+async fn show(State(volumes): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let volume = volumes.get(&ask.ctx, &id).await?;
+    Ok(Json(json!({"volume": view::detail(&volumes, &ask, &volume)})))
+}
+
+async fn create(
+    State(volumes): State<Shared>,
+    ask: Ask,
+    Json(body): Json<Value>,
+) -> Answer<(StatusCode, Json<Value>)> {
+    CREATE_VOLUME.check(&body)?;
+    let volume = volumes.create(&ask.ctx, asked(&ask, inner(&body, "volume")?)?).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"volume": view::plain(&ask, &volume)}))))
+}
+
+/// The request as the rules take it.
+fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
+    let word = |key: &str| text(v.get(key)).filter(|t| !t.is_empty());
+    if v.get("multiattach").map(|m| boolean(m, "multiattach")).transpose()? == Some(true) {
+        return Err(Error::bad_request(
+            "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume \
+             types. Contact your administrator to create a multiattach enabled volume type and use it to create \
+             multiattach volumes.",
+        ));
+    }
+    if word("backup_id").is_some() {
+        ask.since(47)?;
+        return Err(Error::not_implemented("Volumes from backups are not built yet."));
+    }
+    for key in ["group_id", "consistencygroup_id"] {
+        if let Some(id) = word(key) {
+            return Err(Error::not_found(format!("Group {id} could not be found.")));
+        }
+    }
+    let mut sources = [
+        word("imageRef").or_else(|| word("image_id")).map(Source::Image),
+        word("snapshot_id").map(Source::Snapshot),
+        word("source_volid").map(Source::Volume),
+    ]
+    .into_iter()
+    .flatten();
+    let source = sources.next().unwrap_or_default();
+    if sources.next().is_some() {
+        return Err(Error::bad_request(
+            "snapshot_id, source_volid and imageRef exclude each other: a volume has one source.",
+        ));
+    }
+    Ok(NewVolume {
+        id: None,
+        size_gib: v.get("size").and_then(integer),
+        source,
+        name: text(v.get("name")).or_else(|| text(v.get("display_name"))),
+        description: text(v.get("description")).or_else(|| text(v.get("display_description"))),
+        volume_type: word("volume_type"),
+        zone: word("availability_zone"),
+        metadata: map(v.get("metadata")),
+    })
+}
+
+/// A map that the schema has checked.
+pub(super) fn map(value: Option<&Value>) -> Metadata {
+    let pairs = value.and_then(Value::as_object).into_iter().flatten();
+    pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+}
+
+/// What an update of a volume or snapshot changes.
+pub(super) fn change(v: &Value) -> Change {
+    let field = |key: &str, old: &str| {
+        let given = v.get(key).or_else(|| v.get(old))?;
+        Some(text(Some(given)))
+    };
+    Change {
+        name: field("name", "display_name"),
+        description: field("description", "display_description"),
+        metadata: v.get("metadata").filter(|m| m.is_object()).map(|m| map(Some(m))),
+    }
+}
+
+async fn update(
+    State(volumes): State<Shared>,
+    ask: Ask,
+    Path(id): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer<Json<Value>> {
+    UPDATE_VOLUME.check(&body)?;
+    let volume = volumes.update(&ask.ctx, &id, change(inner(&body, "volume")?)).await?;
+    Ok(Json(json!({"volume": view::plain(&ask, &volume)})))
+}
+
+async fn delete(State(volumes): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<StatusCode> {
+    let cascade = ask.query.bool("cascade")?.unwrap_or(false);
+    let force = ask.at(23) && ask.query.bool("force")?.unwrap_or(false);
+    volumes.delete_with(&ask.ctx, &id, cascade, force).await?;
+    Ok(StatusCode::ACCEPTED)
+}

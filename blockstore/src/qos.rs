@@ -1,0 +1,157 @@
+//! QoS specs: named sets of limits that volume types carry.
+
+use crate::model::{Metadata, VolumeType};
+use crate::{VolumeError, Volumes, store};
+use api::Context;
+use state::Timestamp;
+
+/// QoS specs, as their row has them.
+#[derive(Debug, Clone)]
+pub(crate) struct QosSpecs {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// `front-end`, `back-end` or `both`.
+    pub(crate) consumer: String,
+    pub(crate) specs: Metadata,
+    pub(crate) created_at: Timestamp,
+}
+
+const CONSUMERS: [&str; 3] = ["front-end", "back-end", "both"];
+
+impl Volumes {
+    pub(crate) async fn list_qos(&self, ctx: &Context) -> Result<Vec<QosSpecs>, VolumeError> {
+        self.may(ctx, "volume_extension:qos_specs_manage:get_all", "")?;
+        store::qos::all(self.db.read()).await
+    }
+
+    pub(crate) async fn get_qos(&self, ctx: &Context, id: &str, rule: &str) -> Result<QosSpecs, VolumeError> {
+        self.may(ctx, rule, "")?;
+        store::qos::get(self.db.read(), id).await?.ok_or_else(|| VolumeError::QosNotFound(id.to_owned()))
+    }
+
+    pub(crate) async fn create_qos(
+        &self,
+        ctx: &Context,
+        name: &str,
+        mut specs: Metadata,
+    ) -> Result<QosSpecs, VolumeError> {
+        self.may(ctx, "volume_extension:qos_specs_manage:create", "")?;
+        let consumer = consumer(specs.remove("consumer"))?.unwrap_or_else(|| "back-end".into());
+        let created_at = Timestamp::now();
+        let qos = QosSpecs { id: state::new_id(), name: name.trim().to_owned(), consumer, specs, created_at };
+        let mut tx = self.db.begin().await?;
+        tx.lock("volume:types").await?;
+        if store::qos::all(tx.conn()).await?.iter().any(|q| q.name == qos.name) {
+            return Err(VolumeError::Conflict(format!("QoS Specs {} already exists.", qos.name)));
+        }
+        store::qos::put(&mut tx, &qos).await?;
+        tx.commit().await?;
+        Ok(qos)
+    }
+
+    /// Sets keys, and the consumer where it is among them.
+    pub(crate) async fn set_qos(
+        &self,
+        ctx: &Context,
+        id: &str,
+        mut specs: Metadata,
+    ) -> Result<QosSpecs, VolumeError> {
+        let mut qos = self.get_qos(ctx, id, "volume_extension:qos_specs_manage:update").await?;
+        if let Some(consumer) = consumer(specs.remove("consumer"))? {
+            qos.consumer = consumer;
+        }
+        qos.specs.extend(specs);
+        let mut tx = self.db.begin().await?;
+        store::qos::put(&mut tx, &qos).await?;
+        tx.commit().await?;
+        Ok(qos)
+    }
+
+    pub(crate) async fn unset_qos(
+        &self,
+        ctx: &Context,
+        id: &str,
+        keys: &[String],
+    ) -> Result<(), VolumeError> {
+        let mut qos = self.get_qos(ctx, id, "volume_extension:qos_specs_manage:update").await?;
+        for key in keys {
+            if qos.specs.remove(key).is_none() {
+                return Err(VolumeError::BadRequest(format!("QoS spec {id} has no spec with key {key}.")));
+            }
+        }
+        let mut tx = self.db.begin().await?;
+        store::qos::put(&mut tx, &qos).await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(crate) async fn delete_qos(&self, ctx: &Context, id: &str, force: bool) -> Result<(), VolumeError> {
+        let qos = self.get_qos(ctx, id, "volume_extension:qos_specs_manage:delete").await?;
+        if !force && !self.carriers(&qos.id).await?.is_empty() {
+            return Err(VolumeError::BadRequest(format!(
+                "QoS Specs {id} is still associated with entities."
+            )));
+        }
+        let mut tx = self.db.begin().await?;
+        store::qos::remove(&mut tx, id).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn carriers(&self, id: &str) -> Result<Vec<VolumeType>, VolumeError> {
+        let mut types = store::types::all(self.db.read()).await?;
+        types.retain(|t| t.qos_specs_id.as_deref() == Some(id));
+        Ok(types)
+    }
+
+    /// The types that carry the specs.
+    pub(crate) async fn qos_associations(
+        &self,
+        ctx: &Context,
+        id: &str,
+    ) -> Result<Vec<VolumeType>, VolumeError> {
+        self.get_qos(ctx, id, "volume_extension:qos_specs_manage:get").await?;
+        self.carriers(id).await
+    }
+
+    pub(crate) async fn associate_qos(
+        &self,
+        ctx: &Context,
+        id: &str,
+        type_id: &str,
+    ) -> Result<(), VolumeError> {
+        let qos = self.get_qos(ctx, id, "volume_extension:qos_specs_manage:update").await?;
+        self.set_type_qos(ctx, type_id, |has| match has {
+            Some(other) if other != qos.id => Err(VolumeError::BadRequest(format!(
+                "Type {type_id} is already associated with another qos specs: {other}"
+            ))),
+            _ => Ok(Some(qos.id)),
+        })
+        .await
+    }
+
+    pub(crate) async fn disassociate_qos(
+        &self,
+        ctx: &Context,
+        id: &str,
+        type_id: &str,
+    ) -> Result<(), VolumeError> {
+        self.get_qos(ctx, id, "volume_extension:qos_specs_manage:update").await?;
+        self.set_type_qos(ctx, type_id, |_| Ok(None)).await
+    }
+
+    pub(crate) async fn disassociate_all_qos(&self, ctx: &Context, id: &str) -> Result<(), VolumeError> {
+        self.get_qos(ctx, id, "volume_extension:qos_specs_manage:update").await?;
+        let mut tx = self.db.begin().await?;
+        store::qos::disassociate_all(&mut tx, id).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+fn consumer(given: Option<String>) -> Result<Option<String>, VolumeError> {
+    match given {
+        Some(c) if !CONSUMERS.contains(&c.as_str()) => Err(VolumeError::BadRequest(format!(
+            "Invalid qos specs: Valid consumer of QoS specs are: {}",
+            CONSUMERS.join(", ")
+        ))),
+        other => Ok(other),
+    }
+}

@@ -1,0 +1,192 @@
+//! A conditional SELECT, put together from constants and bound values only.
+
+use crate::VolumeError;
+use crate::model::Metadata;
+use api::{Page, Sort};
+use sqlx::any::AnyArguments;
+use sqlx::query::QueryAs;
+use sqlx::{Any, AssertSqlSafe};
+
+/// A bound value.
+#[derive(Debug, Clone)]
+pub(crate) enum Arg {
+    Text(String),
+    Int(i64),
+    Bool(bool),
+}
+
+impl From<&str> for Arg {
+    fn from(v: &str) -> Self {
+        Arg::Text(v.to_owned())
+    }
+}
+
+impl From<String> for Arg {
+    fn from(v: String) -> Self {
+        Arg::Text(v)
+    }
+}
+
+impl From<i64> for Arg {
+    fn from(v: i64) -> Self {
+        Arg::Int(v)
+    }
+}
+
+impl From<bool> for Arg {
+    fn from(v: bool) -> Self {
+        Arg::Bool(v)
+    }
+}
+
+/// A marker's own value of a sort key.
+pub(crate) type At<'a> = &'a dyn Fn(&str) -> Option<Arg>;
+
+/// Conditions joined by AND. Each `?` in a condition's text stands for its value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Where {
+    text: String,
+    args: Vec<Arg>,
+}
+
+impl Where {
+    /// Adds a condition whose text is a constant of this program with one `?` for each value.
+    pub(crate) fn and(&mut self, condition: &'static str, values: impl IntoIterator<Item = Arg>) {
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        let mut values = values.into_iter();
+        for c in condition.chars() {
+            match (c, c == '?') {
+                (_, true) => self.placeholder(values.next().unwrap_or(Arg::Int(0))),
+                (c, _) => self.text.push(c),
+            }
+        }
+    }
+
+    /// `column = value`.
+    pub(crate) fn eq(&mut self, column: &'static str, value: impl Into<Arg>) {
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str(column);
+        self.text.push_str(" = ");
+        self.placeholder(value.into());
+    }
+
+    /// `column IN (values)`; with no values nothing matches.
+    pub(crate) fn among(&mut self, column: &'static str, values: impl IntoIterator<Item = String>) {
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str(column);
+        self.text.push_str(" IN (NULL");
+        for value in values {
+            self.text.push_str(", ");
+            self.placeholder(Arg::Text(value));
+        }
+        self.text.push(')');
+    }
+
+    /// The column holds this text somewhere inside. Both engines know `replace`; their `LIKE`s differ.
+    pub(crate) fn contains(&mut self, column: &'static str, value: &str) {
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str("replace(");
+        self.text.push_str(column);
+        self.text.push_str(", ");
+        self.placeholder(Arg::Text(value.to_owned()));
+        self.text.push_str(", '') <> ");
+        self.text.push_str(column);
+    }
+
+    /// The column, a JSON object as [`to_json`] writes it, has all these pairs.
+    pub(crate) fn has_pairs(&mut self, column: &'static str, pairs: &Metadata) {
+        for (key, value) in pairs {
+            let pair = format!("{}:{}", quoted(key), quoted(value));
+            self.contains(column, &pair);
+        }
+    }
+
+    fn placeholder(&mut self, value: Arg) {
+        self.args.push(value);
+        self.text.push_str(&format!("${}", self.args.len()));
+    }
+
+    /// Orders by the page's keys (then by `tie`, so that the order is total), after the marker's row, and bounds
+    /// the rows. `column` names the SQL of a sort key; `at` gives the marker's own value of it.
+    pub(crate) fn page(
+        mut self,
+        page: &Page,
+        tie: &'static str,
+        default: &[(&'static str, bool)],
+        column: impl Fn(&str) -> Option<&'static str>,
+        at: Option<At<'_>>,
+    ) -> Self {
+        let mut keys: Vec<(String, &'static str, bool)> = page
+            .sort
+            .iter()
+            .filter_map(|Sort { key, descending }| Some((key.clone(), column(key)?, *descending)))
+            .collect();
+        if keys.is_empty() {
+            keys = default.iter().filter_map(|(k, d)| Some(((*k).to_owned(), column(k)?, *d))).collect();
+        }
+        let down = keys.last().is_some_and(|(_, _, d)| *d);
+        if !keys.iter().any(|(_, c, _)| *c == tie) {
+            keys.push(("id".to_owned(), tie, down));
+        }
+        if let Some(at) = at {
+            self.after(&keys, at);
+        }
+        let order: Vec<String> =
+            keys.iter().map(|(_, c, d)| format!("{c} {}", if *d { "DESC" } else { "ASC" })).collect();
+        self.text.push_str(" ORDER BY ");
+        self.text.push_str(&order.join(", "));
+        self.text.push_str(&format!(" LIMIT {} OFFSET {}", page.fetch(), page.offset));
+        self
+    }
+
+    /// Rows strictly after the marker in the order of `keys`. An absent value counts as the empty one, in the
+    /// order too: sort columns are written so that they are never NULL.
+    fn after(&mut self, keys: &[(String, &'static str, bool)], at: At<'_>) {
+        let values: Vec<Arg> =
+            keys.iter().map(|(k, _, _)| at(k).unwrap_or(Arg::Text(String::new()))).collect();
+        self.text.push_str(if self.text.is_empty() { " WHERE (" } else { " AND (" });
+        for (i, (_, column, descending)) in keys.iter().enumerate() {
+            self.text.push_str(if i == 0 { "(" } else { " OR (" });
+            for (j, (_, before, _)) in keys[..i].iter().enumerate() {
+                self.text.push_str(before);
+                self.text.push_str(" = ");
+                self.placeholder(values[j].clone());
+                self.text.push_str(" AND ");
+            }
+            self.text.push_str(column);
+            self.text.push_str(if *descending { " < " } else { " > " });
+            self.placeholder(values[i].clone());
+            self.text.push(')');
+        }
+        self.text.push(')');
+    }
+
+    /// The query of `select` under these conditions.
+    pub(crate) fn query<O>(&self, select: &str) -> QueryAs<'static, Any, O, AnyArguments>
+    where
+        O: for<'r> sqlx::FromRow<'r, sqlx::any::AnyRow>,
+    {
+        let mut query = sqlx::query_as(AssertSqlSafe(format!("{select}{}", self.text)));
+        for arg in &self.args {
+            query = match arg.clone() {
+                Arg::Text(v) => query.bind(v),
+                Arg::Int(v) => query.bind(v),
+                Arg::Bool(v) => query.bind(v),
+            };
+        }
+        query
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The one text of a map: compact, sorted.
+pub(crate) fn to_json(map: &Metadata) -> Result<String, VolumeError> {
+    Ok(serde_json::to_string(map)?)
+}
+
+pub(crate) fn from_json(text: &str) -> Result<Metadata, VolumeError> {
+    Ok(serde_json::from_str(text)?)
+}

@@ -1,0 +1,182 @@
+//! `volume.create`: the image behind a new volume.
+//!
+//! One step, so that a volume is `available` as soon as its image is there; a clone of a volume leaves its
+//! hidden snapshot to `volume.sweep`, which nobody waits for. The snapshot is `volume-<new id>.clone_snap`, as
+//! Cinder names it.
+
+use super::{failed, storage, subject, sweep};
+use crate::disk::{self, GIB, Parent};
+use crate::messages::{Action, Asker, NO_BACKEND};
+use crate::model::{Source, Volume, image_name, snap_name};
+use crate::status::{Step, VolumeStatus};
+use crate::volumes::lock_key;
+use crate::{VolumeError, Volumes, store};
+use api::Context;
+use async_trait::async_trait;
+use pool::Tier;
+use serde::{Deserialize, Serialize};
+use state::{Job, NewTask, Operation, StepError, Tx};
+use std::sync::Arc;
+
+const KIND: &str = "volume.create";
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    volume_id: String,
+    source: Source,
+    asker: Asker,
+}
+
+pub(crate) async fn spawn(
+    tx: &mut Tx,
+    ctx: &Context,
+    volume: &Volume,
+    source: &Source,
+) -> Result<(), VolumeError> {
+    let params = Params {
+        volume_id: volume.id.clone(),
+        source: source.clone(),
+        asker: Asker::of(ctx, &volume.project_id),
+    };
+    NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
+    Ok(())
+}
+
+pub(super) struct Create(pub(super) Arc<Volumes>);
+
+#[async_trait]
+impl Operation for Create {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["allocate"]
+    }
+
+    async fn run(&self, _: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        let volume = self.row(&params.volume_id).await.map_err(failed)?;
+        let Some(volume) = volume.filter(|v| v.status == VolumeStatus::Creating) else {
+            // Done before, or deleted by force meanwhile: the delete that follows finds whatever is there.
+            return Ok(());
+        };
+        if volume.tier.is_empty() {
+            return Err(StepError::fail(NO_BACKEND));
+        }
+        self.allocate(&volume, &params.source).await?;
+        self.publish(&volume, &params.source).await.map_err(failed)
+    }
+
+    async fn undo(&self, _: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        self.conceal(&params.volume_id).await.map_err(failed)?;
+        let Some(volume) = self.row(&params.volume_id).await.map_err(failed)? else { return Ok(()) };
+        let Ok(tier) = self.0.tiers.get(&volume.tier) else { return Ok(()) };
+        disk::remove(&tier, &volume.image_name()).await.map_err(storage)?;
+        if let Source::Volume(source) = &params.source
+            && let Some(of) = self.row(source).await.map_err(failed)?
+        {
+            let tier = self.0.tiers.get(&of.tier).map_err(storage)?;
+            disk::remove_snap(&tier, &of.image_name(), &hidden(&volume.id)).await.map_err(storage)?;
+        }
+        Ok(())
+    }
+
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        self.give_up(&job.id, &params, reason).await.map_err(failed)
+    }
+}
+
+/// The snapshot that a clone of a volume hangs on.
+pub(crate) fn hidden(volume_id: &str) -> String {
+    format!("{}.clone_snap", image_name(volume_id))
+}
+
+impl Create {
+    async fn row(&self, id: &str) -> Result<Option<Volume>, VolumeError> {
+        store::volumes::get(self.0.db.read(), id).await
+    }
+
+    async fn allocate(&self, volume: &Volume, source: &Source) -> Result<(), StepError> {
+        let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
+        let name = volume.image_name();
+        let bytes = u64::try_from(volume.size_gib).unwrap_or(0).saturating_mul(GIB);
+        let parent = match source {
+            Source::Empty => return disk::ensure_empty(&tier, &name, bytes).await.map_err(storage),
+            Source::Image(id) => self.0.image_parent(id).await.map_err(failed)?,
+            Source::Snapshot(id) => {
+                let snapshot = store::snapshots::get(self.0.db.read(), id).await.map_err(failed)?;
+                let snapshot = snapshot.ok_or_else(|| StepError::fail("The snapshot is gone."))?;
+                let (of, pool) = self.source(&snapshot.volume_id).await?;
+                Parent { pool: pool.pool, image: of.image_name(), snap: snap_name(id) }
+            }
+            Source::Volume(id) => {
+                let (of, pool) = self.source(id).await?;
+                let snap = hidden(&volume.id);
+                disk::ensure_snap(&pool, &of.image_name(), &snap).await.map_err(storage)?;
+                Parent { pool: pool.pool, image: of.image_name(), snap }
+            }
+        };
+        if parent.pool.cluster() == tier.pool.cluster() {
+            return disk::ensure_clone(&parent, &tier, &name, bytes).await.map_err(storage);
+        }
+        let id = volume.id.clone();
+        let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
+        disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)
+    }
+
+    async fn source(&self, volume_id: &str) -> Result<(Volume, Tier), StepError> {
+        let volume = self.row(volume_id).await.map_err(failed)?;
+        let volume = volume.ok_or_else(|| StepError::fail("The source volume is gone."))?;
+        let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
+        Ok((volume, tier))
+    }
+
+    /// The volume is there for everybody, and its hidden snapshot is somebody's work, in one transaction.
+    async fn publish(&self, volume: &Volume, source: &Source) -> Result<(), VolumeError> {
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(&volume.id)).await?;
+        if let Some(now) = store::volumes::get(tx.conn(), &volume.id).await?
+            && let Some(next) = now.status.after(Step::Created)
+        {
+            store::volumes::set_status(&mut tx, &volume.id, next, None).await?;
+        }
+        if let Source::Volume(id) = source
+            && let Some(of) = store::volumes::get(tx.conn(), id).await?
+        {
+            let snap = hidden(&volume.id);
+            sweep::spawn(&mut tx, &of.tier, &of.image_name(), Some(&snap)).await?;
+        }
+        tx.wake(Volumes::topic(&volume.id));
+        Ok(tx.commit().await?)
+    }
+
+    /// Before its image goes, the volume is `creating` again: nothing may be begun on it.
+    async fn conceal(&self, id: &str) -> Result<(), VolumeError> {
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        if let Some(now) = store::volumes::get(tx.conn(), id).await?
+            && now.status == VolumeStatus::Available
+        {
+            store::volumes::set_status(&mut tx, id, VolumeStatus::Creating, None).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn give_up(&self, task: &str, params: &Params, reason: &str) -> Result<(), VolumeError> {
+        let id = &params.volume_id;
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        if let Some(now) = store::volumes::get(tx.conn(), id).await?
+            && let Some(next) =
+                now.status.after(Step::Failed).filter(|_| now.status == VolumeStatus::Creating)
+        {
+            store::volumes::set_status(&mut tx, id, next, None).await?;
+            self.0.tell(&mut tx, task, &params.asker, Action::Allocate, ("VOLUME", id), reason).await?;
+        }
+        tx.wake(Volumes::topic(id));
+        Ok(tx.commit().await?)
+    }
+}

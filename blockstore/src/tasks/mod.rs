@@ -1,0 +1,69 @@
+//! The durable work of this crate, one operation a file.
+//!
+//! ```text
+//! volume.create           make the image, then the volume is `available`
+//! volume.delete           remove the image or put it into the trash, then the row
+//! volume.extend           grow the image
+//! volume.upload           snapshot, and an image (of the images' service) that is a clone of it
+//! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
+//! snapshot.create, snapshot.delete
+//! ```
+//! Operations on one volume run one at a time (subject `volume/<id>`; a snapshot's is its volume's).
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod extend;
+pub(crate) mod snapshot;
+pub(crate) mod snapshot_delete;
+pub(crate) mod sweep;
+pub(crate) mod upload;
+
+use crate::{VolumeError, Volumes};
+use state::{Operation, StepError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When a step that waits for another operation looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Everything a worker needs to carry this crate's tasks.
+pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
+    vec![
+        Arc::new(create::Create(volumes.clone())),
+        Arc::new(delete::Delete(volumes.clone())),
+        Arc::new(extend::Extend(volumes.clone())),
+        Arc::new(snapshot::Create(volumes.clone())),
+        Arc::new(snapshot_delete::Delete(volumes.clone())),
+        Arc::new(upload::Upload(volumes.clone())),
+        Arc::new(sweep::Sweep(volumes.clone())),
+    ]
+}
+
+/// The subject of everything that is done to a volume.
+pub(crate) fn subject(volume_id: &str) -> String {
+    format!("volume/{volume_id}")
+}
+
+/// Whether a failure is worth another try, and how its reason reads for the volume's owner.
+pub(crate) fn failed(e: VolumeError) -> StepError {
+    match e {
+        VolumeError::Storage(e) => storage(e),
+        VolumeError::State(e) => e.into(),
+        other => {
+            let reason = other.to_string();
+            StepError::fail(reason).because(other)
+        }
+    }
+}
+
+/// As [`failed`], for the storage's own errors. Their texts name pools and images: they are for the log only.
+pub(crate) fn storage(e: pool::Error) -> StepError {
+    let reason = match &e {
+        pool::Error::NoSpace { .. } => "The storage is full.",
+        pool::Error::Busy { .. } => "The volume is still in use by another client.",
+        e if e.is_unavailable() => "The storage does not answer.",
+        pool::Error::NotFound { .. } => "What it is made of is not there any more.",
+        _ => "The storage has failed.",
+    };
+    if e.is_transient() { StepError::retry(reason).because(e) } else { StepError::fail(reason).because(e) }
+}

@@ -1,0 +1,131 @@
+//! `volume.upload`: an image of the images' service that is a clone of the volume. The volume is `uploading`
+//! meanwhile, and then what it was.
+
+use super::{failed, storage, subject, sweep};
+use crate::disk;
+use crate::messages::{Action, Asker};
+use crate::model::{Volume, image_name};
+use crate::status::{Step, VolumeStatus};
+use crate::volumes::lock_key;
+use crate::{VolumeError, Volumes, store};
+use api::Context;
+use async_trait::async_trait;
+use imagestore::Status;
+use serde::{Deserialize, Serialize};
+use state::{Job, NewTask, Operation, StepError, Tx};
+use std::sync::Arc;
+
+const KIND: &str = "volume.upload";
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    volume_id: String,
+    tier: String,
+    image_id: String,
+    asker: Asker,
+}
+
+impl Params {
+    fn snap(&self) -> String {
+        format!("image-{}", self.image_id)
+    }
+
+    fn image(&self) -> String {
+        image_name(&self.volume_id)
+    }
+}
+
+pub(crate) async fn spawn(
+    tx: &mut Tx,
+    ctx: &Context,
+    volume: &Volume,
+    image_id: &str,
+) -> Result<(), VolumeError> {
+    let params = Params {
+        volume_id: volume.id.clone(),
+        tier: volume.tier.clone(),
+        image_id: image_id.to_owned(),
+        asker: Asker::of(ctx, &volume.project_id),
+    };
+    NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
+    Ok(())
+}
+
+pub(super) struct Upload(pub(super) Arc<Volumes>);
+
+#[async_trait]
+impl Operation for Upload {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["snapshot", "fill", "settle"]
+    }
+
+    async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        let tier = self.0.tiers.get(&params.tier).map_err(storage)?;
+        match step {
+            "snapshot" => disk::ensure_snap(&tier, &params.image(), &params.snap()).await.map_err(storage),
+            "fill" => {
+                let (image, snap) = (params.image(), params.snap());
+                match self.0.fill_image(&params.image_id, &params.tier, &image, &snap).await {
+                    // Deleted already by its owner: there is nothing to fill.
+                    Ok(()) | Err(VolumeError::ImageNotFound(_)) => Ok(()),
+                    Err(e) => Err(failed(e)),
+                }
+            }
+            _ => match self.0.image_status(&params.image_id).await.map_err(failed)? {
+                None | Some(Status::Active | Status::Deactivated) => {
+                    self.finish(&params, None).await.map_err(failed)
+                }
+                Some(Status::Killed | Status::Deleted) => {
+                    Err(StepError::fail("The image could not be made."))
+                }
+                Some(_) => Err(StepError::Wait(super::LOOK_AGAIN)),
+            },
+        }
+    }
+
+    async fn undo(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        match step {
+            "snapshot" => {
+                let tier = self.0.tiers.get(&params.tier).map_err(storage)?;
+                disk::remove_snap(&tier, &params.image(), &params.snap()).await.map_err(storage)
+            }
+            "fill" => self.0.drop_image(&params.image_id).await.map_err(failed),
+            _ => Ok(()),
+        }
+    }
+
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        self.0.drop_image(&params.image_id).await.map_err(failed)?;
+        self.finish(&params, Some((&job.id, reason))).await.map_err(failed)
+    }
+}
+
+impl Upload {
+    /// The volume is what it was. An upload harms no volume, so a failed one leaves a message only.
+    async fn finish(&self, params: &Params, failure: Option<(&String, &str)>) -> Result<(), VolumeError> {
+        let id = &params.volume_id;
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        if let Some(now) = store::volumes::get(tx.conn(), id).await?
+            && let Some(next) =
+                now.status.after(Step::Settled(now.previous_status.unwrap_or(VolumeStatus::Available)))
+        {
+            store::volumes::set_status(&mut tx, id, next, None).await?;
+        }
+        match failure {
+            None => sweep::spawn(&mut tx, &params.tier, &params.image(), Some(&params.snap())).await?,
+            Some((task, reason)) => {
+                self.0.tell(&mut tx, task, &params.asker, Action::Upload, ("VOLUME", id), reason).await?;
+            }
+        }
+        tx.wake(Volumes::topic(id));
+        Ok(tx.commit().await?)
+    }
+}

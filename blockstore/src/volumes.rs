@@ -1,0 +1,583 @@
+//! Volumes: who may do what to them, and when.
+
+use crate::model::{Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType};
+use crate::status::{Step, VolumeStatus};
+use crate::store::volumes::Filter;
+use crate::{VolumeError, Volumes, quotas, store, tasks};
+use api::{Context, Page};
+use state::{Timestamp, Tx};
+
+/// What `PUT /volumes/{id}` may change; `None` leaves it.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) name: Option<Option<String>>,
+    pub(crate) description: Option<Option<String>>,
+    pub(crate) metadata: Option<Metadata>,
+}
+
+/// A summary of what a caller sees.
+pub(crate) struct Summary {
+    pub(crate) count: i64,
+    pub(crate) gib: i64,
+    /// Every value that occurs for a key.
+    pub(crate) metadata: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+/// What a volume's first bytes are, once looked up.
+struct Origin {
+    size_gib: Option<i64>,
+    type_id: Option<String>,
+    bootable: bool,
+    image_metadata: Metadata,
+    snapshot_id: Option<String>,
+    source_volid: Option<String>,
+    multiattach: bool,
+}
+
+impl Volumes {
+    /// The volume, with its attachments, if the caller may see it.
+    pub async fn get(&self, ctx: &Context, id: &str) -> Result<Volume, VolumeError> {
+        let mut volume = self.find(ctx, id, "volume:get").await?;
+        volume.attachments = store::attachments::of_volumes(self.db.read(), [volume.id.clone()]).await?;
+        Ok(volume)
+    }
+
+    /// Looks up and authorises in one step; without attachments.
+    pub(crate) async fn find(&self, ctx: &Context, id: &str, rule: &str) -> Result<Volume, VolumeError> {
+        let volume = store::volumes::get(self.db.read(), id).await?;
+        self.admitted(ctx, id, rule, volume)
+    }
+
+    fn admitted(
+        &self,
+        ctx: &Context,
+        id: &str,
+        rule: &str,
+        volume: Option<Volume>,
+    ) -> Result<Volume, VolumeError> {
+        let volume = volume
+            .filter(|v| Self::sees(ctx, &v.project_id))
+            .ok_or_else(|| VolumeError::VolumeNotFound(id.to_owned()))?;
+        self.may(ctx, rule, &volume.project_id)?;
+        Ok(volume)
+    }
+
+    /// As [`Volumes::find`], inside a write transaction that holds the volume against every other one. With
+    /// attachments.
+    pub(crate) async fn hold(
+        &self,
+        ctx: &Context,
+        id: &str,
+        rule: &str,
+    ) -> Result<(Tx, Volume), VolumeError> {
+        let mut tx = self.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        let volume = store::volumes::get(tx.conn(), id).await?;
+        let mut volume = self.admitted(ctx, id, rule, volume)?;
+        volume.attachments = store::attachments::of_volumes(tx.conn(), [volume.id.clone()]).await?;
+        Ok((tx, volume))
+    }
+
+    /// Where a volume's bytes are. For the cloud's own use: nothing is checked but that the volume exists.
+    pub async fn location(&self, volume_id: &str) -> Result<RbdLocation, VolumeError> {
+        let volume = store::volumes::get(self.db.read(), volume_id)
+            .await?
+            .ok_or_else(|| VolumeError::VolumeNotFound(volume_id.to_owned()))?;
+        self.location_of(&volume)
+    }
+
+    pub(crate) fn location_of(&self, volume: &Volume) -> Result<RbdLocation, VolumeError> {
+        let tier = self.tiers.get(&volume.tier)?;
+        let namespace = tier.pool.namespace();
+        Ok(RbdLocation {
+            cluster: tier.cluster.name().to_owned(),
+            pool: tier.pool.name().to_owned(),
+            namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+            image: volume.image_name(),
+        })
+    }
+
+    /// Asks for a volume: it is `creating` when this returns. With an id of the caller's choice a repeated call
+    /// gives the same volume.
+    pub async fn create(&self, ctx: &Context, new: NewVolume) -> Result<Volume, VolumeError> {
+        let project = ctx.project_id().map_err(VolumeError::Refused)?.to_owned();
+        self.may(ctx, "volume:create", &project)?;
+        if let Some(id) = &new.id
+            && let Some(there) = store::volumes::get(self.db.read(), id).await?
+        {
+            return self.admitted(ctx, id, "volume:get", Some(there));
+        }
+        let origin = self.origin(ctx, &new).await?;
+        let size = new.size_gib.or(origin.size_gib).filter(|s| *s > 0).ok_or_else(|| {
+            VolumeError::InvalidInput(format!(
+                "Invalid volume size provided for create request: {} (size argument must be an integer (or string \
+                 representation of an integer) and greater than zero).",
+                new.size_gib.map_or("None".to_owned(), |s| s.to_string())
+            ))
+        })?;
+        if size > quotas::MOST_GIB {
+            return Err(VolumeError::InvalidInput(format!("A volume has at most {} GiB.", quotas::MOST_GIB)));
+        }
+        let kind = self.type_for(ctx, &project, new.volume_type.as_deref(), origin.type_id).await?;
+        let zone = self.zone(new.zone.as_deref())?;
+        // Without a tier the volume is made all the same, and fails where its owner can see why.
+        let tier = self.tier_for(&kind);
+        let volume = Volume {
+            id: new.id.unwrap_or_else(state::new_id),
+            project_id: project,
+            user_id: ctx.user.id.clone(),
+            size_gib: size,
+            growth: 0,
+            status: VolumeStatus::Creating,
+            previous_status: None,
+            name: new.name,
+            description: new.description,
+            type_id: kind.id.clone(),
+            type_name: kind.name.clone(),
+            tier: tier.clone().unwrap_or_default(),
+            zone,
+            bootable: origin.bootable,
+            multiattach: kind.multiattach() || origin.multiattach,
+            metadata: new.metadata,
+            admin_metadata: Metadata::new(),
+            image_metadata: origin.image_metadata,
+            snapshot_id: origin.snapshot_id,
+            source_volid: origin.source_volid,
+            migration_status: None,
+            created_at: Timestamp::now(),
+            updated_at: None,
+            attachments: Vec::new(),
+        };
+        let mut tx = self.db.begin().await?;
+        self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::volume(size)).await?;
+        store::volumes::insert(&mut tx, &volume).await?;
+        tasks::create::spawn(&mut tx, ctx, &volume, &new.source).await?;
+        tx.commit().await?;
+        Ok(volume)
+    }
+
+    async fn origin(&self, ctx: &Context, new: &NewVolume) -> Result<Origin, VolumeError> {
+        let mut origin = Origin {
+            size_gib: None,
+            type_id: None,
+            bootable: false,
+            image_metadata: Metadata::new(),
+            snapshot_id: None,
+            source_volid: None,
+            multiattach: false,
+        };
+        match &new.source {
+            Source::Empty => {}
+            Source::Image(id) => {
+                let project = ctx.project_id().map_err(VolumeError::Refused)?;
+                self.may(ctx, "volume:create_from_image", project)?;
+                let image = self.image(ctx, id).await?;
+                image.fits(new.size_gib)?;
+                origin.bootable = true;
+                origin.image_metadata = image.metadata;
+            }
+            Source::Snapshot(id) => {
+                let (snapshot, of) = self.clonable_snapshot(ctx, id, new.size_gib).await?;
+                origin.size_gib = Some(snapshot.size_gib);
+                origin.snapshot_id = Some(snapshot.id);
+                (origin.type_id, origin.bootable) = (Some(of.type_id), of.bootable);
+                (origin.image_metadata, origin.multiattach) = (of.image_metadata, false);
+            }
+            Source::Volume(id) => {
+                let of = self.find(ctx, id, "volume:get").await?;
+                if !of.status.may_clone() {
+                    return Err(VolumeError::InvalidVolume(format!(
+                        "Source volume status must be available or in-use, but it is {}.",
+                        of.status
+                    )));
+                }
+                if let Some(size) = new.size_gib.filter(|s| *s < of.size_gib) {
+                    return Err(VolumeError::InvalidInput(format!(
+                        "Volume size '{size}'GB cannot be smaller than original volume size  {}GB. They must be >= \
+                         original volume size.",
+                        of.size_gib
+                    )));
+                }
+                origin.size_gib = Some(of.size_gib);
+                origin.source_volid = Some(of.id);
+                (origin.type_id, origin.bootable) = (Some(of.type_id), of.bootable);
+                origin.image_metadata = of.image_metadata;
+            }
+        }
+        Ok(origin)
+    }
+
+    async fn clonable_snapshot(
+        &self,
+        ctx: &Context,
+        id: &str,
+        size: Option<i64>,
+    ) -> Result<(Snapshot, Volume), VolumeError> {
+        let snapshot = self.find_snapshot(ctx, id, "volume:get_snapshot").await?;
+        if snapshot.status != crate::SnapshotStatus::Available {
+            return Err(VolumeError::InvalidSnapshot(
+                "Originating snapshot status must be one of 'available' values".into(),
+            ));
+        }
+        if let Some(size) = size.filter(|s| *s < snapshot.size_gib) {
+            return Err(VolumeError::InvalidInput(format!(
+                "Volume size '{size}'GB cannot be smaller than the snapshot size {}GB. They must be >= original \
+                 snapshot size.",
+                snapshot.size_gib
+            )));
+        }
+        let of = store::volumes::get(self.db.read(), &snapshot.volume_id)
+            .await?
+            .ok_or_else(|| VolumeError::VolumeNotFound(snapshot.volume_id.clone()))?;
+        Ok((snapshot, of))
+    }
+
+    fn zone(&self, asked: Option<&str>) -> Result<String, VolumeError> {
+        match asked {
+            Some(zone) if zone != self.config.zone => {
+                Err(VolumeError::InvalidInput(format!("Availability zone '{zone}' is invalid.")))
+            }
+            _ => Ok(self.config.zone.clone()),
+        }
+    }
+
+    /// The tier of a type; `None` where no tier has the capabilities that its extra specs ask for.
+    pub(crate) fn tier_for(&self, kind: &VolumeType) -> Option<String> {
+        let name = kind.extra_specs.get("volume_backend_name").unwrap_or(&self.config.tier);
+        let name = name.strip_prefix("<in> ").unwrap_or(name);
+        self.tiers.get(name).ok()?;
+        let able = kind.extra_specs.iter().all(|(key, wanted)| {
+            let key = key.strip_prefix("capabilities:").unwrap_or(key);
+            crate::services::capability(key).is_none_or(|has| crate::services::meets(has, wanted))
+        });
+        able.then(|| name.to_owned())
+    }
+
+    /// A page of the volumes the caller sees, with their attachments, and whether there are more.
+    pub(crate) async fn list(
+        &self,
+        ctx: &Context,
+        mut filter: Filter,
+        all_projects: bool,
+        page: &Page,
+    ) -> Result<(Vec<Volume>, bool), VolumeError> {
+        self.scope(ctx, &mut filter, all_projects)?;
+        let marker = match &page.marker {
+            Some(id) => Some(self.find(ctx, id, "volume:get").await?),
+            None => None,
+        };
+        let mut volumes = store::volumes::list(self.db.read(), &filter, page, marker.as_ref()).await?;
+        let more = page.cut(&mut volumes);
+        self.join_attachments(&mut volumes).await?;
+        Ok((volumes, more))
+    }
+
+    /// How many volumes a listing has over all its pages.
+    pub(crate) async fn count(
+        &self,
+        ctx: &Context,
+        mut filter: Filter,
+        all_projects: bool,
+    ) -> Result<i64, VolumeError> {
+        self.scope(ctx, &mut filter, all_projects)?;
+        Ok(store::volumes::total(self.db.read(), &filter).await?.0)
+    }
+
+    pub(crate) async fn summary(
+        &self,
+        ctx: &Context,
+        mut filter: Filter,
+        all_projects: bool,
+    ) -> Result<Summary, VolumeError> {
+        self.scope(ctx, &mut filter, all_projects)?;
+        let (count, gib) = store::volumes::total(self.db.read(), &filter).await?;
+        let mut metadata = std::collections::BTreeMap::<String, Vec<String>>::new();
+        for (key, value) in store::volumes::metadata(self.db.read(), &filter).await?.into_iter().flatten() {
+            let values = metadata.entry(key).or_default();
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        Ok(Summary { count, gib, metadata })
+    }
+
+    /// Narrows a listing to what the caller may see: its own project, or what an administrator asks for.
+    fn scope(&self, ctx: &Context, filter: &mut Filter, all_projects: bool) -> Result<(), VolumeError> {
+        let home = Self::home(ctx)?;
+        self.may(ctx, "volume:get_all", home)?;
+        if !(all_projects && ctx.is_admin()) {
+            filter.project_id = Some(home.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn join_attachments(&self, volumes: &mut [Volume]) -> Result<(), VolumeError> {
+        let held = volumes.iter().filter(|v| v.status != VolumeStatus::Available).map(|v| v.id.clone());
+        let held: Vec<String> = held.collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        for attachment in store::attachments::of_volumes(self.db.read(), held).await? {
+            if let Some(v) = volumes.iter_mut().find(|v| v.id == attachment.volume_id) {
+                v.attachments.push(attachment);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn update(
+        &self,
+        ctx: &Context,
+        id: &str,
+        change: Change,
+    ) -> Result<Volume, VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, "volume:update").await?;
+        if let Some(name) = change.name {
+            volume.name = name;
+        }
+        if let Some(description) = change.description {
+            volume.description = description;
+        }
+        if let Some(metadata) = change.metadata {
+            volume.metadata = metadata;
+        }
+        self.write(&mut tx, &mut volume).await?;
+        tx.commit().await?;
+        Ok(volume)
+    }
+
+    /// Saves a held volume's plain fields.
+    pub(crate) async fn write(&self, tx: &mut Tx, volume: &mut Volume) -> Result<(), VolumeError> {
+        store::volumes::save(tx, volume).await?;
+        volume.updated_at = Some(Timestamp::now());
+        Ok(())
+    }
+
+    /// Takes a held volume one step on, or says in upstream's words why not.
+    pub(crate) async fn advance(
+        &self,
+        tx: &mut Tx,
+        volume: &mut Volume,
+        step: Step,
+        refusal: impl FnOnce(&Volume) -> VolumeError,
+    ) -> Result<(), VolumeError> {
+        let next = volume.status.after(step).ok_or_else(|| refusal(volume))?;
+        store::volumes::set_status(tx, &volume.id, next, Some(volume.status)).await?;
+        volume.previous_status = Some(volume.status);
+        volume.status = next;
+        volume.updated_at = Some(Timestamp::now());
+        Ok(())
+    }
+
+    /// Deletes a volume for another service; one that is on its way out or gone is no error.
+    pub async fn delete(&self, ctx: &Context, id: &str) -> Result<(), VolumeError> {
+        match self.delete_with(ctx, id, false, false).await {
+            Err(VolumeError::VolumeNotFound(_)) => Ok(()),
+            Err(refused @ VolumeError::InvalidVolume(_)) => match self.get(ctx, id).await {
+                Ok(v) if v.status == VolumeStatus::Deleting => Ok(()),
+                Err(VolumeError::VolumeNotFound(_)) => Ok(()),
+                _ => Err(refused),
+            },
+            other => other,
+        }
+    }
+
+    /// Deletes a volume; `cascade`: with its snapshots; `force`: whatever its state.
+    pub(crate) async fn delete_with(
+        &self,
+        ctx: &Context,
+        id: &str,
+        cascade: bool,
+        force: bool,
+    ) -> Result<(), VolumeError> {
+        let rule = if force { "volume_extension:volume_admin_actions:force_delete" } else { "volume:delete" };
+        let (mut tx, mut volume) = self.hold(ctx, id, rule).await?;
+        let snapshots = store::snapshots::of_volume(tx.conn(), id).await?;
+        let refuse = || {
+            VolumeError::InvalidVolume(
+                "Volume status must be available or error or error_restoring or error_extending or \
+                 error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting \
+                 a transfer, or be disassociated from snapshots after volume transfer."
+                    .into(),
+            )
+        };
+        if !force && (!volume.attachments.is_empty() || (!cascade && !snapshots.is_empty())) {
+            return Err(refuse());
+        }
+        if !force && snapshots.iter().any(|s| s.status.after(Step::Delete).is_none()) {
+            return Err(VolumeError::InvalidVolume("Failed to update snapshot.".into()));
+        }
+        let step = if force { Step::ForceDelete } else { Step::Delete };
+        self.advance(&mut tx, &mut volume, step, |_| refuse()).await?;
+        store::snapshots::delete_all(&mut tx, id).await?;
+        tasks::delete::spawn(&mut tx, ctx, &volume).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Grows a volume to `new_size` GiB. `attached_too`: also one in use (3.42).
+    pub(crate) async fn extend(
+        &self,
+        ctx: &Context,
+        id: &str,
+        new_size: i64,
+        attached_too: bool,
+    ) -> Result<(), VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, "volume:extend").await?;
+        if volume.status == VolumeStatus::InUse {
+            if !attached_too {
+                return Err(VolumeError::InvalidVolume(format!(
+                    "Volume {id} status must be '{{'status': 'available'}}' to extend, currently in-use."
+                )));
+            }
+            self.may(ctx, "volume:extend_attached_volume", &volume.project_id)?;
+        }
+        if new_size <= volume.size_gib {
+            return Err(VolumeError::InvalidInput(format!(
+                "New size for extend must be greater than current size. (current: {}, extended: {new_size}).",
+                volume.size_gib
+            )));
+        }
+        if new_size > quotas::MOST_GIB {
+            return Err(VolumeError::InvalidInput(format!("A volume has at most {} GiB.", quotas::MOST_GIB)));
+        }
+        let kind = self.type_of(&mut tx, &volume).await?;
+        let growth = new_size - volume.size_gib;
+        self.advance(&mut tx, &mut volume, Step::Extend, |v| {
+            VolumeError::InvalidVolume(format!(
+                "Volume {} status must be '{{'status': 'available'}}' to extend, currently {}.",
+                v.id, v.status
+            ))
+        })
+        .await?;
+        self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::growth(growth, new_size)).await?;
+        store::volumes::set_size(&mut tx, id, volume.size_gib, growth).await?;
+        tasks::extend::spawn(&mut tx, ctx, &volume, new_size).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// An administrator's word on a volume's state, for when the machinery and the world disagree.
+    pub(crate) async fn reset_status(
+        &self,
+        ctx: &Context,
+        id: &str,
+        status: Option<VolumeStatus>,
+        detached: bool,
+        migration_status: Option<Option<String>>,
+    ) -> Result<(), VolumeError> {
+        let rule = "volume_extension:volume_admin_actions:reset_status";
+        let (mut tx, mut volume) = self.hold(ctx, id, rule).await?;
+        if let Some(status) = status {
+            store::volumes::set_status(&mut tx, id, status, None).await?;
+        }
+        if detached {
+            store::attachments::remove_all(&mut tx, id).await?;
+        }
+        if let Some(migration) = migration_status {
+            volume.migration_status = migration;
+            store::volumes::save(&mut tx, &volume).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub(crate) async fn set_bootable(
+        &self,
+        ctx: &Context,
+        id: &str,
+        bootable: bool,
+    ) -> Result<(), VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, "volume:update").await?;
+        volume.bootable = bootable;
+        self.write(&mut tx, &mut volume).await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(crate) async fn set_readonly(
+        &self,
+        ctx: &Context,
+        id: &str,
+        readonly: bool,
+    ) -> Result<(), VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, "volume:update_readonly_flag").await?;
+        if volume.status != VolumeStatus::Available {
+            return Err(VolumeError::InvalidVolume(format!(
+                "Volume {id} status must be available to update readonly flag, but current status is: {}.",
+                volume.status
+            )));
+        }
+        let word = if readonly { "True" } else { "False" };
+        volume.admin_metadata.insert("readonly".into(), word.into());
+        self.write(&mut tx, &mut volume).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Changes the type. Another type in the same tier is a matter of rows.
+    pub(crate) async fn retype(
+        &self,
+        ctx: &Context,
+        id: &str,
+        new_type: &str,
+        on_demand: bool,
+    ) -> Result<(), VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, "volume:retype").await?;
+        if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse) {
+            return Err(VolumeError::InvalidVolume(format!(
+                "Retype needs volume to be in available or in-use state, not be part of an active migration or a \
+                 consistency group, requested type has to be different that the one from the volume, and for \
+                 in-use volumes front-end qos specs cannot change. It is {}.",
+                volume.status
+            )));
+        }
+        let kind = store::types::get(tx.conn(), new_type)
+            .await?
+            .ok_or_else(|| VolumeError::InvalidInput(format!("Invalid volume_type passed: {new_type}.")))?;
+        if kind.id == volume.type_id {
+            return Err(VolumeError::InvalidInput(format!("New volume_type same as original: {new_type}.")));
+        }
+        if kind.multiattach() != volume.multiattach && volume.status != VolumeStatus::Available {
+            return Err(VolumeError::InvalidInput(
+                "Invalid volume_type passed: multiattach can change only while the volume is available."
+                    .into(),
+            ));
+        }
+        if self.tier_for(&kind).as_deref() != Some(volume.tier.as_str()) {
+            let text = if on_demand {
+                "Retyping to a type of another tier is not built yet."
+            } else {
+                "Retype requires migration but is not allowed."
+            };
+            return Err(match on_demand {
+                true => VolumeError::NotImplemented(text.into()),
+                false => VolumeError::BadRequest(text.into()),
+            });
+        }
+        self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
+        volume.multiattach = kind.multiattach();
+        (volume.type_id, volume.type_name) = (kind.id, kind.name);
+        self.write(&mut tx, &mut volume).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Changes a map of the volume inside one transaction, and gives back what it is then.
+    pub(crate) async fn edit_metadata(
+        &self,
+        ctx: &Context,
+        id: &str,
+        rule: &str,
+        which: fn(&mut Volume) -> &mut Metadata,
+        edit: impl FnOnce(&mut Metadata) -> Result<(), VolumeError>,
+    ) -> Result<Metadata, VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, rule).await?;
+        edit(which(&mut volume))?;
+        self.write(&mut tx, &mut volume).await?;
+        tx.commit().await?;
+        Ok(std::mem::take(which(&mut volume)))
+    }
+}
+
+/// What a transaction locks to hold a volume.
+pub(crate) fn lock_key(volume_id: &str) -> String {
+    format!("volume:{volume_id}")
+}

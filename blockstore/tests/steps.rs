@@ -1,0 +1,273 @@
+//! The durable operations, on both databases and a real cluster. For each: every step repeated; a failure at every
+//! step, after which nothing is left and the state says so; every undo repeated. Failpoints belong to the whole
+//! process, so these tests run one at a time.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod kit;
+
+use blockstore::{NewVolume, SnapshotStatus, Source, Volume, VolumeStatus};
+use bytes::Bytes;
+use kit::{GIB, Kit, ctx, kits, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+use state::failpoint::{self, Action};
+use tokio::sync::Mutex;
+
+static ONE: Mutex<()> = Mutex::const_new(());
+
+/// Arms failpoints and disarms them when it goes.
+struct Armed(Vec<String>);
+
+impl Armed {
+    fn new(points: &[(&str, Action)]) -> Self {
+        for (name, action) in points {
+            failpoint::set(*name, *action);
+        }
+        Armed(points.iter().map(|(n, _)| (*n).to_owned()).collect())
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|n| failpoint::clear(n));
+    }
+}
+
+async fn ask(kit: &Kit, source: Source) -> Volume {
+    let new = NewVolume { size_gib: Some(1), source, ..NewVolume::default() };
+    kit.volumes.create(&ctx("alice"), new).await.unwrap()
+}
+
+async fn status(kit: &Kit, id: &str) -> VolumeStatus {
+    kit.volumes.get(&ctx("alice"), id).await.unwrap().status
+}
+
+/// The volume has failed, says why, holds no image, and can be deleted.
+async fn failed_cleanly(kit: &Kit, id: &str, others: usize) {
+    until("the volume fails", || async { (status(kit, id).await == VolumeStatus::Error).then_some(()) })
+        .await;
+    kit.settled().await;
+    let messages = kit.get("alice", "/messages").await;
+    let told = messages["messages"].as_array().unwrap().iter().filter(|m| m["resource_uuid"] == id);
+    assert_eq!(told.count(), 1, "one message, however often the end was repeated");
+    let images = kit.images_there().await;
+    assert!(!images.contains(&format!("volume-{id}")), "{images:?}");
+    assert_eq!(images.len(), others);
+    kit.delete(id).await;
+}
+
+#[tokio::test]
+async fn create_of_every_source() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
+        let origin = kit.create(Source::Image(image.clone()), Some(1)).await;
+        let snapshot = kit.snapshot(&origin.id).await;
+        let sources = [
+            Source::Empty,
+            Source::Image(image),
+            Source::Snapshot(snapshot),
+            Source::Volume(origin.id.clone()),
+        ];
+        for source in sources {
+            // The step runs twice: the second time it finds what the first has made.
+            for point in ["volume.create:allocate:before", "volume.create:allocate:after"] {
+                let _armed = Armed::new(&[(point, Action::RetryOnce)]);
+                let v = ask(&kit, source.clone()).await;
+                kit.becomes(&v.id, VolumeStatus::Available).await;
+                kit.settled().await;
+                assert_eq!(kit.open(&v.id).await.size().await.unwrap(), GIB);
+                kit.delete(&v.id).await;
+            }
+            for point in ["volume.create:allocate:before", "volume.create:allocate:after"] {
+                let _armed = Armed::new(&[
+                    (point, Action::Fail),
+                    ("volume.create:undo:allocate:after", Action::RetryOnce),
+                ]);
+                let v = ask(&kit, source.clone()).await;
+                failed_cleanly(&kit, &v.id, 2).await;
+            }
+            let left = kit.open(&origin.id).await.snap_list().await.unwrap();
+            assert_eq!(left.len(), 1, "no hidden snapshot is left: {left:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_half_made_image_is_made_anew() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
+        failpoint::set("volume.create:allocate:before", Action::Pause);
+        let v = ask(&kit, Source::Image(image)).await;
+        // What a process that died in the middle leaves: the name, and something that is no clone.
+        kit.tier.pool.rbd().create(&v.image_name(), 4096, pool::CreateOptions::default()).await.unwrap();
+        failpoint::clear("volume.create:allocate:before");
+        kit.becomes(&v.id, VolumeStatus::Available).await;
+        let made = kit.open(&v.id).await;
+        assert!(made.parent().await.unwrap().is_some());
+        assert_eq!(made.size().await.unwrap(), GIB);
+    }
+}
+
+#[tokio::test]
+async fn force_delete_while_creating() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        failpoint::set("volume.create:allocate:before", Action::Pause);
+        let v = ask(&kit, Source::Empty).await;
+        kit.act("admin", &v.id, json!({"os-force_delete": {}})).await;
+        failpoint::clear("volume.create:allocate:before");
+        kit.gone(&v.id).await;
+        kit.settled().await;
+        assert!(kit.images_there().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn delete() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        for step in ["remove", "purge"] {
+            for when in ["before", "after"] {
+                let point = format!("volume.delete:{step}:{when}");
+                let _armed = Armed::new(&[(&point, Action::RetryOnce)]);
+                let v = kit.create(Source::Empty, Some(1)).await;
+                kit.delete(&v.id).await;
+                kit.settled().await;
+                assert!(kit.images_there().await.is_empty());
+            }
+        }
+        // What could not be deleted says so, and can be deleted again.
+        let v = kit.create(Source::Empty, Some(1)).await;
+        {
+            let _armed = Armed::new(&[
+                ("volume.delete:remove:before", Action::Fail),
+                ("volume.delete:undo:remove:after", Action::RetryOnce),
+            ]);
+            kit.call("alice", Method::DELETE, &format!("/volumes/{}", v.id), Value::Null).await;
+            until("error_deleting", || async {
+                (status(&kit, &v.id).await == VolumeStatus::ErrorDeleting).then_some(())
+            })
+            .await;
+        }
+        kit.delete(&v.id).await;
+        // Gone in the pool and in the rows, and failing only then: it stays gone.
+        let v = kit.create(Source::Empty, Some(1)).await;
+        {
+            let _armed = Armed::new(&[("volume.delete:remove:after", Action::Fail)]);
+            kit.delete(&v.id).await;
+            kit.settled().await;
+        }
+        assert!(kit.images_there().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn extend() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let v = kit.create(Source::Empty, Some(1)).await;
+        for (size, point) in [(2, "volume.extend:resize:before"), (3, "volume.extend:resize:after")] {
+            let _armed = Armed::new(&[(point, Action::RetryOnce)]);
+            kit.act("alice", &v.id, json!({"os-extend": {"new_size": size}})).await;
+            let now = kit.becomes(&v.id, VolumeStatus::Available).await;
+            kit.settled().await;
+            assert_eq!((now.size_gib, now.growth), (size, 0));
+        }
+        {
+            let _armed = Armed::new(&[
+                ("volume.extend:resize:before", Action::Fail),
+                ("volume.extend:undo:resize:after", Action::RetryOnce),
+            ]);
+            kit.act("alice", &v.id, json!({"os-extend": {"new_size": 9}})).await;
+            kit.becomes(&v.id, VolumeStatus::ErrorExtending).await;
+        }
+        let now = kit.volumes.get(&ctx("alice"), &v.id).await.unwrap();
+        assert_eq!((now.size_gib, now.growth), (3, 0), "quota is given back");
+        kit.delete(&v.id).await;
+    }
+}
+
+#[tokio::test]
+async fn snapshots() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let v = kit.create(Source::Empty, Some(1)).await;
+        for when in ["before", "after"] {
+            let (make, take) =
+                (format!("snapshot.create:snap:{when}"), format!("snapshot.delete:remove:{when}"));
+            let _armed = Armed::new(&[(&make, Action::RetryOnce), (&take, Action::RetryOnce)]);
+            let s = kit.snapshot(&v.id).await;
+            assert_eq!(kit.open(&v.id).await.snap_list().await.unwrap().len(), 1);
+            kit.delete_snapshot(&s).await;
+            kit.settled().await;
+            assert!(kit.open(&v.id).await.snap_list().await.unwrap().is_empty());
+        }
+        for when in ["before", "after"] {
+            let make = format!("snapshot.create:snap:{when}");
+            let _armed =
+                Armed::new(&[(&make, Action::Fail), ("snapshot.create:undo:snap:after", Action::RetryOnce)]);
+            let body = json!({"snapshot": {"volume_id": v.id}});
+            let (_, made) = kit.call("alice", Method::POST, "/snapshots", body).await;
+            let s = made["snapshot"]["id"].as_str().unwrap();
+            until("the snapshot fails", || async {
+                let now = kit.volumes.get_snapshot(&ctx("alice"), s).await.unwrap();
+                (now.status == SnapshotStatus::Error).then_some(())
+            })
+            .await;
+            assert!(kit.open(&v.id).await.snap_list().await.unwrap().is_empty());
+            kit.delete_snapshot(s).await;
+        }
+        let s = kit.snapshot(&v.id).await;
+        {
+            let _armed = Armed::new(&[("snapshot.delete:remove:before", Action::Fail)]);
+            kit.call("alice", Method::DELETE, &format!("/snapshots/{s}"), Value::Null).await;
+            until("error_deleting", || async {
+                let now = kit.volumes.get_snapshot(&ctx("alice"), &s).await.unwrap();
+                (now.status == SnapshotStatus::ErrorDeleting).then_some(())
+            })
+            .await;
+        }
+        kit.delete_snapshot(&s).await;
+    }
+}
+
+#[tokio::test]
+async fn upload() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let v = kit.create(Source::Empty, Some(1)).await;
+        let begin = || async {
+            let body = json!({"os-volume_upload_image": {"image_name": "i"}});
+            let answer = kit.act("alice", &v.id, body).await;
+            answer["os-volume_upload_image"]["image_id"].as_str().unwrap().to_owned()
+        };
+        for step in ["snapshot", "fill", "settle"] {
+            for when in ["before", "after"] {
+                let point = format!("volume.upload:{step}:{when}");
+                let _armed = Armed::new(&[(&point, Action::RetryOnce)]);
+                let image = begin().await;
+                kit.becomes(&v.id, VolumeStatus::Available).await;
+                kit.settled().await;
+                let made = kit.images.get(&ctx("alice"), &image).await.unwrap();
+                assert_eq!(made.status, imagestore::Status::Active);
+                kit.images.delete(&ctx("alice"), &image).await.unwrap();
+            }
+        }
+        for step in ["snapshot", "fill", "settle"] {
+            let (point, undo) =
+                (format!("volume.upload:{step}:before"), format!("volume.upload:undo:{step}:after"));
+            let _armed = Armed::new(&[(&point, Action::Fail), (&undo, Action::RetryOnce)]);
+            let image = begin().await;
+            kit.becomes(&v.id, VolumeStatus::Available).await;
+            kit.settled().await;
+            assert!(kit.images.get(&ctx("alice"), &image).await.is_err(), "no image is left after {point}");
+        }
+        until("no snapshot is left", || async {
+            kit.open(&v.id).await.snap_list().await.unwrap().is_empty().then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,262 @@
+//! Makes libvirt's guests what the controller wants them to be. It takes no orders: woken for whatever reason,
+//! it looks at desired and found and takes the next step for each guest, many guests at once.
+
+use super::console;
+use super::domain::{Machine, Mark, disk_element, nic_element};
+use super::hypervisor::{Found, Hypervisor, is_away};
+use super::plan::{Asked, Failure, Memory, Step, plan};
+use crate::ComputeError;
+use crate::states::PowerState;
+use crate::wire::{Guest, GuestError, Observed, Power};
+use futures::StreamExt;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// Guests that are worked on at once.
+const AT_ONCE: usize = 6;
+/// Steps for one guest before others have their turn again.
+const STEPS: usize = 16;
+/// A failure is the controller's to know when it has happened so often.
+const TELL_AFTER: u32 = 3;
+
+pub(crate) struct Reconciler {
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) machine: Machine,
+    memory: HashMap<String, Memory>,
+}
+
+/// What one round came to.
+pub(crate) struct Round {
+    pub(crate) guests: Vec<Observed>,
+    /// Nothing is under way: the next look may wait for a wake-up.
+    pub(crate) settled: bool,
+}
+
+impl Reconciler {
+    pub(crate) fn new(hypervisor: Hypervisor, machine: Machine) -> Self {
+        Reconciler { hypervisor, machine, memory: HashMap::new() }
+    }
+
+    /// One round over all guests.
+    pub(crate) async fn round(&mut self, desired: &[Guest]) -> Result<Round, ComputeError> {
+        let found = self.hypervisor.guests().await?;
+        let mut by_id: BTreeMap<String, Option<Found>> =
+            found.into_iter().map(|f| (f.id.clone(), Some(f))).collect();
+        self.memory.retain(|id, _| desired.iter().any(|g| g.id == *id));
+        let work: Vec<_> = desired
+            .iter()
+            .map(|g| {
+                (g.clone(), by_id.remove(&g.id).flatten(), self.memory.remove(&g.id).unwrap_or_default())
+            })
+            .collect();
+        let this = &*self;
+        let done: Vec<_> = futures::stream::iter(work)
+            .map(|(want, found, memory)| this.guest(want, found, memory))
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let mut round = Round { guests: Vec::with_capacity(done.len()), settled: true };
+        for (observed, memory, settled) in done {
+            round.settled &= settled;
+            self.memory.insert(observed.id.clone(), memory);
+            round.guests.push(observed);
+        }
+        // Guests that the controller did not name: told, never touched.
+        round
+            .guests
+            .extend(by_id.into_values().flatten().map(|f| observed(&f.id.clone(), Some(&f), 0, None)));
+        round.guests.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(round)
+    }
+
+    /// Takes a guest as far as it goes without waiting for it.
+    async fn guest(
+        &self,
+        want: Guest,
+        mut found: Option<Found>,
+        mut memory: Memory,
+    ) -> (Observed, Memory, bool) {
+        let want = &want;
+        let mut applied = 0;
+        let mut settled = false;
+        for _ in 0..STEPS {
+            let step = plan(want, found.as_ref(), &memory, Instant::now());
+            match step {
+                Step::Done => {
+                    (applied, settled) = (want.generation, true);
+                    if memory.failure.as_ref().is_some_and(|f| f.generation == want.generation) {
+                        memory.failure = None;
+                    }
+                    break;
+                }
+                Step::Wait => break,
+                _ => {}
+            }
+            let taken = self.take(want, found.as_ref(), &step, &mut memory).await;
+            match taken {
+                Ok(()) => {}
+                Err(e) => {
+                    failed(want, &step, &mut memory, &e);
+                    break;
+                }
+            }
+            found = match self.hypervisor.guest(&want.id).await {
+                Ok(found) => found,
+                Err(e) => {
+                    tracing::warn!(guest = %want.id, error = %e, "a guest cannot be looked at");
+                    break;
+                }
+            };
+        }
+        if want.power == Power::Gone && found.is_none() {
+            console::forget(&self.machine.console(&want.id)).await;
+        }
+        let error =
+            memory.failure.as_ref().filter(|f| f.generation == want.generation && f.times >= TELL_AFTER).map(
+                |f| GuestError {
+                    generation: f.generation,
+                    message: f.message.clone(),
+                    device: f.device.clone(),
+                },
+            );
+        (observed(&want.id, found.as_ref(), applied, error), memory, settled)
+    }
+
+    async fn take(
+        &self,
+        want: &Guest,
+        found: Option<&Found>,
+        step: &Step,
+        memory: &mut Memory,
+    ) -> Result<(), ComputeError> {
+        let (h, id) = (&self.hypervisor, want.id.as_str());
+        tracing::debug!(guest = id, ?step, "next step");
+        match step {
+            Step::Done | Step::Wait => Ok(()),
+            Step::Start if found.is_some_and(|f| f.saved) => {
+                h.on(id, "restore a guest", |d| d.create()).await.map(drop)
+            }
+            Step::Start => {
+                let xml = self.machine.domain(want).map_err(ComputeError::Config)?;
+                h.start(id, xml).await
+            }
+            Step::PressPower => {
+                let now = Instant::now();
+                let asked = memory.asked.take().filter(|a| a.generation == want.generation);
+                let first = asked.map_or(now, |a| a.first);
+                memory.asked = Some(Asked { generation: want.generation, first, last: now });
+                h.press_power(id).await
+            }
+            Step::Destroy => h.destroy(id).await,
+            Step::Remove => h.remove(id).await,
+            Step::Pause => h.on(id, "pause a guest", |d| d.suspend()).await.map(drop),
+            Step::Resume => h.on(id, "resume a guest", |d| d.resume()).await.map(drop),
+            Step::Save => h.on(id, "save a guest", |d| d.managed_save(0)).await.map(drop),
+            Step::DropSaved => {
+                h.on(id, "forget a guest's saved memory", |d| d.managed_save_remove(0)).await.map(drop)
+            }
+            Step::AttachDisk(disk) => {
+                let xml = self.machine.disk(disk).map_err(ComputeError::Config)?.render();
+                h.attach(id, xml).await
+            }
+            Step::AttachNic(nic) => h.attach(id, self.machine.nic(nic).render()).await,
+            Step::DetachDisk(serial) => {
+                memory.detaching.insert(serial.clone(), Instant::now());
+                match found.and_then(|f| disk_element(&f.xml, serial)) {
+                    Some(el) => h.detach(id, el.render()).await,
+                    None => Ok(()),
+                }
+            }
+            Step::DetachNic(port) => {
+                memory.detaching.insert(port.clone(), Instant::now());
+                match found.and_then(|f| nic_element(&f.xml, port)) {
+                    Some(el) => h.detach(id, el.render()).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Puts every running guest down, marked so that the next life of the cloud starts it again. Those that do
+    /// not shut down within the deadline are switched off.
+    pub(crate) async fn hold_all(&self, deadline: Duration) -> Result<(), ComputeError> {
+        let began = Instant::now();
+        let mut asked = false;
+        loop {
+            let running: Vec<_> = self
+                .hypervisor
+                .guests()
+                .await?
+                .into_iter()
+                .filter(|f| matches!(f.power, PowerState::Running | PowerState::Paused))
+                .collect();
+            if running.is_empty() {
+                return Ok(());
+            }
+            let late = began.elapsed() >= deadline;
+            for guest in running {
+                if !asked {
+                    let mark = Mark { held: true, ..guest.mark.clone() };
+                    self.hypervisor.set_mark(&guest.id, mark).await?;
+                }
+                if late || guest.power == PowerState::Paused {
+                    self.hypervisor.destroy(&guest.id).await?;
+                } else if !asked {
+                    self.hypervisor.press_power(&guest.id).await?;
+                }
+            }
+            asked = true;
+            // libvirt's events need a loop of C callbacks; looking is as good for the seconds this takes.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn failed(want: &Guest, step: &Step, memory: &mut Memory, e: &ComputeError) {
+    let mut message = e.to_string();
+    let mut next = std::error::Error::source(e);
+    while let Some(cause) = next {
+        message = format!("{message}: {cause}");
+        next = cause.source();
+    }
+    tracing::warn!(guest = %want.id, ?step, error = %message, "a step failed");
+    if is_away(e) {
+        // It says nothing of the guest; the next round asks again.
+        return;
+    }
+    let times = match &memory.failure {
+        Some(f) if f.generation == want.generation => f.times + 1,
+        _ => 1,
+    };
+    let delay = Duration::from_millis(500 << times.min(6));
+    let device = match step {
+        Step::AttachDisk(d) => Some(d.serial.clone()),
+        Step::AttachNic(n) => Some(n.port_id.clone()),
+        Step::DetachDisk(key) | Step::DetachNic(key) => Some(key.clone()),
+        _ => None,
+    };
+    let again = Instant::now() + delay;
+    memory.failure = Some(Failure { generation: want.generation, times, again, message, device });
+}
+
+fn observed(id: &str, found: Option<&Found>, applied: i64, error: Option<GuestError>) -> Observed {
+    let Some(f) = found else {
+        return Observed {
+            id: id.to_owned(),
+            power: PowerState::Absent,
+            generation: applied,
+            error,
+            ..Observed::default()
+        };
+    };
+    let on = matches!(f.power, PowerState::Running | PowerState::Paused);
+    Observed {
+        id: id.to_owned(),
+        generation: applied,
+        incarnation: f.mark.incarnation,
+        power: f.power,
+        disks: f.devices.disks.keys().filter(|_| on).cloned().collect(),
+        ports: f.devices.nics.keys().filter(|_| on).cloned().collect(),
+        error,
+    }
+}

@@ -1,0 +1,69 @@
+//! The `compute_actions` table: what was done to a server, by whom, and how it ended.
+
+use crate::ComputeError;
+use state::{Db, Timestamp, Tx};
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Action {
+    pub(crate) id: String,
+    pub(crate) server_id: String,
+    pub(crate) request_id: String,
+    pub(crate) action: String,
+    pub(crate) project_id: String,
+    pub(crate) user_id: String,
+    pub(crate) started_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) finished_at: Timestamp,
+    pub(crate) result: String,
+    pub(crate) message: String,
+}
+
+/// Begins an action of the request's caller.
+pub(crate) async fn begin(
+    tx: &mut Tx,
+    ctx: &api::Context,
+    server: &str,
+    action: &str,
+) -> Result<(), ComputeError> {
+    let now = Timestamp::now();
+    sqlx::query(
+        "INSERT INTO compute_actions (id, server_id, request_id, action, project_id, user_id, started_at, \
+         updated_at, finished_at, result, message) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 0, '', '')",
+    )
+    .bind(state::new_id())
+    .bind(server)
+    .bind(ctx.request_id.as_str())
+    .bind(action)
+    .bind(ctx.project().map(|p| p.id.as_str()).unwrap_or_default())
+    .bind(&ctx.user.id)
+    .bind(now)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Ends whatever of a server's actions still runs.
+pub(crate) async fn end(tx: &mut Tx, server: &str, error: Option<&str>) -> Result<(), ComputeError> {
+    sqlx::query(
+        "UPDATE compute_actions SET finished_at = $1, updated_at = $1, result = $2, message = $3 \
+         WHERE server_id = $4 AND finished_at = 0",
+    )
+    .bind(Timestamp::now())
+    .bind(if error.is_some() { "Error" } else { "Success" })
+    .bind(error.unwrap_or_default())
+    .bind(server)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Newest first.
+pub(crate) async fn list(db: &Db, server: &str) -> Result<Vec<Action>, ComputeError> {
+    Ok(sqlx::query_as(
+        "SELECT id, server_id, request_id, action, project_id, user_id, started_at, updated_at, finished_at, \
+         result, message FROM compute_actions WHERE server_id = $1 ORDER BY started_at DESC, id DESC",
+    )
+    .bind(server)
+    .fetch_all(db.read())
+    .await?)
+}

@@ -1,0 +1,163 @@
+//! What controller and host agent say to each other. Desired state goes down, observed state comes up; both
+//! are always the whole of it, so a message that is lost costs nothing but time.
+//!
+//! ```text
+//! POST /compute/agent/v1/hosts/{host}/poll      {known}  → Desired   (held open until it differs from `known`)
+//! POST /compute/agent/v1/hosts/{host}/report    Report   → {}
+//! GET  /compute/agent/v1/hosts/{host}/metadata  ?network=&address=&path=  → bytes, or 404
+//! POST /compute/agent/v1/hosts/{host}/consoles  ConsoleReply → {}  (the requests travel inside Desired)
+//! ```
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use crate::states::PowerState;
+
+pub use netagent::agent::HostNetwork;
+
+/// The state of a guest's machine that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    On,
+    Off,
+    Paused,
+    /// Its memory is saved on the host's disk.
+    Suspended,
+    /// Nothing of it is left on the host.
+    Gone,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PollRequest {
+    /// The `version` of the desired state that the agent has; empty at first.
+    pub known: String,
+}
+
+/// Everything that a host is to make true.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Differs whenever the rest differs.
+    pub version: String,
+    pub guests: Vec<Guest>,
+    /// Networks that have a guest here, each of which needs a metadata door.
+    pub networks: Vec<HostNetwork>,
+    /// Consoles whose text somebody waits for.
+    pub consoles: Vec<ConsoleRequest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    pub id: String,
+    /// The server's name, for people who look at the host.
+    pub name: String,
+    pub generation: i64,
+    pub incarnation: i64,
+    pub power: Power,
+    pub graceful: bool,
+    /// Seconds that a guest gets to shut down when asked.
+    pub shutdown_secs: u64,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disks: Vec<GuestDisk>,
+    pub nics: Vec<GuestNic>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestDisk {
+    /// `vda`
+    pub device: String,
+    pub bus: String,
+    /// What the guest reads as the disk's serial: the volume's id, or the server's for its own disk.
+    pub serial: String,
+    pub cluster: String,
+    pub pool: String,
+    pub image: String,
+    /// 1 for the disk that firmware boots from.
+    pub boot_order: Option<u32>,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestNic {
+    pub port_id: String,
+    pub network_id: String,
+    pub mac: String,
+    pub mtu: i64,
+}
+
+/// Somebody waits for the end of a console's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleRequest {
+    pub request: String,
+    pub guest: String,
+    /// Bytes at most, from the end.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsoleReply {
+    pub request: String,
+    /// `None` where the guest has no console yet.
+    pub text: Option<String>,
+}
+
+/// What a host has and does.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    pub facts: Option<HostFacts>,
+    /// Every guest of ours on the host, and every guest the host was told of.
+    pub guests: Vec<Observed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Observed {
+    pub id: String,
+    /// The generation that is fully applied; 0 while none is.
+    pub generation: i64,
+    pub incarnation: i64,
+    pub power: PowerState,
+    pub disks: BTreeSet<String>,
+    pub ports: BTreeSet<String>,
+    /// Why the desired state cannot be reached, and of which generation that is said.
+    pub error: Option<GuestError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestError {
+    pub generation: i64,
+    pub message: String,
+    /// The serial or port of the device that could not be attached; absent where the guest itself failed.
+    pub device: Option<String>,
+}
+
+/// What a host is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostFacts {
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub reserved_memory_mib: u64,
+    pub free_memory_mib: u64,
+    pub disk_gib: u64,
+    pub free_disk_gib: u64,
+    pub arch: String,
+    pub cpu_model: String,
+    pub cpu_vendor: String,
+    pub topology: Topology,
+    /// `kvm` or `qemu`
+    pub virt_type: String,
+    /// libvirt's number for QEMU's version, 7002000
+    pub hypervisor_version: u32,
+    pub agent_version: String,
+    pub address: String,
+    pub uptime_secs: u64,
+    pub load: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Topology {
+    pub sockets: u32,
+    pub cores: u32,
+    pub threads: u32,
+}

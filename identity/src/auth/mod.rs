@@ -1,0 +1,143 @@
+//! Authentication: a request proves who it is by one or more methods, asks for a scope, and gets a token.
+
+mod methods;
+mod request;
+mod scope;
+mod view;
+
+pub(crate) use request::{AuthBody, expected};
+
+use crate::store::subjects;
+use crate::subject::{Subject, SubjectKey, Validated};
+use crate::token::{Claims, Method, Target, new_audit_id};
+use crate::{Identity, IdentityError};
+use serde_json::Value;
+use state::Timestamp;
+use std::sync::Arc;
+
+/// Who a request has shown to be, and what that allows.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    pub(crate) user: String,
+    pub(crate) methods: Vec<Method>,
+    /// A token made from a token ends with it.
+    pub(crate) expires: Option<i64>,
+    /// The audit id that the new token's chain begins with.
+    pub(crate) chain: Option<String>,
+    pub(crate) app_credential: Option<String>,
+    /// The only scope that may be asked for.
+    pub(crate) bound: Option<Target>,
+}
+
+/// A new token.
+pub(crate) struct Issued {
+    /// For the `X-Subject-Token` header.
+    pub(crate) token: String,
+    /// The body.
+    pub(crate) body: Value,
+}
+
+impl Identity {
+    /// A token for a request to `POST /v3/auth/tokens`.
+    pub(crate) async fn authenticate(
+        &self,
+        body: AuthBody,
+        catalogue: bool,
+    ) -> Result<Issued, IdentityError> {
+        self.facts.fresh(&self.db).await?;
+        let (identity, scope) = body.into_parts()?;
+        let proof = self.prove(&identity).await?;
+        let target = self.target(&proof, scope).await?;
+        self.issue(proof, target, catalogue).await
+    }
+
+    /// Makes the token, if the user may have that scope.
+    async fn issue(&self, proof: Proof, target: Target, catalogue: bool) -> Result<Issued, IdentityError> {
+        let user = self.bearer(&proof, &target).await?;
+        self.issue_to(user, proof, target, catalogue).await
+    }
+
+    /// The token of a checked signature: its key says whose it is, also under a trust.
+    pub(crate) async fn issue_signed(&self, proof: Proof, target: Target) -> Result<Issued, IdentityError> {
+        let user = proof.user.clone();
+        self.issue_to(user, proof, target, true).await
+    }
+
+    async fn issue_to(
+        &self,
+        user: String,
+        proof: Proof,
+        target: Target,
+        catalogue: bool,
+    ) -> Result<Issued, IdentityError> {
+        let key = SubjectKey { user, target: target.clone(), app_credential: proof.app_credential.clone() };
+        let subject = self.subject(key.clone()).await?;
+        let now = Timestamp::now();
+        if now >= subject.valid_until {
+            return Err(IdentityError::Unauthenticated("the trust or application credential has expired"));
+        }
+        let lifetime = i64::try_from(self.config.token_lifetime_seconds).unwrap_or(i64::MAX / 4_000_000);
+        let expires = proof.expires.unwrap_or(now.secs() + lifetime).min(subject.valid_until.secs());
+        let audit = [Some(new_audit_id()), proof.chain].into_iter().flatten().collect();
+        let claims = Claims {
+            user: key.user,
+            methods: proof.methods,
+            target,
+            expires,
+            issued: now,
+            audit,
+            app_credential: proof.app_credential,
+        };
+        if let Target::Trust(id) = &claims.target {
+            self.use_trust(id).await?;
+        }
+        let body = self.token_body(&claims, &subject, catalogue).await?;
+        Ok(Issued { token: claims.encode(&self.token_keys), body })
+    }
+
+    /// Whose the token will be: with a trust that impersonates, the trustor's.
+    async fn bearer(&self, proof: &Proof, target: &Target) -> Result<String, IdentityError> {
+        match target {
+            Target::Trust(id) => self.trust_bearer(id, &proof.user).await,
+            _ => Ok(proof.user.clone()),
+        }
+    }
+
+    /// The body of `GET /v3/auth/tokens`.
+    pub(crate) async fn token_body(
+        &self,
+        claims: &Claims,
+        subject: &Subject,
+        catalogue: bool,
+    ) -> Result<Value, IdentityError> {
+        let catalogue = match &claims.target {
+            Target::Unscoped => None,
+            _ if !catalogue => None,
+            _ => Some(self.catalogue_for(subject).await?),
+        };
+        Ok(view::token(claims, subject, catalogue))
+    }
+
+    /// Another token, named by a caller: 404 where it is not good.
+    pub(crate) async fn subject_token(
+        &self,
+        token: &str,
+        late: bool,
+    ) -> Result<Arc<Validated>, IdentityError> {
+        let found = if late { self.validated_late(token).await } else { self.validated(token).await };
+        match found {
+            Err(IdentityError::Unauthenticated(_)) => {
+                Err(IdentityError::Absent("Could not find token: the token is not valid.".into()))
+            }
+            other => other,
+        }
+    }
+
+    /// Refuses this one token from now on.
+    pub(crate) async fn revoke(&self, claims: &Claims) -> Result<(), IdentityError> {
+        let mut change = self.begin().await?;
+        subjects::forget_revocations(change.conn(), Timestamp::now()).await?;
+        subjects::revoke(change.conn(), &claims.audit[0], claims.expires_at()).await?;
+        change.commit().await
+    }
+}

@@ -1,0 +1,66 @@
+//! A token's body, as `keystonemiddleware` and `keystoneauth` read it.
+
+use crate::store::record::Fields;
+use crate::subject::Subject;
+use crate::token::Claims;
+use api::{DomainRef, RoleRef, Scope};
+use serde_json::{Value, json};
+
+pub(super) fn token(claims: &Claims, subject: &Subject, catalogue: Option<Value>) -> Value {
+    let user = &subject.user;
+    let mut token = json!({
+        "methods": claims.methods.iter().map(|m| m.name()).collect::<Vec<_>>(),
+        "user": {
+            "id": user.id,
+            "name": user.name,
+            "domain": domain(&user.domain),
+            "password_expires_at": subject.password_expires_at.map(|t| t.micros_naive()),
+        },
+        "audit_ids": claims.audit,
+        "expires_at": claims.expires_at().micros_z(),
+        "issued_at": claims.issued.micros_z(),
+    });
+    match &subject.scope {
+        Scope::Unscoped => {}
+        Scope::Project(p) => {
+            token["project"] = json!({"id": p.id, "name": p.name, "domain": domain(&p.domain)});
+            token["is_domain"] = subject.is_domain.into();
+            token["roles"] = roles(&subject.roles);
+        }
+        Scope::Domain(d) => {
+            token["domain"] = domain(d);
+            token["roles"] = roles(&subject.roles);
+        }
+        Scope::System => {
+            token["system"] = json!({"all": true});
+            token["roles"] = roles(&subject.roles);
+        }
+    }
+    if let Some(trust) = &subject.trust {
+        token["OS-TRUST:trust"] = json!({
+            "id": trust.text("id"),
+            "impersonation": trust.flag("impersonation"),
+            "trustor_user": {"id": trust.text("trustor_user_id")},
+            "trustee_user": {"id": trust.text("trustee_user_id")},
+        });
+    }
+    if let Some(app) = &subject.app_credential {
+        token["application_credential"] =
+            json!({"id": app.id, "name": app.name, "restricted": !app.unrestricted});
+        if let Some(rules) = &app.access_rules {
+            token["application_credential"]["access_rules"] = json!(rules);
+        }
+    }
+    if let Some(catalogue) = catalogue {
+        token["catalog"] = catalogue;
+    }
+    json!({"token": token})
+}
+
+fn domain(d: &DomainRef) -> Value {
+    json!({"id": d.id, "name": d.name})
+}
+
+fn roles(roles: &[RoleRef]) -> Value {
+    roles.iter().map(|r| json!({"id": r.id, "name": r.name})).collect()
+}

@@ -1,0 +1,50 @@
+//! Keystone v3: who exists, who may do what where, and the tokens that say so.
+//!
+//! Other services see three things of it: [`api::TokenValidator`] (what a token says, without a database round
+//! trip while nothing changes), the look-ups of [`Identity`] (names for views, secrets for S3 signatures), and
+//! [`Identity::bootstrap`] with its `ensure_…` kin, which `aquifer up` uses.
+
+mod access;
+mod app_credentials;
+mod auth;
+mod bootstrap;
+mod catalogue;
+mod catalogue_rules;
+mod config;
+mod credentials;
+mod documents;
+mod domains;
+mod ec2;
+mod endpoint_filter;
+mod error;
+mod facts;
+mod grants;
+mod groups;
+mod http;
+mod input;
+mod keys;
+mod limits;
+mod listing;
+mod password;
+mod policies;
+mod projects;
+mod role_rules;
+mod roles;
+mod service;
+mod store;
+mod subject;
+mod token;
+mod trusts;
+mod users;
+
+pub use bootstrap::{Bootstrap, CatalogueEntry};
+pub use config::Config;
+pub use error::IdentityError;
+pub use http::{router, routes};
+pub use service::{Identity, S3Credential};
+
+/// Identity's tables.
+pub const MIGRATIONS: state::Migrations = state::Migrations {
+    service: "identity",
+    steps: &[("0001_identity", include_str!("../migrations/0001_identity.sql"))],
+};

@@ -1,0 +1,180 @@
+//! A small cloud of identity alone, in this process, and short ways to talk to it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use api::{Links, Secret};
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use identity::{Bootstrap, CatalogueEntry, Config, Identity};
+use serde_json::{Value, json};
+use state::Db;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tower::ServiceExt;
+
+pub const PASSWORD: &str = "adm1n";
+
+pub struct Cloud {
+    pub db: Db,
+    pub dir: Arc<tempfile::TempDir>,
+    pub identity: Arc<Identity>,
+    pub router: Router,
+}
+
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    pub fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().unwrap_or_default()
+    }
+}
+
+pub fn config(dir: &tempfile::TempDir) -> Config {
+    Config {
+        token_keys: dir.path().join("token-keys"),
+        credential_keys: dir.path().join("credential-keys"),
+        password_cost: 4,
+        ..Config::default()
+    }
+}
+
+/// One cloud per database engine.
+pub async fn clouds() -> Vec<Cloud> {
+    clouds_with(|c| c).await
+}
+
+pub async fn clouds_with(adjust: fn(Config) -> Config) -> Vec<Cloud> {
+    let mut all = Vec::new();
+    for db in testbed::databases().await {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        all.push(Cloud::start(db, dir, adjust).await);
+    }
+    all
+}
+
+impl Cloud {
+    pub async fn start(db: Db, dir: Arc<tempfile::TempDir>, adjust: fn(Config) -> Config) -> Cloud {
+        db.migrate(&identity::MIGRATIONS).await.unwrap();
+        let links = Links::new("http://cloud.example:5000");
+        let identity = Identity::new(db.clone(), adjust(config(&dir)), links.clone()).await.unwrap();
+        let entry = |kind: &str, path: &str| CatalogueEntry {
+            service_type: kind.into(),
+            name: kind.into(),
+            description: String::new(),
+            path: path.into(),
+        };
+        let services =
+            vec![entry("identity", "/identity/v3"), entry("volumev3", "/volume/v3/$(project_id)s")];
+        let wanted =
+            Bootstrap { admin_password: Secret(PASSWORD.into()), region: "RegionOne".into(), services };
+        identity.bootstrap(wanted).await.unwrap();
+        let router = identity::router(identity.clone(), &links);
+        Cloud { db, dir, identity, router }
+    }
+
+    /// Another process on the same database and keys.
+    pub async fn sibling(&self) -> Cloud {
+        Cloud::start(self.db.clone(), self.dir.clone(), |c| c).await
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn raw(&self, method: &str, path: &str, token: Option<&str>, body: impl Into<Body>) -> Reply {
+        let mut request = Request::builder().method(method).uri(format!("/identity{path}"));
+        if let Some(token) = token {
+            request = request.header("x-auth-token", token);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Reply {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.raw(method, path, Some(token), body).await
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Reply {
+        self.call("GET", path, token, Value::Null).await
+    }
+
+    /// `HEAD`, `GET` or `DELETE /v3/auth/tokens` of `subject`.
+    pub async fn token(&self, method: &str, token: &str, subject: &str) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri("/identity/v3/auth/tokens")
+            .header("x-auth-token", token)
+            .header("x-subject-token", subject);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn auth(&self, identity: Value, scope: Value) -> Reply {
+        let mut auth = json!({"identity": identity});
+        if !scope.is_null() {
+            auth["scope"] = scope;
+        }
+        self.raw("POST", "/v3/auth/tokens", None, json!({"auth": auth}).to_string()).await
+    }
+
+    pub async fn login(&self, user: &str, password: &str, scope: Value) -> Result<String, Reply> {
+        let reply = self.auth(by_password(user, password), scope).await;
+        match reply.status.as_u16() {
+            201 => Ok(reply.headers["x-subject-token"].to_str().unwrap().to_owned()),
+            _ => Err(reply),
+        }
+    }
+
+    pub async fn admin(&self) -> String {
+        self.login("admin", PASSWORD, on_project("admin")).await.unwrap_or_else(|r| panic!("{}", r.body))
+    }
+
+    /// A project, a user and its roles there: `(project id, user id)`.
+    pub async fn tenant(&self, name: &str, roles: &[&str]) -> (String, String) {
+        let project = self.identity.ensure_project(&format!("{name}-p")).await.unwrap();
+        let user = self.identity.ensure_user(name, &Secret("pw".into()), &project, roles).await.unwrap();
+        (project, user)
+    }
+
+    pub async fn tenant_token(&self, name: &str) -> String {
+        let scope = on_project(&format!("{name}-p"));
+        self.login(name, "pw", scope).await.unwrap_or_else(|r| panic!("{}", r.body))
+    }
+
+    pub async fn role(&self, name: &str) -> String {
+        let admin = self.admin().await;
+        let found = self.get(&format!("/v3/roles?name={name}"), &admin).await.expect(200);
+        found["roles"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub fn key_dir(&self) -> PathBuf {
+        self.dir.path().join("token-keys")
+    }
+}
+
+pub fn by_password(user: &str, password: &str) -> Value {
+    json!({"methods": ["password"],
+        "password": {"user": {"name": user, "domain": {"id": "default"}, "password": password}}})
+}
+
+pub fn by_token(token: &str) -> Value {
+    json!({"methods": ["token"], "token": {"id": token}})
+}
+
+pub fn on_project(name: &str) -> Value {
+    json!({"project": {"name": name, "domain": {"id": "default"}}})
+}

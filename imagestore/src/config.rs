@@ -1,0 +1,68 @@
+//! What an operator may say about images.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The `[image]` table of the configuration. Every key has a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The tier that new images are stored in.
+    pub tier: String,
+    /// The most bytes an upload may have.
+    pub size_cap: u64,
+    /// The most bytes the disk inside an image may have.
+    pub virtual_size_cap: u64,
+    /// A conversion is given up as a bomb when it has written more than this many times the upload's bytes (and
+    /// more than 1 GiB).
+    pub expansion_cap: u64,
+    /// The most bytes that one project's images may have together; 0 is no limit.
+    pub project_quota: u64,
+    /// Keep what was uploaded beside the disk that it was converted to, so that a download gives back the same
+    /// bytes and `size` and the hashes stay those of the upload. It costs the upload's size again. Without it a
+    /// converted image becomes `raw`, as with upstream's conversion.
+    pub keep_original: bool,
+    /// Images a page of a listing has where the caller names no limit.
+    pub page: usize,
+    /// The most images a page may have.
+    pub page_max: usize,
+    /// The most additional properties an image may have.
+    pub property_quota: usize,
+    /// The most tags an image may have.
+    pub tag_quota: usize,
+    /// The most members an image may have.
+    pub member_quota: usize,
+    pub disk_formats: Vec<String>,
+    pub container_formats: Vec<String>,
+    /// An oslo.policy-style file whose rules replace the defaults.
+    pub policy_file: Option<PathBuf>,
+    /// Seconds after which an upload whose process has not been heard of is taken back.
+    pub upload_lease_s: u64,
+    /// This process's name: stable over its restarts, unlike any other process's. Set by the program.
+    #[serde(skip)]
+    pub node: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let list = |words: &str| words.split(' ').map(str::to_owned).collect();
+        Config {
+            tier: "images".into(),
+            size_cap: 1 << 40,
+            virtual_size_cap: 64 << 40,
+            expansion_cap: 1100,
+            project_quota: 0,
+            keep_original: true,
+            page: 25,
+            page_max: 1000,
+            property_quota: 128,
+            tag_quota: 128,
+            member_quota: 128,
+            disk_formats: list("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop"),
+            container_formats: list("ami ari aki bare ovf ova docker compressed"),
+            policy_file: None,
+            upload_lease_s: 30,
+            node: "local".into(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Glance v2: images as RBD images that volumes and servers are cloned from.
+//!
+//! An image's disk is the RBD image `<id>` in its tier, with the snapshot `snap`: whoever needs the disk makes a
+//! copy-on-write clone of that. What is uploaded streams straight into RBD, hashed on the way. A format that is not
+//! the disk's own bytes (qcow2, VMDK, VDI, VHD, VHDX) is received as `<id>.orig`, inspected strictly
+//! ([`inspect`]), and converted once, in this process: no other program ever reads an untrusted file.
+//!
+//! A download gives back what was uploaded, and `size`, `checksum` and `os_hash_value` speak of it, so the
+//! original stays beside the disk ([`Config::keep_original`]).
+//!
+//! Bodies are received by the process that has the connection. Each has a row with a lease and a durable task that
+//! looks after it (`tasks/watch.rs`): when the process dies, the image is `queued` again and nothing of it is left
+//! in the pool. Everything else that takes time (import, clone of a volume, delete) is a durable task.
+
+mod config;
+mod data;
+mod error;
+mod http;
+mod images;
+mod imports;
+pub mod inspect;
+mod listing;
+mod members;
+mod model;
+mod patch;
+mod policy;
+mod provision;
+mod store;
+mod tasks;
+mod transfer;
+
+pub use config::Config;
+pub use data::Body;
+pub use error::ImageError;
+pub use http::{router, routes};
+pub use model::{
+    Digest, Form, Image, ImageSource, Member, MemberStatus, NewImage, RbdSource, Status, Visibility,
+};
+
+use api::{Links, Policy};
+use data::Blobs;
+use pool::Tiers;
+use state::{Db, Operation};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The images' tables.
+pub const MIGRATIONS: state::Migrations = state::Migrations {
+    service: "image",
+    steps: &[("0001_images", include_str!("../migrations/0001_images.sql"))],
+};
+
+/// The snapshot of an image's RBD image that clones are made from, as Glance names it.
+pub const SNAP: &str = "snap";
+
+/// The image service. Its public functions check what the caller of the [`api::Context`] may do.
+pub struct Images {
+    db: Db,
+    tiers: Tiers,
+    config: Config,
+    links: Links,
+    policy: Policy,
+    /// The uploads that this process is receiving: a row of this node that is not here is of an earlier life.
+    receiving: Mutex<HashSet<String>>,
+}
+
+impl Images {
+    /// Needs the tier that the configuration names, and asks nothing of it yet.
+    pub fn new(db: Db, tiers: Tiers, config: Config, links: Links) -> Result<Arc<Images>, ImageError> {
+        let policy = policy::policy()?;
+        if let Some(file) = &config.policy_file {
+            policy.load(file).map_err(|e| ImageError::Config(e.to_string()))?;
+        }
+        tiers.get(&config.tier).map_err(|e| ImageError::Config(e.to_string()))?;
+        let receiving = Mutex::default();
+        Ok(Arc::new(Images { db, tiers, config, links, policy, receiving }))
+    }
+
+    fn blobs(&self, tier: &str) -> Result<Blobs, ImageError> {
+        Blobs::of(&self.tiers, tier)
+    }
+
+    fn receives(&self, upload: &str) -> bool {
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).contains(upload)
+    }
+}
+
+/// The durable operations of this service, for the worker.
+pub fn operations(images: &Arc<Images>) -> Vec<Arc<dyn Operation>> {
+    tasks::all(images)
+}

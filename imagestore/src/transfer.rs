@@ -1,0 +1,412 @@
+//! Bytes up and down.
+//!
+//! An upload outlives its request: a task of this process receives the body, so that a client that goes away leaves
+//! the cleaning up to somebody. The row in `image_uploads` says who receives; its lease is renewed meanwhile, and
+//! `tasks/watch.rs` takes back what a dead process has left.
+
+use crate::data::{Disk, Receive, receive};
+use crate::inspect::Format;
+use crate::model::{Digest, Form, Image, Status};
+use crate::store::{images as rows, uploads};
+use crate::{Body, ImageError, Images, data, tasks};
+use api::Context;
+use state::Timestamp;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// An upload that was admitted.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    pub(crate) image: Image,
+    pub(crate) upload: String,
+    pub(crate) kind: uploads::Kind,
+    /// The most bytes that it may have.
+    cap: u64,
+}
+
+/// How an image's bytes are to be kept, by what was declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// The bytes are the disk.
+    Disk(Format),
+    /// The disk is inside.
+    Convert(Format),
+    /// Whatever it is.
+    Opaque,
+}
+
+impl Plan {
+    pub(crate) fn of(image: &Image) -> Plan {
+        let disk = image.disk_format.as_deref().unwrap_or_default();
+        match image.container_format.as_deref() {
+            Some("bare" | "ami" | "ari" | "aki") => {}
+            _ => return Plan::Opaque,
+        }
+        match Format::declared(disk) {
+            f if f.is_converted() => Plan::Convert(f),
+            f => Plan::Disk(f),
+        }
+    }
+
+    /// What the content must be.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Plan::Disk(f) | Plan::Convert(f) => Some(f),
+            Plan::Opaque => None,
+        }
+    }
+}
+
+impl Images {
+    /// Takes an image's bytes. When this returns, the image is `active` and durable. `announced` is the exact size in
+    /// bytes where the client knows it.
+    pub async fn upload(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: &str,
+        announced: Option<u64>,
+        body: Body,
+    ) -> Result<(), ImageError> {
+        self.take(ctx, id, uploads::Kind::File, announced, body).await
+    }
+
+    /// Takes an image's bytes for a later import: the image is `uploading`.
+    pub(crate) async fn stage(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: &str,
+        announced: Option<u64>,
+        body: Body,
+    ) -> Result<(), ImageError> {
+        self.take(ctx, id, uploads::Kind::Stage, announced, body).await
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: &str,
+        kind: uploads::Kind,
+        announced: Option<u64>,
+        mut body: Body,
+    ) -> Result<(), ImageError> {
+        match self.admit(ctx, id, kind, announced).await {
+            Ok(admitted) => self.run(admitted, announced, body).await,
+            Err(e) => {
+                data::drain(&mut body).await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Says who receives, before the first byte is taken.
+    async fn admit(
+        &self,
+        ctx: &Context,
+        id: &str,
+        kind: uploads::Kind,
+        announced: Option<u64>,
+    ) -> Result<Admitted, ImageError> {
+        self.authorised(ctx, id, "upload_image").await?;
+        let next = if kind == uploads::Kind::File { Status::Saving } else { Status::Uploading };
+        let mut tx = self.db.begin().await?;
+        let mut image =
+            rows::get_locked(&mut tx, id).await?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
+        if image.status != Status::Queued {
+            return Err(ImageError::conflict(format!(
+                "Image status transition from {} to {next} is not allowed",
+                image.status
+            )));
+        }
+        if kind == uploads::Kind::File {
+            has_formats(&image)?;
+        }
+        let cap = self.room(&mut tx, &image).await?;
+        if announced.is_some_and(|n| n > cap) {
+            return Err(ImageError::TooLarge(format!("Image exceeds the limit of {cap} bytes.")));
+        }
+        (image.status, image.updated_at) = (next, Timestamp::now());
+        rows::update(&mut tx, &image).await?;
+        let upload = state::new_id();
+        let row = uploads::Upload {
+            image_id: id.to_owned(),
+            upload_id: upload.clone(),
+            kind,
+            node: self.config.node.clone(),
+            lease_until: Timestamp::now().plus(self.lease()),
+            digest: None,
+        };
+        uploads::insert(&mut tx, &row).await?;
+        tasks::watch::spawn(&mut tx, id, &upload).await?;
+        // Known before the row is seen: the watch must not take it for an earlier life's.
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).insert(upload.clone());
+        if let Err(e) = tx.commit().await {
+            self.forget(&upload);
+            return Err(e.into());
+        }
+        Ok(Admitted { image, upload, kind, cap })
+    }
+
+    /// How many more bytes the image's project may store.
+    async fn room(&self, tx: &mut state::Tx, image: &Image) -> Result<u64, ImageError> {
+        let (quota, owner) = (self.config.project_quota, image.owner.as_deref());
+        let Some(owner) = owner.filter(|_| quota > 0) else { return Ok(self.config.size_cap) };
+        tx.lock(&format!("quota:{owner}")).await?;
+        let used = u64::try_from(rows::usage(tx.conn(), owner).await?.bytes).unwrap_or_default();
+        Ok(quota.saturating_sub(used).min(self.config.size_cap))
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.config.upload_lease_s.max(3))
+    }
+
+    fn forget(&self, upload: &str) {
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(upload);
+    }
+
+    /// Receives in a task of its own, so that it ends properly whatever becomes of the request.
+    async fn run(
+        self: &Arc<Self>,
+        a: Admitted,
+        announced: Option<u64>,
+        mut body: Body,
+    ) -> Result<(), ImageError> {
+        let images = self.clone();
+        tokio::spawn(async move {
+            let received = tokio::select! {
+                r = images.fill(&a, announced, &mut body) => r,
+                e = images.keep(&a) => Err(e),
+            };
+            let ended = match received {
+                Ok((digest, form, virtual_size)) => images.settle(&a, digest, form, virtual_size).await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = &ended {
+                tracing::info!(image = %a.image.id, error = %e, "an upload ended without an image");
+                if let Err(e) = images.abandon(&a.image, &a.upload).await {
+                    tracing::warn!(image = %a.image.id, error = %e, "an upload's remains are left to its watch");
+                }
+            }
+            images.forget(&a.upload);
+            if ended.is_err() {
+                data::drain(&mut body).await;
+            }
+            ended
+        })
+        .await?
+    }
+
+    /// Renews the lease for as long as the upload is wanted.
+    async fn keep(&self, a: &Admitted) -> ImageError {
+        let lease = self.lease();
+        let mut signal = self.db.signal(&uploads::topic(&a.image.id));
+        loop {
+            signal.wait(lease / 3).await;
+            match uploads::renew(&self.db, &a.upload, Timestamp::now().plus(lease)).await {
+                Ok(true) => {}
+                Ok(false) => return ImageError::conflict("The image was deleted during its upload."),
+                Err(e) if e.is_transient() => tracing::warn!(error = %e, "an upload's lease is not renewed"),
+                Err(e) => return e.into(),
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        a: &Admitted,
+        announced: Option<u64>,
+        body: &mut Body,
+    ) -> Result<(Digest, Form, Option<u64>), ImageError> {
+        let (id, plan) = (a.image.id.as_str(), Plan::of(&a.image));
+        let blobs = self.blobs(&a.image.store)?;
+        let staged = a.kind == uploads::Kind::Stage;
+        let disk = match plan {
+            Plan::Convert(_) => Disk::Original,
+            _ if staged => Disk::Original,
+            _ => Disk::Main,
+        };
+        let room = announced.unwrap_or_default();
+        let image = blobs.create(id, disk, room).await?;
+        // What is staged may still change its declared format: it is inspected when it is imported.
+        let format = if staged { None } else { plan.format() };
+        let split = (plan == Plan::Convert(Format::Qcow2) && !staged)
+            .then(|| data::Splitter::new(blobs.clone(), id, self.config.virtual_size_cap));
+        let to = Receive { image: image.clone(), room, cap: a.cap, announced, format, split };
+        let received = receive(to, body).await;
+        let closed = image.close().await;
+        let data::Received { digest, split } = received?;
+        closed?;
+        if staged {
+            return Ok((digest, Form::Empty, None));
+        }
+        let (form, virtual_size) = self.shape(&a.image, &blobs, plan, digest.size, split).await?;
+        Ok((digest, form, virtual_size))
+    }
+
+    /// Makes the disk of what was received, and its snapshot.
+    pub(crate) async fn shape(
+        &self,
+        image: &Image,
+        blobs: &data::Blobs,
+        plan: Plan,
+        size: u64,
+        split: Option<data::Split>,
+    ) -> Result<(Form, Option<u64>), ImageError> {
+        let limits = data::Limits {
+            virtual_size: self.config.virtual_size_cap,
+            expansion: self.config.expansion_cap.max(1),
+        };
+        let made = match plan {
+            Plan::Opaque => (Form::Opaque, None),
+            Plan::Disk(_) => (Form::Disk, Some(size)),
+            Plan::Convert(format) => {
+                let found = data::convert(blobs, &image.id, size, format, limits, split).await?;
+                (Form::Converted, Some(found.virtual_size))
+            }
+        };
+        blobs.seal(&image.id).await?;
+        Ok(made)
+    }
+
+    /// The bytes are safe: the row says so.
+    async fn settle(
+        &self,
+        a: &Admitted,
+        digest: Digest,
+        form: Form,
+        virtual_size: Option<u64>,
+    ) -> Result<(), ImageError> {
+        let gone = || ImageError::NotFound(a.image.id.clone());
+        let finished = match a.kind {
+            uploads::Kind::File => Some(self.finished(&a.image, digest.clone(), form, virtual_size).await?),
+            _ => None,
+        };
+        let mut tx = self.db.begin().await?;
+        let mut image = rows::get_locked(&mut tx, &a.image.id).await?.ok_or_else(gone)?;
+        let wanted = match &finished {
+            Some(f) => {
+                f.apply(&mut image);
+                uploads::remove(&mut tx, &a.upload).await?
+            }
+            None => uploads::staged(&mut tx, &a.upload, &digest).await?,
+        };
+        if !wanted {
+            return Err(gone());
+        }
+        rows::update(&mut tx, &image).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What the row of a finished image says. Where the original is not kept, the image is now what it was
+    /// converted to, and the hashes are made anew from that.
+    pub(crate) async fn finished(
+        &self,
+        image: &Image,
+        digest: Digest,
+        form: Form,
+        virtual_size: Option<u64>,
+    ) -> Result<Finished, ImageError> {
+        let (Form::Converted, false) = (form, self.config.keep_original) else {
+            return Ok(Finished { digest, form, virtual_size, raw: false });
+        };
+        use futures::StreamExt;
+        let blobs = self.blobs(&image.store)?;
+        let converted = Image { form: Form::Disk, ..image.clone() };
+        let mut bytes = blobs.stream(&converted, 0, virtual_size.unwrap_or_default()).await?;
+        let mut hasher = data::Hasher::new();
+        while let Some(chunk) = bytes.next().await {
+            hasher.update(chunk?).await?;
+        }
+        let digest = hasher.finish().await?;
+        blobs.remove(&image.id, Disk::Original).await?;
+        Ok(Finished { digest, form: Form::Disk, virtual_size, raw: true })
+    }
+
+    /// Takes an upload back: nothing of it stays in the pool, and the image waits for another one. Twice is no error.
+    pub(crate) async fn abandon(&self, image: &Image, upload: &str) -> Result<(), ImageError> {
+        let blobs = self.blobs(&image.store)?;
+        // Another upload may have begun meanwhile: then these bytes are its.
+        match uploads::get(&self.db, &image.id).await? {
+            Some(u) if u.upload_id == upload => {}
+            _ => return Ok(()),
+        }
+        for disk in [Disk::Main, Disk::Original] {
+            blobs.remove(&image.id, disk).await?;
+        }
+        let mut tx = self.db.begin().await?;
+        let row = rows::get_locked(&mut tx, &image.id).await?;
+        if uploads::remove(&mut tx, upload).await?
+            && let Some(mut row) = row
+        {
+            row.emptied(Status::Queued);
+            rows::update(&mut tx, &row).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Whether nobody receives this upload any more.
+    pub(crate) fn is_stale(&self, u: &uploads::Upload) -> bool {
+        let mine = u.node == self.config.node;
+        (mine && !self.receives(&u.upload_id)) || (!mine && u.lease_until < Timestamp::now())
+    }
+
+    /// The image and what it says of its bytes, for a download. `None`: there are none.
+    pub(crate) async fn download(&self, ctx: &Context, id: &str) -> Result<Option<Image>, ImageError> {
+        let image = self.authorised(ctx, id, "download_image").await?;
+        match image.status {
+            Status::Active => Ok(Some(image)),
+            Status::Deactivated if ctx.is_admin() => Ok(Some(image)),
+            Status::Deactivated => Err(ImageError::forbidden(
+                "The requested image has been deactivated. Image data download is forbidden.",
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    /// `len` bytes from `off` of what was uploaded.
+    pub(crate) async fn bytes(&self, image: &Image, off: u64, len: u64) -> Result<Body, ImageError> {
+        self.blobs(&image.store)?.stream(image, off, len).await
+    }
+}
+
+/// What the bytes have told about an image.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    digest: Digest,
+    form: Form,
+    virtual_size: Option<u64>,
+    /// The original was not kept.
+    raw: bool,
+}
+
+impl Finished {
+    pub(crate) fn apply(&self, image: &mut Image) {
+        image.status = Status::Active;
+        image.form = self.form;
+        image.size = Some(self.digest.size);
+        image.virtual_size = self.virtual_size;
+        image.checksum = Some(self.digest.md5.clone());
+        image.os_hash_algo = Some("sha512".to_owned());
+        image.os_hash_value = Some(self.digest.sha512.clone());
+        if self.raw {
+            image.disk_format = Some("raw".to_owned());
+        }
+        image.updated_at = Timestamp::now();
+    }
+}
+
+/// An image needs both formats before it may have bytes.
+pub(crate) fn has_formats(image: &Image) -> Result<(), ImageError> {
+    let missing: Vec<_> =
+        [("disk_format", &image.disk_format), ("container_format", &image.container_format)]
+            .into_iter()
+            .filter(|(_, f)| f.is_none())
+            .map(|(name, _)| name)
+            .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(ImageError::invalid(format!(
+            "Properties {} must be set prior to saving data.",
+            missing.join(", ")
+        ))),
+    }
+}

@@ -1,0 +1,150 @@
+//! What an operator may say about the object store.
+
+use serde::{Deserialize, Serialize};
+
+/// The `[object]` table of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Storage policies (Swift) and storage classes (S3); the first is the default.
+    pub policies: Vec<PolicyConfig>,
+    /// An object up to this many bytes is one RADOS object, written and read in one operation.
+    pub head_bytes: u64,
+    /// A larger one is cut into pieces of this many bytes.
+    pub stripe_bytes: u64,
+    /// A large body goes to the cluster in operations of this many bytes, and how many of these are under way.
+    pub piece_bytes: usize,
+    pub write_window: usize,
+    /// Bytes asked for in one operation when a large object is read, and how many of these are under way.
+    pub read_bytes: u64,
+    pub read_window: usize,
+    /// Bytes that a GET asks for together with the metadata. Objects up to this size take one operation.
+    pub first_read_bytes: u64,
+    /// Bytes of bodies that all requests together may hold in memory as whole objects. When they are spent,
+    /// further uploads are written in small pieces.
+    pub buffer_bytes: usize,
+    /// Index shards of a new container.
+    pub index_shards: u32,
+    /// Seconds that a container's facts may be used without asking the database, if no change was announced.
+    pub container_cache_s: u64,
+    /// Containers whose facts are kept in memory.
+    pub container_cache: usize,
+    /// Seconds that an access key's secret is remembered.
+    pub credential_cache_s: u64,
+    /// Seconds for which replaced or deleted content is kept, so that reads which have begun can finish.
+    pub garbage_grace_s: u64,
+    /// Seconds after which content that was never finished is taken for abandoned.
+    pub abandoned_s: u64,
+    /// Seconds from one sweep of all containers to the next.
+    pub sweep_interval_s: u64,
+    /// A client that sends nothing for this many seconds in the middle of a body is given up.
+    pub body_idle_s: u64,
+    pub limits: Limits,
+    /// Roles that own the account of a project (any of them).
+    pub operator_roles: Vec<String>,
+    /// Roles that may read in the account of a project.
+    pub reader_roles: Vec<String>,
+    /// The role that owns every account.
+    pub reseller_admin_role: String,
+    /// Host names of the S3 door below which `bucket.host` addresses a bucket.
+    pub s3_hosts: Vec<String>,
+    /// The region that S3 clients sign for; other regions are accepted and answered with this one.
+    pub s3_region: String,
+}
+
+/// One storage policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Swift's `X-Storage-Policy`.
+    pub name: String,
+    /// The tier that holds content.
+    pub tier: String,
+    /// The tier that holds the index: a replicated pool on fast devices. The same one if absent.
+    #[serde(default)]
+    pub index_tier: Option<String>,
+    /// S3's name for it.
+    #[serde(default = "standard")]
+    pub storage_class: String,
+}
+
+fn standard() -> String {
+    "STANDARD".into()
+}
+
+/// What one request may bring, as `/info` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of one object that is uploaded in one piece.
+    pub max_file_size: u64,
+    pub max_meta_name_length: usize,
+    pub max_meta_value_length: usize,
+    pub max_meta_count: usize,
+    pub max_meta_overall_size: usize,
+    pub max_container_name_length: usize,
+    pub container_listing_limit: usize,
+    pub account_listing_limit: usize,
+    /// Segments of a static large object, and bytes of its manifest.
+    pub max_manifest_segments: usize,
+    pub max_manifest_size: usize,
+    pub max_deletes_per_request: usize,
+    /// S3: bytes of a part that is not the last, and of an XML body.
+    pub min_part_size: u64,
+    pub max_xml_size: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            policies: vec![PolicyConfig {
+                name: "default".into(),
+                tier: "objects".into(),
+                index_tier: None,
+                storage_class: standard(),
+            }],
+            head_bytes: 4 << 20,
+            stripe_bytes: 4 << 20,
+            piece_bytes: 1 << 20,
+            write_window: 4,
+            read_bytes: 1 << 20,
+            read_window: 2,
+            first_read_bytes: 128 << 10,
+            buffer_bytes: 48 << 20,
+            index_shards: 1,
+            container_cache_s: 30,
+            container_cache: 10_000,
+            credential_cache_s: 10,
+            garbage_grace_s: 60,
+            abandoned_s: 24 * 3600,
+            sweep_interval_s: 600,
+            body_idle_s: 60,
+            limits: Limits::default(),
+            operator_roles: vec!["member".into(), "manager".into(), "admin".into()],
+            reader_roles: vec!["reader".into()],
+            reseller_admin_role: "ResellerAdmin".into(),
+            s3_hosts: Vec::new(),
+            s3_region: "RegionOne".into(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_file_size: 5 << 30,
+            max_meta_name_length: 128,
+            max_meta_value_length: 256,
+            max_meta_count: 90,
+            max_meta_overall_size: 4096,
+            max_container_name_length: 256,
+            container_listing_limit: 10_000,
+            account_listing_limit: 10_000,
+            max_manifest_segments: 1000,
+            max_manifest_size: 8 << 20,
+            max_deletes_per_request: 10_000,
+            min_part_size: 5 << 20,
+            max_xml_size: 2 << 20,
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Containers, which S3 calls buckets: what they are, and the rules of making, changing and removing one.
+//!
+//! A container's facts are a row. A request finds them in this process's memory ([`Cache`]); the database is asked
+//! once for many requests. Whoever changes a row announces it, and every process drops what it remembers; should
+//! an announcement be lost, facts are asked for anew after a bounded age.
+
+use crate::access::{Access, Need};
+use crate::index::entry::ShardId;
+use crate::index::shard;
+use crate::names::{self, ContainerId};
+use crate::policy::StoragePolicy;
+use crate::store::{self, containers::Row};
+use crate::{ObjectError, ObjectStore};
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use state::Timestamp;
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What users say of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerInfo {
+    /// `X-Container-Meta-*`, by the lower-case rest of the name.
+    pub meta: BTreeMap<String, String>,
+    /// `X-Container-Read` and `X-Container-Write`.
+    pub read: String,
+    pub write: String,
+}
+
+/// Objects and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+/// A container.
+#[derive(Debug)]
+pub struct Container {
+    pub id: ContainerId,
+    pub project_id: String,
+    pub name: String,
+    pub policy: Arc<StoragePolicy>,
+    pub created_at: Timestamp,
+    pub changed_at: Timestamp,
+    pub info: ContainerInfo,
+    generation: u32,
+    shards: u32,
+}
+
+impl Container {
+    /// The index shard that lists `name`.
+    pub(crate) fn shard_of(&self, name: &str) -> ShardId {
+        let shard = names::shard_of(name, self.shards);
+        ShardId { container: self.id, generation: self.generation, shard }
+    }
+
+    pub(crate) fn shards(&self) -> Vec<ShardId> {
+        let id = |shard| ShardId { container: self.id, generation: self.generation, shard };
+        (0..self.shards).map(id).collect()
+    }
+}
+
+/// What became of a request to make a container.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub container: Arc<Container>,
+    pub created: bool,
+}
+
+/// How a container is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct NewContainer {
+    /// Absent: the default, or that which the container has.
+    pub policy: Option<String>,
+    /// The bucket name must be free, as S3 wants it.
+    pub as_bucket: bool,
+}
+
+type Change<'a> = &'a (dyn Fn(&mut ContainerInfo) -> Result<(), ObjectError> + Sync);
+
+impl ObjectStore {
+    /// A container that the caller may use for `need`.
+    pub async fn container(
+        &self,
+        access: &Access,
+        project: &str,
+        name: &str,
+        need: Need,
+    ) -> Result<Arc<Container>, ObjectError> {
+        match self.find_container(project, name).await {
+            Ok(container) => {
+                self.check(access, project, Some(&container.info), need)?;
+                Ok(container)
+            }
+            // Whether a container exists is only for those to know who could use it.
+            Err(ObjectError::NoSuchContainer) => {
+                self.check(access, project, None, need)?;
+                Err(ObjectError::NoSuchContainer)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A bucket: the caller's own of this name, or else whoever's has the name.
+    pub async fn bucket(
+        &self,
+        access: &Access,
+        name: &str,
+        need: Need,
+    ) -> Result<Arc<Container>, ObjectError> {
+        let own = access.project().unwrap_or_default().to_owned();
+        let container = self.cached(Key { project: own, name: name.to_owned(), bucket: true }).await?;
+        self.check(access, &container.project_id, Some(&container.info), need)?;
+        Ok(container)
+    }
+
+    /// By name, whoever asks: for the rules that have checked already.
+    pub(crate) async fn find_container(
+        &self,
+        project: &str,
+        name: &str,
+    ) -> Result<Arc<Container>, ObjectError> {
+        self.cached(Key { project: project.to_owned(), name: name.to_owned(), bucket: false }).await
+    }
+
+    async fn cached(&self, key: Key) -> Result<Arc<Container>, ObjectError> {
+        let epoch = match self.inner.containers.get(&key) {
+            Ok(container) => return Ok(container),
+            Err(epoch) => epoch,
+        };
+        let mut row = match key.project.as_str() {
+            "" => None,
+            project => store::containers::find(&self.inner.db, project, &key.name).await?,
+        };
+        if row.is_none() && key.bucket {
+            row = store::containers::find_bucket(&self.inner.db, &key.name).await?;
+        }
+        let container = Arc::new(self.read_row(row.ok_or(ObjectError::NoSuchContainer)?)?);
+        self.inner.containers.put(key, container.clone(), epoch);
+        Ok(container)
+    }
+
+    pub(crate) fn read_row(&self, row: Row) -> Result<Container, ObjectError> {
+        Ok(Container {
+            id: row.id,
+            project_id: row.project_id,
+            name: row.name,
+            policy: self.inner.policies.get(&row.policy)?,
+            created_at: row.created_at,
+            changed_at: row.changed_at,
+            info: row.info,
+            generation: row.generation,
+            shards: row.shards,
+        })
+    }
+
+    /// Makes a container, or changes the one that is there.
+    pub async fn make_container(
+        &self,
+        access: &Access,
+        project: &str,
+        name: &str,
+        new: &NewContainer,
+        change: Change<'_>,
+    ) -> Result<Made, ObjectError> {
+        self.check(access, project, None, Need::Own)?;
+        self.check_container_name(name)?;
+        let policy = new.policy.as_deref().map(|p| self.inner.policies.get(p)).transpose()?;
+        let now = Timestamp::now();
+        let mut tx = self.inner.db.begin().await?;
+        if let Some(mut row) = store::containers::find_for_change(&mut tx, project, name).await? {
+            if new.as_bucket {
+                return Err(ObjectError::BucketExists { mine: true });
+            }
+            if policy.is_some_and(|p| p.name != row.policy) {
+                return Err(ObjectError::OtherPolicy);
+            }
+            let before = row.info.clone();
+            change(&mut row.info)?;
+            if row.info != before {
+                row.changed_at = now;
+                store::containers::set_info(&mut tx, row.id, &row.info, now).await?;
+                tx.wake(store::CHANGED);
+                tx.commit().await?;
+                self.forget();
+            }
+            return Ok(Made { container: Arc::new(self.read_row(row)?), created: false });
+        }
+        let mut info = ContainerInfo::default();
+        change(&mut info)?;
+        let row = Row {
+            id: ContainerId::random(),
+            project_id: project.to_owned(),
+            name: name.to_owned(),
+            policy: policy.unwrap_or_else(|| self.inner.policies.default_policy()).name.clone(),
+            created_at: now,
+            changed_at: now,
+            info,
+            generation: 1,
+            shards: self.inner.config.index_shards.max(1),
+            counts: Counts::default(),
+        };
+        store::accounts::ensure(&mut tx, project).await?;
+        store::containers::insert(&mut tx, &row).await?;
+        if is_bucket_name(name) {
+            let owner = store::containers::claim_bucket(&mut tx, name, row.id).await?;
+            if new.as_bucket && owner != row.id {
+                return Err(ObjectError::BucketExists { mine: false });
+            }
+        } else if new.as_bucket {
+            return Err(ObjectError::BadName("not a bucket name"));
+        }
+        tx.commit().await?;
+        Ok(Made { container: Arc::new(self.read_row(row)?), created: true })
+    }
+
+    /// Changes what is said of a container.
+    pub async fn change_container(
+        &self,
+        access: &Access,
+        project: &str,
+        name: &str,
+        change: Change<'_>,
+    ) -> Result<(), ObjectError> {
+        self.check(access, project, None, Need::Own)?;
+        let mut tx = self.inner.db.begin().await?;
+        let mut row = store::containers::find_for_change(&mut tx, project, name)
+            .await?
+            .ok_or(ObjectError::NoSuchContainer)?;
+        change(&mut row.info)?;
+        store::containers::set_info(&mut tx, row.id, &row.info, Timestamp::now()).await?;
+        tx.wake(store::CHANGED);
+        tx.commit().await?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Removes an empty container. Its index is closed first, in every shard: an object that is being put at
+    /// this moment is either counted, and the container stays, or refused.
+    pub async fn delete_container(
+        &self,
+        access: &Access,
+        project: &str,
+        name: &str,
+    ) -> Result<(), ObjectError> {
+        self.check(access, project, None, Need::Own)?;
+        let row = store::containers::find(&self.inner.db, project, name)
+            .await?
+            .ok_or(ObjectError::NoSuchContainer)?;
+        let container = self.read_row(row.clone())?;
+        let pool = &container.policy.index;
+        // Objects whose time has run out, but which no round has met yet, are nobody's reason to stay.
+        self.expire_in(&Arc::new(self.read_row(row.clone())?)).await?;
+        for (i, shard) in container.shards().into_iter().enumerate() {
+            if let Err(e) = shard::close(pool, shard).await {
+                let closed = container.shards().into_iter().take(i);
+                for shard in closed {
+                    shard::reopen(pool, shard).await?;
+                }
+                return Err(e);
+            }
+        }
+        let mut tx = self.inner.db.begin().await?;
+        let again = store::containers::find_for_change(&mut tx, project, name).await?;
+        if again.is_none_or(|r| r.id != row.id) {
+            return Err(ObjectError::NoSuchContainer);
+        }
+        for shard in container.shards() {
+            if shard::header(pool, shard).await?.closed == 0 {
+                return Err(ObjectError::NotEmpty); // the sweep took this deletion for abandoned
+            }
+        }
+        store::graves::insert(&mut tx, &row, Timestamp::now()).await?;
+        store::containers::delete(&mut tx, row.id).await?;
+        tx.wake(store::CHANGED);
+        tx.commit().await?;
+        self.forget();
+        self.inner.dirty.remove(row.id);
+        Ok(())
+    }
+
+    /// How many objects and bytes a container has, exactly.
+    pub async fn counts(&self, container: &Container) -> Result<Counts, ObjectError> {
+        let pool = &container.policy.index;
+        let headers = container.shards().into_iter().map(|s| {
+            let pool = pool.clone();
+            async move { shard::header(&pool, s).await }
+        });
+        let headers = try_join_all(headers).await?;
+        let sum = |f: fn(&crate::index::entry::Header) -> u64| headers.iter().map(f).sum();
+        Ok(Counts { objects: sum(|h| h.objects), bytes: sum(|h| h.bytes) })
+    }
+
+    /// Drops what this process remembers of containers and accounts.
+    pub(crate) fn forget(&self) {
+        self.inner.containers.clear();
+        self.inner.accounts.clear();
+    }
+
+    fn check_container_name(&self, name: &str) -> Result<(), ObjectError> {
+        if name.is_empty() || name.contains('/') || name.contains('\0') {
+            return Err(ObjectError::BadName("not a container name"));
+        }
+        if name.len() > self.inner.config.limits.max_container_name_length {
+            return Err(ObjectError::BadName("container name too long"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether S3 accepts `name` for a bucket.
+pub fn is_bucket_name(name: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    let ends = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = name.as_bytes();
+    (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| ok(*b))
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && !name.contains("..")
+        && !name.contains(".-")
+        && !name.contains("-.")
+        && name.parse::<std::net::Ipv4Addr>().is_err()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) project: String,
+    pub(crate) name: String,
+    /// Found by bucket name, which may be another project's.
+    pub(crate) bucket: bool,
+}
+
+/// What this process remembers, for a bounded time, by key. Emptied as a whole when anything is announced.
+pub(crate) struct Cache<K, V> {
+    inner: Mutex<CacheInner<K, V>>,
+    age: Duration,
+}
+
+struct CacheInner<K, V> {
+    map: lru::LruCache<K, (Arc<V>, Instant)>,
+    /// Counts the announcements: what was read before one is not remembered after it.
+    epoch: u64,
+}
+
+impl<K: std::hash::Hash + Eq, V> Cache<K, V> {
+    pub(crate) fn new(most: usize, age: Duration) -> Self {
+        let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
+        Cache { inner: Mutex::new(CacheInner { map: lru::LruCache::new(most), epoch: 0 }), age }
+    }
+
+    /// The value, or the epoch to hand to [`Cache::put`].
+    pub(crate) fn get(&self, key: &K) -> Result<Arc<V>, u64> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match inner.map.get(key) {
+            Some((value, at)) if at.elapsed() < self.age => Ok(value.clone()),
+            _ => Err(inner.epoch),
+        }
+    }
+
+    pub(crate) fn put(&self, key: K, value: Arc<V>, epoch: u64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.epoch == epoch {
+            inner.map.put(key, (value, Instant::now()));
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.epoch += 1;
+        inner.map.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_names() {
+        for good in ["abc", "my-bucket.2026", "0123"] {
+            assert!(is_bucket_name(good), "{good}");
+        }
+        for bad in ["ab", "Abc", "a_b", "-abc", "abc-", "a..b", "10.0.0.1", &"x".repeat(64), "a.-b", "ü--"] {
+            assert!(!is_bucket_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_an_announcement_is_not_kept() {
+        let cache: Cache<u8, u8> = Cache::new(2, Duration::from_secs(9));
+        let epoch = cache.get(&1).unwrap_err();
+        cache.clear();
+        cache.put(1, Arc::new(1), epoch);
+        let epoch = cache.get(&1).unwrap_err();
+        cache.put(1, Arc::new(2), epoch);
+        assert_eq!(cache.get(&1).map(|v| *v), Ok(2));
+    }
+}

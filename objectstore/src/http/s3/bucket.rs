@@ -1,0 +1,94 @@
+//! Buckets: list, create, look, delete.
+
+use super::config::{owner, read_acl};
+use super::error::{S3Error, S3Result, access_denied, bucket_owned, invalid_bucket};
+use super::xml::{Node, Xml};
+use super::{Call, bare, xml_reply};
+use crate::account::{AccountItem, AccountQuery};
+use crate::container::{NewContainer, is_bucket_name};
+use crate::{Need, ObjectError};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+pub(super) async fn list(call: Call) -> S3Result<Response> {
+    let project = call.access.project().ok_or_else(access_denied)?.to_owned();
+    let most = match call.param("max-buckets") {
+        None => 10_000,
+        Some(n) => n
+            .parse()
+            .ok()
+            .filter(|n| (1..=10_000).contains(n))
+            .ok_or_else(|| S3Error::invalid_argument("max-buckets must be from 1 to 10000"))?,
+    };
+    let query = AccountQuery {
+        prefix: call.param("prefix").unwrap_or_default().to_owned(),
+        marker: call.param("continuation-token").unwrap_or_default().to_owned(),
+        limit: most + 1,
+        ..AccountQuery::default()
+    };
+    let items = call.store.list_account(&call.access, &project, &query).await?;
+    let mut xml = Xml::new();
+    xml.root("ListAllMyBucketsResult");
+    owner(&mut xml, &project);
+    xml.open("Buckets");
+    let mut last = "";
+    for item in items.iter().take(most) {
+        if let AccountItem::Container(c, _) = item {
+            xml.open("Bucket").text("Name", &c.name);
+            xml.text("CreationDate", &super::list::time(c.created_at)).close("Bucket");
+            last = &c.name;
+        }
+    }
+    xml.close("Buckets");
+    if items.len() > most {
+        xml.text("ContinuationToken", last);
+    }
+    xml.close("ListAllMyBucketsResult");
+    Ok(xml_reply(StatusCode::OK, xml))
+}
+
+pub(super) async fn create(call: Call) -> S3Result<Response> {
+    let project = call.access.project().ok_or_else(access_denied)?.to_owned();
+    if !is_bucket_name(&call.bucket) {
+        return Err(invalid_bucket());
+    }
+    if call.header("x-amz-bucket-object-lock-enabled").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+        return Err(S3Error::not_implemented("Object Lock"));
+    }
+    let acl = read_acl(call.header("x-amz-acl").unwrap_or("private"))?;
+    let region = call.store.config().s3_region.clone();
+    let body = call.small_body().await?;
+    if !body.is_empty() {
+        let node = Node::parse(&body, "CreateBucketConfiguration")?;
+        let wanted = node.value("LocationConstraint").unwrap_or_default();
+        if !wanted.is_empty() && wanted != region && wanted != "us-east-1" {
+            let text = "The specified location-constraint is not valid";
+            return Err(S3Error { code: "InvalidLocationConstraint", ..S3Error::invalid_argument(text) }
+                .with("LocationConstraint", wanted));
+        }
+    }
+    let new = NewContainer { policy: None, as_bucket: true };
+    let rule = |info: &mut crate::ContainerInfo| {
+        info.read = acl.to_owned();
+        Ok::<(), ObjectError>(())
+    };
+    call.store.make_container(&call.access, &project, &call.bucket, &new, &rule).await.map_err(
+        |e| match e {
+            ObjectError::BucketExists { mine: true } => bucket_owned(),
+            e => e.into(),
+        },
+    )?;
+    Ok((StatusCode::OK, [(http::header::LOCATION, format!("/{}", call.bucket))]).into_response())
+}
+
+pub(super) async fn head(call: Call) -> S3Result<Response> {
+    call.store.bucket(&call.access, &call.bucket, Need::List).await?;
+    let region = call.store.config().s3_region.clone();
+    Ok((StatusCode::OK, [("x-amz-bucket-region", region)]).into_response())
+}
+
+pub(super) async fn delete(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Own).await?;
+    call.store.delete_container(&call.access, &container.project_id, &container.name).await?;
+    Ok(bare(StatusCode::NO_CONTENT))
+}

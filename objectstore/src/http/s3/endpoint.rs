@@ -1,0 +1,120 @@
+//! Every request is one of these: what it is about and what is to be done, before anything is done.
+
+use super::error::{self, S3Error, S3Result};
+use super::{Call, bucket, config, copy, delete, list, multipart, object};
+use axum::response::Response;
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    ListBuckets,
+    CreateBucket,
+    HeadBucket,
+    DeleteBucket,
+    /// A bucket's configuration of some kind, which is read, set or removed.
+    BucketConfig,
+    ListObjects,
+    ListObjectsV2,
+    ListVersions,
+    ListUploads,
+    DeleteObjects,
+    GetObject,
+    HeadObject,
+    PutObject,
+    CopyObject,
+    DeleteObject,
+    ObjectConfig,
+    Attributes,
+    BeginUpload,
+    PutPart,
+    CopyPart,
+    ListParts,
+    CompleteUpload,
+    AbortUpload,
+}
+
+impl Endpoint {
+    pub(super) fn of(call: &Call) -> S3Result<Endpoint> {
+        use Endpoint as E;
+        let refused = || Err(error::method_not_allowed());
+        let method = call.method.as_str();
+        if call.bucket.is_empty() {
+            return if matches!(method, "GET" | "HEAD") { Ok(E::ListBuckets) } else { refused() };
+        }
+        if call.key.is_empty() {
+            if config::of_bucket(call).is_some() {
+                return Ok(E::BucketConfig);
+            }
+            return Ok(match method {
+                "GET" if call.has("uploads") => E::ListUploads,
+                "GET" if call.has("versions") => E::ListVersions,
+                "GET" if call.param("list-type") == Some("2") => E::ListObjectsV2,
+                "GET" => E::ListObjects,
+                "HEAD" => E::HeadBucket,
+                "PUT" => E::CreateBucket,
+                "DELETE" => E::DeleteBucket,
+                "POST" if call.has("delete") => E::DeleteObjects,
+                "POST" => return Err(S3Error::not_implemented("POST upload by form")),
+                _ => return refused(),
+            });
+        }
+        if let Some(version) = call.param("versionId").filter(|v| !v.is_empty() && *v != "null") {
+            return Err(S3Error::invalid_argument("Invalid version id specified")
+                .with("ArgumentName", "versionId")
+                .with("ArgumentValue", version));
+        }
+        if config::of_object(call).is_some() {
+            return Ok(E::ObjectConfig);
+        }
+        let copies = call.headers.contains_key("x-amz-copy-source");
+        let (part, upload) = (call.has("partNumber"), call.has("uploadId"));
+        Ok(match method {
+            "GET" if call.has("attributes") => E::Attributes,
+            "GET" if upload => E::ListParts,
+            "GET" => E::GetObject,
+            "HEAD" => E::HeadObject,
+            "PUT" if part && upload && copies => E::CopyPart,
+            "PUT" if part && upload => E::PutPart,
+            "PUT" if part || upload => {
+                return Err(S3Error::invalid_argument("This operation needs both partNumber and uploadId"));
+            }
+            "PUT" if copies => E::CopyObject,
+            "PUT" => E::PutObject,
+            "POST" if call.has("uploads") => E::BeginUpload,
+            "POST" if upload => E::CompleteUpload,
+            "POST" if call.has("select") => return Err(S3Error::not_implemented("SelectObjectContent")),
+            "POST" if call.has("restore") => return Err(S3Error::not_implemented("RestoreObject")),
+            "DELETE" if upload => E::AbortUpload,
+            "DELETE" => E::DeleteObject,
+            _ => return refused(),
+        })
+    }
+}
+
+pub(super) async fn answer(endpoint: Endpoint, call: Call) -> S3Result<Response> {
+    use Endpoint as E;
+    match endpoint {
+        E::ListBuckets => bucket::list(call).await,
+        E::CreateBucket => bucket::create(call).await,
+        E::HeadBucket => bucket::head(call).await,
+        E::DeleteBucket => bucket::delete(call).await,
+        E::BucketConfig => config::bucket(call).await,
+        E::ListObjects => list::v1(call).await,
+        E::ListObjectsV2 => list::v2(call).await,
+        E::ListVersions => list::versions(call).await,
+        E::ListUploads => multipart::list_uploads(call).await,
+        E::DeleteObjects => delete::many(call).await,
+        E::GetObject | E::HeadObject => object::read(call).await,
+        E::PutObject => object::put(call).await,
+        E::CopyObject => copy::object(call).await,
+        E::DeleteObject => delete::one(call).await,
+        E::ObjectConfig => config::object(call).await,
+        E::Attributes => object::attributes(call).await,
+        E::BeginUpload => multipart::begin(call).await,
+        E::PutPart => multipart::put_part(call).await,
+        E::CopyPart => copy::part(call).await,
+        E::ListParts => multipart::list_parts(call).await,
+        E::CompleteUpload => multipart::complete(call).await,
+        E::AbortUpload => multipart::abort(call).await,
+    }
+}

@@ -1,0 +1,196 @@
+//! Multipart uploads, as S3's clients drive them.
+
+use super::config::owner;
+use super::error::{self, S3Error, S3Result, malformed_xml};
+use super::list::{Names, most, time};
+use super::object::{checksum_headers, condition, described};
+use super::xml::{Node, Xml};
+use super::{Call, bare, xml_reply};
+use crate::upload::{NamedPart, UploadQuery};
+use crate::{Algorithm, Need, Tag};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+/// The `uploadId` of a request. What is no id is no upload.
+pub(super) fn upload_id(call: &Call) -> S3Result<Tag> {
+    call.param("uploadId").and_then(Tag::parse).ok_or_else(error::no_such_upload)
+}
+
+pub(super) fn part_number(call: &Call) -> S3Result<u32> {
+    let number = call.param("partNumber").and_then(|n| n.parse().ok());
+    number.filter(|n| (1..=crate::upload::MOST_PARTS).contains(n)).ok_or_else(|| {
+        S3Error::invalid_argument("Part number must be an integer between 1 and 10000, inclusive")
+            .with("ArgumentName", "partNumber")
+            .with("ArgumentValue", call.param("partNumber").unwrap_or_default())
+    })
+}
+
+pub(super) async fn begin(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let new = described(&call, &container)?;
+    let algorithm = match call.header("x-amz-checksum-algorithm") {
+        None => None,
+        Some(name) => Some(Algorithm::of(name).ok_or_else(|| {
+            S3Error::invalid_request("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]")
+        })?),
+    };
+    let full = match (call.header("x-amz-checksum-type"), algorithm) {
+        (None, Some(Algorithm::Crc64Nvme)) | (Some("FULL_OBJECT"), Some(_)) => true,
+        (None, _) | (Some("COMPOSITE"), Some(_)) => false,
+        _ => {
+            return Err(S3Error::invalid_request(
+                "The x-amz-checksum-type header needs x-amz-checksum-algorithm.",
+            ));
+        }
+    };
+    let crc = matches!(algorithm, Some(Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme));
+    if (full && !crc) || (!full && algorithm == Some(Algorithm::Crc64Nvme)) {
+        let name = algorithm.map_or("", Algorithm::name);
+        let kind = if full { "FULL_OBJECT" } else { "COMPOSITE" };
+        return Err(S3Error::invalid_request(format!(
+            "The {kind} checksum type cannot be used with the {name} checksum algorithm."
+        )));
+    }
+    let id = call.store.begin_upload(&container, new, algorithm, full).await?;
+    let mut xml = Xml::new();
+    xml.root("InitiateMultipartUploadResult").text("Bucket", &call.bucket).text("Key", &call.key);
+    xml.text("UploadId", &id.to_string()).close("InitiateMultipartUploadResult");
+    let mut response = xml_reply(StatusCode::OK, xml);
+    if let Some(algorithm) = algorithm {
+        let kind = if full { "FULL_OBJECT" } else { "COMPOSITE" };
+        response.headers_mut().insert("x-amz-checksum-algorithm", HeaderValue::from_static(algorithm.name()));
+        response.headers_mut().insert("x-amz-checksum-type", HeaderValue::from_static(kind));
+    }
+    Ok(response)
+}
+
+pub(super) async fn put_part(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let (id, number) = (upload_id(&call)?, part_number(&call)?);
+    let body = call.body()?;
+    if body.length.is_none() && !call.headers.contains_key("transfer-encoding") {
+        return Err(error::missing_length());
+    }
+    let part = call.store.put_part(&container, &call.key, id, number, body).await?;
+    let mut out = HeaderMap::new();
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", part.etag)) {
+        out.insert(http::header::ETAG, etag);
+    }
+    checksum_headers(&mut out, part.checksum.as_ref());
+    out.remove("x-amz-checksum-type");
+    Ok((StatusCode::OK, out).into_response())
+}
+
+pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let (id, names, limit) = (upload_id(&call)?, Names::of(&call)?, most(&call, "max-parts")?);
+    let after: u32 = match call.param("part-number-marker").filter(|m| !m.is_empty()) {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .map_err(|_| S3Error::invalid_argument("Provided part-number-marker not an integer"))?,
+    };
+    let page = call.store.list_parts(&container, &call.key, id, after, limit).await?;
+    let mut xml = Xml::new();
+    xml.root("ListPartsResult").text("Bucket", &call.bucket).text("Key", &names.write(&call.key));
+    xml.text("UploadId", &id.to_string());
+    xml.open("Initiator").text("ID", &container.project_id).text("DisplayName", &container.project_id);
+    xml.close("Initiator");
+    owner(&mut xml, &container.project_id);
+    xml.text("StorageClass", &container.policy.storage_class)
+        .text("PartNumberMarker", &after.to_string())
+        .text("NextPartNumberMarker", &page.parts.last().map_or(0, |p| p.number).to_string())
+        .text("MaxParts", &limit.to_string())
+        .text("IsTruncated", if page.truncated { "true" } else { "false" })
+        .text_opt("ChecksumAlgorithm", page.algorithm.as_deref());
+    for part in &page.parts {
+        xml.open("Part").text("PartNumber", &part.number.to_string());
+        xml.text("LastModified", &time(part.modified)).text("ETag", &format!("\"{}\"", part.etag));
+        xml.text("Size", &part.size.to_string());
+        if let Some(sum) = &part.checksum {
+            xml.text(&format!("Checksum{}", sum.algorithm), &sum.value);
+        }
+        xml.close("Part");
+    }
+    xml.close("ListPartsResult");
+    Ok(xml_reply(StatusCode::OK, xml))
+}
+
+pub(super) async fn complete(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let id = upload_id(&call)?;
+    let condition = condition(&call)?;
+    let body = call.small_body().await?;
+    let parts = named_parts(&body)?;
+    let written = call.store.complete_upload(&container, &call.key, id, parts, condition).await?;
+    let mut xml = Xml::new();
+    xml.root("CompleteMultipartUploadResult");
+    xml.text("Location", &format!("/{}/{}", call.bucket, call.key));
+    xml.text("Bucket", &call.bucket).text("Key", &call.key).text("ETag", &format!("\"{}\"", written.etag));
+    if let Some(sum) = &written.checksum {
+        xml.text(&format!("Checksum{}", sum.algorithm), &sum.value).text("ChecksumType", sum.kind());
+    }
+    xml.close("CompleteMultipartUploadResult");
+    Ok(xml_reply(StatusCode::OK, xml))
+}
+
+fn named_parts(body: &[u8]) -> S3Result<Vec<NamedPart>> {
+    let node = Node::parse(body, "CompleteMultipartUpload")?;
+    let mut parts = Vec::new();
+    for part in node.all("Part") {
+        let number =
+            part.value("PartNumber").and_then(|n| n.trim().parse().ok()).ok_or_else(malformed_xml)?;
+        let etag = part.value("ETag").ok_or_else(malformed_xml)?.trim().trim_matches('"').to_owned();
+        let sum = Algorithm::ALL.iter().find_map(|a| part.value(&format!("Checksum{}", a.name())));
+        parts.push(NamedPart { number, etag, checksum: sum.map(str::to_owned) });
+    }
+    if parts.is_empty() || parts.len() > crate::upload::MOST_PARTS as usize {
+        return Err(malformed_xml());
+    }
+    Ok(parts)
+}
+
+pub(super) async fn abort(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    call.store.abort_upload(&container, &call.key, upload_id(&call)?).await?;
+    Ok(bare(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn list_uploads(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::List).await?;
+    let names = Names::of(&call)?;
+    let text = |name: &str| call.param(name).unwrap_or_default().to_owned();
+    let query = UploadQuery {
+        prefix: text("prefix"),
+        key_marker: text("key-marker"),
+        id_marker: call.param("upload-id-marker").and_then(Tag::parse),
+        delimiter: text("delimiter"),
+        limit: most(&call, "max-uploads")?,
+    };
+    let page = call.store.list_uploads(&container, &query).await?;
+    let mut xml = Xml::new();
+    xml.root("ListMultipartUploadsResult").text("Bucket", &call.bucket);
+    xml.text("KeyMarker", &names.write(&query.key_marker)).text("UploadIdMarker", &text("upload-id-marker"));
+    if let Some(last) = page.uploads.last().filter(|_| page.truncated) {
+        xml.text("NextKeyMarker", &names.write(&last.name)).text("NextUploadIdMarker", &last.id.to_string());
+    }
+    xml.text("Prefix", &names.write(&query.prefix));
+    if !query.delimiter.is_empty() {
+        xml.text("Delimiter", &names.write(&query.delimiter));
+    }
+    xml.text("MaxUploads", &query.limit.to_string());
+    xml.text("IsTruncated", if page.truncated { "true" } else { "false" });
+    for upload in &page.uploads {
+        xml.open("Upload").text("Key", &names.write(&upload.name)).text("UploadId", &upload.id.to_string());
+        xml.open("Initiator").text("ID", &container.project_id).text("DisplayName", &container.project_id);
+        xml.close("Initiator");
+        owner(&mut xml, &container.project_id);
+        xml.text("StorageClass", &container.policy.storage_class);
+        xml.text("Initiated", &time(upload.started)).close("Upload");
+    }
+    for prefix in &page.prefixes {
+        xml.open("CommonPrefixes").text("Prefix", &names.write(prefix)).close("CommonPrefixes");
+    }
+    xml.close("ListMultipartUploadsResult");
+    Ok(xml_reply(StatusCode::OK, xml))
+}

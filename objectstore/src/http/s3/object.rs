@@ -1,0 +1,292 @@
+//! One object: get, head, put, attributes.
+
+use super::error::{self, S3Error, S3Result};
+use super::xml::Xml;
+use super::{Call, xml_reply};
+use crate::container::Container;
+use crate::digest::Algorithm;
+use crate::http::content::{guess_type, http_date};
+use crate::http::manifest::{self, Opened};
+use crate::http::precondition::{self, Outcome};
+use crate::meta::Checksum;
+use crate::object::{Condition, NewObject};
+use crate::range::{Ranges, Span};
+use crate::{Need, ObjectError};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+/// Headers that are kept with an object and sent back.
+const KEPT: [&str; 5] =
+    ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"];
+/// S3's limit on user metadata, names and values together.
+const MOST_METADATA: usize = 2048;
+
+pub(super) async fn read(call: Call) -> S3Result<Response> {
+    let head = call.method == Method::HEAD;
+    let ranges = call.header("range").and_then(Ranges::parse);
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Read).await?;
+    let first = call.store.first_read_for(head, ranges.as_ref());
+    let object = call.store.open_object(&container, &call.key, first).await.map_err(|e| missing(e, &call))?;
+    let part = match call.param("partNumber") {
+        None => None,
+        Some(_) if ranges.is_some() => {
+            return Err(S3Error::invalid_request(
+                "Cannot specify both Range header and partNumber query parameter",
+            ));
+        }
+        Some(n) => Some(part_span(&call, &object, n).await?),
+    };
+    let opened = manifest::open(&call.store, &call.access, &container, object, false).await?;
+    let modified = opened.meta.modified.0.secs();
+    let mut out = about(&call, &container, &opened);
+    match precondition::evaluate(&call.headers, &opened.etag, modified) {
+        Outcome::Proceed => {}
+        Outcome::NotModified => {
+            forget_checksums(&mut out);
+            return Ok((StatusCode::NOT_MODIFIED, out).into_response());
+        }
+        Outcome::Failed => return Err(error::precondition()),
+    }
+    let size = opened.size;
+    let whole = Span { start: 0, end: size };
+    // S3 serves one range; a list of them is served whole.
+    let span = match (part, ranges) {
+        (Some(span), _) => Some(span),
+        (None, Some(ranges)) => match ranges.within(size).as_deref() {
+            Some([span]) => Some(*span),
+            Some(_) => None,
+            None => {
+                return Err(error::invalid_range().with("ActualObjectSize", size.to_string()));
+            }
+        },
+        (None, None) => None,
+    };
+    let status = if span.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    if let Some(span) = span {
+        set(&mut out, "content-range", &span.content_range(size));
+        forget_checksums(&mut out);
+    }
+    let span = span.unwrap_or(whole);
+    set(&mut out, "content-length", &span.len().to_string());
+    let body = match (head, opened.large) {
+        (true, _) => Body::empty(),
+        (false, false) => opened.content.body(span),
+        (false, true) => opened.content.checked_body(span).await?,
+    };
+    Ok((status, out, body).into_response())
+}
+
+fn missing(e: ObjectError, call: &Call) -> S3Error {
+    match e {
+        ObjectError::NoSuchObject => error::no_such_key().with("Key", call.key.clone()),
+        e => e.into(),
+    }
+}
+
+/// The bytes of one part of a multipart object; of any other, part 1 is all.
+async fn part_span(call: &Call, object: &crate::Object, number: &str) -> S3Result<Span> {
+    let number: u32 =
+        number.parse().map_err(|_| S3Error::invalid_argument("Part number must be an integer"))?;
+    let parts = call.store.parts(object).await?;
+    if parts.is_empty() && number == 1 {
+        return Ok(Span { start: 0, end: object.meta.size });
+    }
+    let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < parts.len());
+    let index = index.ok_or_else(|| S3Error {
+        code: "InvalidPartNumber",
+        message: "The requested partnumber is not satisfiable".into(),
+        ..error::invalid_range()
+    })?;
+    let start: u64 = parts[..index].iter().map(|p| p.size).sum();
+    Ok(Span { start, end: start + parts[index].size })
+}
+
+fn set(out: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) =
+        (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+    {
+        out.insert(name, value);
+    }
+}
+
+/// An object's own headers.
+fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
+    let meta = &opened.meta;
+    let mut out = HeaderMap::new();
+    let content_type = if meta.content_type.is_empty() { "binary/octet-stream" } else { &meta.content_type };
+    set(&mut out, "content-type", content_type);
+    set(&mut out, "etag", &format!("\"{}\"", opened.etag));
+    set(&mut out, "last-modified", &http_date(meta.modified.0.secs()));
+    set(&mut out, "accept-ranges", "bytes");
+    for (name, value) in meta.headers.iter().filter(|(n, _)| KEPT.contains(&n.as_str())) {
+        set(&mut out, name, value);
+    }
+    for (name, value) in &meta.user {
+        set(&mut out, &format!("x-amz-meta-{name}"), value);
+    }
+    if container.policy.storage_class != "STANDARD" {
+        set(&mut out, "x-amz-storage-class", &container.policy.storage_class);
+    }
+    if meta.parts > 0 && call.has("partNumber") {
+        set(&mut out, "x-amz-mp-parts-count", &meta.parts.to_string());
+    }
+    if call.header("x-amz-checksum-mode").is_some_and(|m| m.eq_ignore_ascii_case("ENABLED")) {
+        checksum_headers(&mut out, meta.checksum.as_ref());
+    }
+    // A signed URL may say how its answer is to look.
+    if call.access.caller.is_some() {
+        for name in KEPT.iter().copied().chain(["content-type"]) {
+            if let Some(value) = call.param(&format!("response-{name}")) {
+                set(&mut out, name, value);
+            }
+        }
+    }
+    out
+}
+
+/// The sums are over all of the content: clients measure what they get by them.
+fn forget_checksums(out: &mut HeaderMap) {
+    Algorithm::ALL.iter().for_each(|a| drop(out.remove(a.header())));
+    out.remove("x-amz-checksum-type");
+}
+
+pub(super) fn checksum_headers(out: &mut HeaderMap, checksum: Option<&Checksum>) {
+    let Some(sum) = checksum else { return };
+    if let Some(algorithm) = Algorithm::of(&sum.algorithm) {
+        set(out, algorithm.header(), &sum.value);
+        set(out, "x-amz-checksum-type", sum.kind());
+    }
+}
+
+impl Checksum {
+    /// Whether the sum is over the content, or over the sums of its parts.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.value.contains('-') { "COMPOSITE" } else { "FULL_OBJECT" }
+    }
+}
+
+/// What a request says of the object that it brings.
+pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObject> {
+    refuse_unbuilt(call, container)?;
+    let mut new = NewObject {
+        name: call.key.clone(),
+        content_type: call.header("content-type").unwrap_or_default().to_owned(),
+        ..NewObject::default()
+    };
+    if new.content_type.is_empty() {
+        new.content_type = match guess_type(&call.key) {
+            "application/octet-stream" => "binary/octet-stream".to_owned(),
+            known => known.to_owned(),
+        };
+    }
+    for name in KEPT {
+        let Some(value) = call.header(name) else { continue };
+        // How the body came over the wire is not how the object is encoded.
+        let value: Vec<&str> = value.split(',').map(str::trim).filter(|v| *v != "aws-chunked").collect();
+        let value = value.join(", ");
+        if !value.is_empty() {
+            new.headers.push((name.to_owned(), value));
+        }
+    }
+    let mut size = 0;
+    for (name, value) in &call.headers {
+        let Some(name) = name.as_str().strip_prefix("x-amz-meta-") else { continue };
+        let value = String::from_utf8(value.as_bytes().to_vec())
+            .map_err(|_| S3Error::invalid_argument("Metadata must be valid UTF-8"))?;
+        size += name.len() + value.len();
+        new.user.push((name.to_owned(), value));
+    }
+    if size > MOST_METADATA {
+        return Err(error::metadata_too_large());
+    }
+    Ok(new)
+}
+
+/// What a request may ask for and would not get is refused rather than forgotten.
+fn refuse_unbuilt(call: &Call, container: &Container) -> S3Result<()> {
+    const UNBUILT: [&str; 7] = [
+        "x-amz-tagging",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-customer-algorithm",
+        "x-amz-object-lock-mode",
+        "x-amz-object-lock-legal-hold",
+        "x-amz-website-redirect-location",
+        "x-amz-write-offset-bytes",
+    ];
+    if let Some(name) = UNBUILT.iter().find(|n| call.headers.contains_key(**n)) {
+        return Err(S3Error::not_implemented(name));
+    }
+    match call.header("x-amz-acl") {
+        None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => {}
+        Some("public-read") if container.info.read.split(',').any(|e| e == ".r:*") => {}
+        Some(_) => {
+            return Err(S3Error::not_implemented("An ACL of one object that differs from its bucket's"));
+        }
+    }
+    match call.header("x-amz-storage-class") {
+        None | Some("STANDARD") => Ok(()),
+        Some(class) if class == container.policy.storage_class => Ok(()),
+        Some(class) => Err(ObjectError::NoSuchPolicy(class.to_owned()).into()),
+    }
+}
+
+/// `If-Match` and `If-None-Match` of a write.
+pub(super) fn condition(call: &Call) -> S3Result<Condition> {
+    match (call.header("if-none-match"), call.header("if-match")) {
+        (None, None) => Ok(Condition::Always),
+        (Some("*"), None) => Ok(Condition::Absent),
+        (None, Some(etags)) => Ok(Condition::Match(precondition::etags(etags))),
+        _ => Err(S3Error::not_implemented("A header you provided implies functionality that")),
+    }
+}
+
+pub(super) async fn put(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let new = described(&call, &container)?;
+    let condition = condition(&call)?;
+    let body = call.body()?;
+    if body.length.is_none() && !call.headers.contains_key("transfer-encoding") {
+        return Err(error::missing_length());
+    }
+    let written =
+        call.store.put_object(&container, new, body, condition).await.map_err(|e| missing(e, &call))?;
+    let mut out = HeaderMap::new();
+    set(&mut out, "etag", &format!("\"{}\"", written.etag));
+    checksum_headers(&mut out, written.checksum.as_ref());
+    Ok((StatusCode::OK, out).into_response())
+}
+
+pub(super) async fn attributes(call: Call) -> S3Result<Response> {
+    let wanted = call.header("x-amz-object-attributes").unwrap_or_default().to_owned();
+    let wants = |name: &str| wanted.split(',').any(|w| w.trim() == name);
+    if wanted.is_empty() {
+        return Err(S3Error::invalid_argument("The x-amz-object-attributes header is required"));
+    }
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Read).await?;
+    let object = call.store.open_object(&container, &call.key, 0).await.map_err(|e| missing(e, &call))?;
+    let parts = call.store.parts(&object).await?;
+    let opened = manifest::open(&call.store, &call.access, &container, object, false).await?;
+    let mut xml = Xml::new();
+    xml.root("GetObjectAttributesResponse");
+    if wants("ETag") {
+        xml.text("ETag", &opened.etag);
+    }
+    if let Some(sum) = opened.meta.checksum.as_ref().filter(|_| wants("Checksum")) {
+        xml.open("Checksum").text(&format!("Checksum{}", sum.algorithm), &sum.value);
+        xml.text("ChecksumType", sum.kind()).close("Checksum");
+    }
+    if wants("ObjectParts") && !parts.is_empty() {
+        xml.open("ObjectParts").text("PartsCount", &parts.len().to_string()).close("ObjectParts");
+    }
+    if wants("StorageClass") {
+        xml.text("StorageClass", &container.policy.storage_class);
+    }
+    if wants("ObjectSize") {
+        xml.text("ObjectSize", &opened.size.to_string());
+    }
+    xml.close("GetObjectAttributesResponse");
+    let mut response = xml_reply(StatusCode::OK, xml);
+    set(response.headers_mut(), "last-modified", &http_date(opened.meta.modified.0.secs()));
+    Ok(response)
+}

@@ -1,0 +1,117 @@
+//! `/v1/AUTH_<project>`: an account's listing and metadata.
+
+use super::error::{SwiftError, SwiftResult};
+use super::headers::{self, Out};
+use super::listing::{self, Format};
+use super::{Call, bulk, reply};
+use crate::account::{Account, AccountInfo, AccountQuery, Usage};
+use crate::{Need, ObjectError};
+use axum::response::Response;
+use http::{Method, StatusCode};
+use state::Timestamp;
+
+pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
+    match call.method {
+        Method::GET => list(call).await,
+        Method::HEAD => show(call).await,
+        Method::POST | Method::DELETE if call.query.has("bulk-delete") => bulk::delete(call).await,
+        Method::POST => update(call).await,
+        // Accounts come with their projects and go with them.
+        Method::PUT | Method::DELETE => Err(SwiftError::forbidden()),
+        _ => Err(SwiftError::method_not_allowed("HEAD, GET, POST, OPTIONS")),
+    }
+}
+
+/// An account's own headers.
+fn about(call: &Call, account: &Account, usage: &Usage) -> Out {
+    let mut out = Out::default();
+    out.number("x-account-container-count", usage.containers)
+        .number("x-account-object-count", usage.counts.objects)
+        .number("x-account-bytes-used", usage.counts.bytes)
+        .set("accept-ranges", "bytes");
+    let at = headers::timestamp(account.created_at.unwrap_or_else(Timestamp::now));
+    out.set("x-timestamp", &at).set("x-put-timestamp", &at);
+    for p in &usage.policies {
+        let prefix = format!("x-account-storage-policy-{}", p.policy.to_ascii_lowercase());
+        out.number(&format!("{prefix}-container-count"), p.containers)
+            .number(&format!("{prefix}-object-count"), p.counts.objects)
+            .number(&format!("{prefix}-bytes-used"), p.counts.bytes);
+    }
+    let owner = call.store.is_owner(&call.access, &call.project);
+    let shown = account.info.meta.iter().filter(|(k, _)| owner || !k.starts_with("temp-url-key"));
+    out.metadata("x-account-meta-", shown);
+    if let Some(bytes) = account.info.quota_bytes {
+        out.number("x-account-meta-quota-bytes", bytes).number("x-account-quota-bytes", bytes);
+    }
+    if let Some(objects) = account.info.quota_objects {
+        out.number("x-account-quota-count", objects);
+    }
+    out
+}
+
+async fn show(call: Call) -> SwiftResult<Response> {
+    let account = call.store.account(&call.access, &call.project).await?;
+    let usage = call.store.account_usage(&call.project).await?;
+    let mut out = about(&call, &account, &usage);
+    out.set("content-type", Format::of(&call)?.content_type());
+    Ok(reply::empty(StatusCode::NO_CONTENT, out))
+}
+
+async fn list(call: Call) -> SwiftResult<Response> {
+    let format = Format::of(&call)?;
+    let limit = listing::limit(&call, call.store.config().limits.account_listing_limit)?;
+    let text = |name: &str| call.query.get(name).unwrap_or_default().to_owned();
+    let query = AccountQuery {
+        prefix: text("prefix"),
+        marker: text("marker"),
+        end_marker: text("end_marker"),
+        delimiter: text("delimiter"),
+        limit,
+        reverse: call.query.get("reverse").is_some_and(super::is_true),
+    };
+    let items = call.store.list_account(&call.access, &call.project, &query).await?;
+    let account = call.store.account(&call.access, &call.project).await?;
+    let usage = call.store.account_usage(&call.project).await?;
+    let out = about(&call, &account, &usage);
+    Ok(reply::listing(out, format, listing::account(format, &format!("AUTH_{}", call.project), &items)))
+}
+
+async fn update(call: Call) -> SwiftResult<Response> {
+    call.store.check(&call.access, &call.project, None, Need::Own)?;
+    let limits = call.store.config().limits.clone();
+    // Tried once outside, so that what is wrong is told in Swift's words.
+    change(&call, &mut AccountInfo::default(), &limits)?;
+    let request = &call;
+    let apply =
+        |info: &mut AccountInfo| change(request, info, &limits).map_err(|e| ObjectError::Invalid(e.text()));
+    call.store.change_account(&call.access, &call.project, &apply).await?;
+    let mut out = Out::default();
+    out.set("content-type", "text/html; charset=UTF-8");
+    Ok(reply::empty(StatusCode::NO_CONTENT, out))
+}
+
+fn change(call: &Call, info: &mut AccountInfo, limits: &crate::Limits) -> SwiftResult<()> {
+    let mut given = call.headers.clone();
+    let quota = |names: &[&str], given: &mut http::HeaderMap, now: Option<u64>, what: &str| {
+        let mut value = now;
+        for name in names {
+            if given.remove(format!("x-remove-{name}")).is_some() {
+                value = None;
+            }
+            if let Some(text) = given.remove(format!("x-{name}")) {
+                value = match text.to_str().unwrap_or("?").trim() {
+                    "" => None,
+                    text => Some(
+                        text.parse()
+                            .map_err(|_| SwiftError::bad_request(format!("Invalid {what} quota.")))?,
+                    ),
+                };
+            }
+        }
+        Ok::<_, SwiftError>(value)
+    };
+    info.quota_bytes =
+        quota(&["account-meta-quota-bytes", "account-quota-bytes"], &mut given, info.quota_bytes, "bytes")?;
+    info.quota_objects = quota(&["account-quota-count"], &mut given, info.quota_objects, "count")?;
+    headers::merge(&mut info.meta, &given, "Account", limits)
+}

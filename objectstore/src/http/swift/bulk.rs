@@ -1,0 +1,150 @@
+//! Deleting many objects with one request: `POST …?bulk-delete`, a path on each line of the body.
+
+use super::error::{SwiftError, SwiftResult};
+use super::headers::Out;
+use super::listing::Format;
+use super::{Call, reply};
+use crate::http::content;
+use crate::object::Condition;
+use crate::{Need, ObjectError};
+use axum::body::Body;
+use axum::response::Response;
+use futures::{FutureExt, StreamExt};
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+
+/// Deletions under way at once.
+const AT_ONCE: usize = 16;
+
+/// What became of one path.
+pub(super) enum Outcome {
+    Deleted,
+    NotFound,
+    Failed(&'static str),
+}
+
+/// What became of all.
+#[derive(Default)]
+pub(super) struct Summary {
+    deleted: u64,
+    missing: u64,
+    errors: Vec<(String, &'static str)>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, path: &str, outcome: Outcome) {
+        match outcome {
+            Outcome::Deleted => self.deleted += 1,
+            Outcome::NotFound => self.missing += 1,
+            Outcome::Failed(status) => self.errors.push((path.to_owned(), status)),
+        }
+    }
+
+    /// Always a 200; what went wrong is in the body.
+    pub(super) fn respond(self, call: &Call) -> Response {
+        let format = Format::of(call).unwrap_or(Format::Text);
+        let mut out = Out::default();
+        out.set("content-type", format.content_type());
+        let text = self.text(format);
+        reply::content(StatusCode::OK, out, text.len() as u64, Body::from(text))
+    }
+
+    fn text(&self, format: Format) -> String {
+        let (body, status) = match (self.errors.is_empty(), self.deleted + self.missing) {
+            (true, 0) => ("Invalid bulk delete.", "400 Bad Request"),
+            (true, _) => ("", "200 OK"),
+            (false, _) => ("", "400 Bad Request"),
+        };
+        let encode = |path: &str| {
+            let mut out = String::new();
+            crate::http::s3::sigv4::encode(&mut out, path.as_bytes(), true);
+            out
+        };
+        match format {
+            Format::Json => json!({
+                "Number Deleted": self.deleted,
+                "Number Not Found": self.missing,
+                "Response Body": body,
+                "Response Status": status,
+                "Errors": self.errors.iter().map(|(p, s)| json!([encode(p), s])).collect::<Vec<_>>(),
+            })
+            .to_string(),
+            Format::Xml => {
+                let errors: String = self
+                    .errors
+                    .iter()
+                    .map(|(p, s)| format!("<object><name>{}</name><status>{s}</status></object>", encode(p)))
+                    .collect();
+                format!(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<delete><number_deleted>{}</number_deleted>\
+                     <number_not_found>{}</number_not_found><response_body>{body}</response_body>\
+                     <response_status>{status}</response_status><errors>{errors}</errors></delete>",
+                    self.deleted, self.missing
+                )
+            }
+            Format::Text => {
+                let errors: String =
+                    self.errors.iter().map(|(p, s)| format!("{}, {s}\n", encode(p))).collect();
+                format!(
+                    "Number Deleted: {}\nNumber Not Found: {}\nResponse Body: {body}\nResponse Status: {status}\n\
+                     Errors:\n{errors}",
+                    self.deleted, self.missing
+                )
+            }
+        }
+    }
+}
+
+pub(super) async fn delete(call: Call) -> SwiftResult<Response> {
+    let most = call.store.config().limits.max_deletes_per_request;
+    let body = content::read_small(call.take_body(), most * 2048).await?;
+    let body = body.ok_or_else(|| SwiftError::of(StatusCode::PAYLOAD_TOO_LARGE))?;
+    let text =
+        std::str::from_utf8(&body).map_err(|_| SwiftError::precondition("Invalid UTF8 or contains NULL"))?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    if lines.len() > most {
+        return Err(SwiftError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("Maximum Bulk Deletes: {most} per request"),
+        ));
+    }
+    let paths: Vec<String> = lines
+        .iter()
+        .map(|l| String::from_utf8_lossy(&percent_decode_str(l).collect::<Vec<u8>>()).into_owned())
+        .collect();
+    let mut deletions = Vec::with_capacity(paths.len());
+    for path in &paths {
+        deletions.push(delete_one(&call, path).boxed());
+    }
+    let outcomes: Vec<Outcome> = futures::stream::iter(deletions).buffered(AT_ONCE).collect().await;
+    let mut summary = Summary::default();
+    for (path, outcome) in paths.iter().zip(outcomes) {
+        summary.add(path, outcome);
+    }
+    Ok(summary.respond(&call))
+}
+
+/// Deletes what a path names: an object, or an empty container.
+pub(super) async fn delete_one(call: &Call, path: &str) -> Outcome {
+    let path = path.trim_start_matches('/');
+    let (container, object) = path.split_once('/').unwrap_or((path, ""));
+    let done = async {
+        if object.is_empty() {
+            return call.store.delete_container(&call.access, &call.project, container).await;
+        }
+        let container = call.store.container(&call.access, &call.project, container, Need::Write).await?;
+        call.store.delete_object(&container, object, Condition::Always).await
+    };
+    match done.await {
+        Ok(()) => Outcome::Deleted,
+        Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject) => Outcome::NotFound,
+        Err(ObjectError::Forbidden) => Outcome::Failed("401 Unauthorized"),
+        Err(ObjectError::NotEmpty) => Outcome::Failed("409 Conflict"),
+        Err(ObjectError::BadName(_)) => Outcome::Failed("400 Bad Request"),
+        Err(e) => {
+            tracing::warn!(error = ?e, "a bulk deletion failed in part");
+            Outcome::Failed("503 Service Unavailable")
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Copies within the cloud: `COPY` with `Destination`, `PUT` with `X-Copy-From`.
+
+use super::Call;
+use super::error::{SwiftError, SwiftResult};
+use super::headers::Out;
+use super::object::{condition, created, described};
+use crate::Need;
+use crate::http::content::{content_length, http_date, last_modified_secs};
+use crate::http::manifest;
+use crate::object::Body;
+use crate::range::{Ranges, Span};
+use axum::response::Response;
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+
+/// One end of a copy.
+struct End {
+    project: String,
+    container: String,
+    object: String,
+}
+
+pub(super) async fn put_from(call: Call) -> SwiftResult<Response> {
+    if content_length(&call.headers).is_some_and(|n| n != 0) {
+        return Err(SwiftError::bad_request("Copy requests require a zero byte body"));
+    }
+    let from = end(&call, "x-copy-from", "x-copy-from-account")?;
+    let to =
+        End { project: call.project.clone(), container: call.container.clone(), object: call.object.clone() };
+    run(call, from, to).await
+}
+
+pub(super) async fn copy(mut call: Call) -> SwiftResult<Response> {
+    let to = end(&call, "destination", "destination-account")?;
+    let from =
+        End { project: call.project.clone(), container: call.container.clone(), object: call.object.clone() };
+    // What the request says, it says of the new object.
+    call.object = to.object.clone();
+    run(call, from, to).await
+}
+
+/// `container/object` in a header, URL-encoded.
+fn end(call: &Call, header: &'static str, account: &'static str) -> SwiftResult<End> {
+    let text = call.header(header).unwrap_or_default();
+    let decoded = String::from_utf8(percent_decode_str(text).collect()).ok();
+    let split = decoded.as_deref().and_then(crate::large::split_path);
+    let (container, object) = split.ok_or_else(|| {
+        let name = if header == "destination" { "Destination" } else { "X-Copy-From" };
+        SwiftError::precondition(format!("{name} header must be of the form <container name>/<object name>"))
+    })?;
+    let project = match call.header(account) {
+        None => call.project.clone(),
+        Some(name) => match name.strip_prefix("AUTH_") {
+            Some(project) if !project.is_empty() && !project.contains('/') => project.to_owned(),
+            _ => return Err(SwiftError::precondition("Account name cannot contain slashes")),
+        },
+    };
+    Ok(End { project, container: container.to_owned(), object: object.to_owned() })
+}
+
+async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
+    let store = &call.store;
+    let source = store.container(&call.access, &from.project, &from.container, Need::Read).await?;
+    let target = store.container(&call.access, &to.project, &to.container, Need::Write).await?;
+    let object = store.open_object(&source, &from.object, store.first_read()).await?;
+    let raw = call.query.is("multipart-manifest", "get");
+    let opened = manifest::open(store, &call.access, &source, object, raw).await?;
+    let span = match call.header("range").and_then(Ranges::parse) {
+        None => Span { start: 0, end: opened.size },
+        Some(ranges) => match ranges.within(opened.size).as_deref() {
+            Some([span]) => *span,
+            _ => return Err(SwiftError::of(StatusCode::RANGE_NOT_SATISFIABLE)),
+        },
+    };
+    let mut new = described(&call)?;
+    new.name.clone_from(&to.object);
+    if !call.headers.contains_key("content-type") {
+        new.content_type.clone_from(&opened.meta.content_type);
+    }
+    if !call.says("x-fresh-metadata") {
+        for (name, value) in &opened.meta.user {
+            if !new.user.iter().any(|(n, _)| n == name) {
+                new.user.push((name.clone(), value.clone()));
+            }
+        }
+        for (name, value) in &opened.meta.headers {
+            let manifest = name == manifest::DLO && !raw;
+            if !manifest && !new.headers.iter().any(|(n, _)| n == name) {
+                new.headers.push((name.clone(), value.clone()));
+            }
+        }
+        new.delete_at = new.delete_at.or(opened.meta.delete_at);
+    }
+    if raw {
+        new.large.clone_from(&opened.meta.large);
+    }
+    let mut out = Out::default();
+    out.metadata("x-object-meta-", new.user.iter().map(|(k, v)| (k, v)))
+        .set("x-copied-from", quoted(&from.container, &from.object))
+        .set("x-copied-from-account", format!("AUTH_{}", from.project))
+        .set("x-copied-from-last-modified", http_date(last_modified_secs(opened.meta.modified.0)));
+    let body = Body::new(opened.content.stream(span), Some(span.len()));
+    let written = store.put_object(&target, new, body, condition(&call)?).await?;
+    Ok(created(&written.etag, written.modified, out))
+}
+
+fn quoted(container: &str, object: &str) -> String {
+    let mut out = String::new();
+    crate::http::s3::sigv4::encode(&mut out, container.as_bytes(), true);
+    out.push('/');
+    crate::http::s3::sigv4::encode(&mut out, object.as_bytes(), true);
+    out
+}

@@ -1,0 +1,207 @@
+//! Swift v1: `/v1/AUTH_<project>[/<container>[/<object>]]`, `/info`, `/healthcheck`.
+//!
+//! A request is taken apart once ([`Call`]) and goes to the file of what it names: account, container or object.
+//! Swift's wire form is not that of the JSON services: errors are its own bits of HTML, metadata are headers, and
+//! bodies stream both ways, so these are raw handlers under one route.
+
+mod account;
+mod bulk;
+mod container;
+mod copy;
+mod error;
+mod headers;
+mod info;
+mod listing;
+mod object;
+mod reply;
+mod slo;
+mod tempurl;
+
+use crate::{Access, ObjectError, ObjectStore};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use error::{SwiftError, SwiftResult};
+use http::{HeaderMap, HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+use std::sync::{Mutex, PoisonError};
+
+/// A request, taken apart.
+pub(crate) struct Call {
+    pub(crate) store: ObjectStore,
+    pub(crate) access: Access,
+    pub(crate) method: Method,
+    /// The path as it came.
+    pub(crate) path: String,
+    pub(crate) project: String,
+    /// Empty where the path ends before it.
+    pub(crate) container: String,
+    pub(crate) object: String,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    body: Mutex<Body>,
+    pub(crate) tempurl: Option<tempurl::Granted>,
+}
+
+/// A query string's parameters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> SwiftResult<Self> {
+        let decode = |s: &str| {
+            let bytes: Vec<u8> = percent_decode_str(&s.replace('+', " ")).collect();
+            String::from_utf8(bytes).map_err(|_| SwiftError::precondition("Invalid UTF8 or contains NULL"))
+        };
+        let pairs = text.split('&').filter(|p| !p.is_empty()).map(|p| {
+            let (k, v) = p.split_once('=').unwrap_or((p, ""));
+            Ok((decode(k)?, decode(v)?))
+        });
+        Ok(Query(pairs.collect::<SwiftResult<_>>()?))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub(crate) fn is(&self, name: &str, value: &str) -> bool {
+        self.get(name) == Some(value)
+    }
+}
+
+/// Whether a header or parameter says yes, in one of the words that count.
+pub(crate) fn is_true(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on" | "t" | "y")
+}
+
+impl ObjectStore {
+    /// Swift's routes, to be merged into the API listener's router.
+    pub fn swift_router(&self) -> Router {
+        Router::new()
+            .route("/info", get(info::show))
+            .route("/healthcheck", get(info::healthcheck))
+            .route("/crossdomain.xml", get(info::crossdomain))
+            .route("/v1/{*path}", any(serve))
+            .with_state(self.clone())
+    }
+}
+
+/// `tx<21 hex>-<10 hex of seconds>`: Swift's id of a request.
+pub(crate) fn transaction_id() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("tx{}-{:010x}", &id[..21], chrono::Utc::now().timestamp())
+}
+
+/// Puts the headers on a response that all have.
+pub(crate) fn stamp(response: &mut Response, id: &str) {
+    let value = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("-"));
+    response.headers_mut().insert("x-trans-id", value.clone());
+    response.headers_mut().insert("x-openstack-request-id", value);
+}
+
+async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
+    let id = transaction_id();
+    let head = request.method() == Method::HEAD;
+    let answered = async {
+        let mut call = Call::take(store, request)?;
+        call.identify().await?;
+        call.answer().await
+    };
+    let mut response = match answered.await {
+        Ok(response) => response,
+        Err(e) => e.respond(&id, head),
+    };
+    stamp(&mut response, &id);
+    response
+}
+
+impl Call {
+    fn take(store: ObjectStore, request: Request) -> SwiftResult<Call> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let rest = path.strip_prefix("/v1/").unwrap_or_default();
+        let mut pieces = rest.splitn(3, '/');
+        let mut piece = || {
+            let bytes: Vec<u8> = percent_decode_str(pieces.next().unwrap_or_default()).collect();
+            match String::from_utf8(bytes) {
+                Ok(text) if !text.contains('\0') => Ok(text),
+                _ => Err(SwiftError::precondition("Invalid UTF8 or contains NULL")),
+            }
+        };
+        let (account, container, object) = (piece()?, piece()?, piece()?);
+        if container.is_empty() && !object.is_empty() {
+            return Err(SwiftError::precondition("Bad URL"));
+        }
+        let project = account.strip_prefix("AUTH_").filter(|p| !p.is_empty() && p.len() <= 64);
+        Ok(Call {
+            store,
+            access: Access::default(),
+            method: parts.method,
+            project: project.ok_or_else(SwiftError::unauthorized)?.to_owned(),
+            container,
+            object,
+            query: Query::parse(parts.uri.query().unwrap_or_default())?,
+            path,
+            headers: parts.headers,
+            body: Mutex::new(body),
+            tempurl: None,
+        })
+    }
+
+    /// Finds out who asks: by token, by a signed URL, or nobody.
+    async fn identify(&mut self) -> SwiftResult<()> {
+        self.access.referer = self.header("referer").map(str::to_owned);
+        if self.query.has("temp_url_sig") || self.query.has("temp_url_expires") {
+            let granted = tempurl::check(self).await?;
+            self.access.signed = true;
+            self.tempurl = Some(granted);
+            return Ok(());
+        }
+        let token = self.header("x-auth-token").or_else(|| self.header("x-storage-token")).map(str::to_owned);
+        let Some(token) = token.filter(|t| !t.is_empty()) else { return Ok(()) };
+        let asking = api::Asking { service: "object-store", method: self.method.as_str(), path: &self.path };
+        match self.store.inner.tokens.validate_for(&token, &asking).await {
+            Ok(caller) => self.access.caller = Some(caller),
+            Err(e) if e.status() == http::StatusCode::UNAUTHORIZED => return Err(SwiftError::unauthorized()),
+            Err(e) => return Err(ObjectError::Identity(e.message().to_owned()).into()),
+        }
+        Ok(())
+    }
+
+    async fn answer(self) -> SwiftResult<Response> {
+        let anonymous = self.access.caller.is_none() && !self.access.signed;
+        let answered = match (self.container.is_empty(), self.object.is_empty()) {
+            _ if self.method == Method::OPTIONS => Ok(self.options()),
+            (true, _) => account::answer(self).await,
+            (false, true) => container::answer(self).await,
+            (false, false) => object::answer(self).await,
+        };
+        // What nobody in particular may not do, somebody might.
+        answered.map_err(|e| if anonymous && e.is_forbidden() { SwiftError::unauthorized() } else { e })
+    }
+
+    fn options(&self) -> Response {
+        let allow = "HEAD, GET, PUT, POST, OPTIONS, DELETE, COPY";
+        ([(http::header::ALLOW, allow)], "").into_response()
+    }
+
+    /// Takes the body; there is one.
+    pub(crate) fn take_body(&self) -> Body {
+        std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A header's text; `None` where it is absent or not UTF-8.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.headers.get(name)?.as_bytes()).ok()
+    }
+
+    pub(crate) fn says(&self, name: &str) -> bool {
+        self.header(name).is_some_and(is_true)
+    }
+}

@@ -1,0 +1,298 @@
+//! What an index shard holds: one omap for a share of a container's names.
+//!
+//! ```text
+//! !                     header: exact counts and bytes, and whether the shard still takes changes
+//! e<due>.<name>         the object <name> expires at <due> (10 digits of seconds)
+//! g<tag>                tails that nothing refers to any more, to be removed when readers have left
+//! o<name>               the listing entry of an object
+//! p<tag>                tails being written for a name; gone when the head that names them is listed
+//! u<name>\x01<upload>   a multipart upload in progress
+//! x<name>               tombstone: the version at which the object was deleted
+//! ```
+//!
+//! Every entry carries the RADOS version of the head write that it reports. Versions of one head only grow, also
+//! across delete and re-creation, so whichever order two index changes arrive in, the newer head's is kept.
+
+use crate::codec::{self, Damaged, Encoder};
+use crate::meta::{Kind, ObjectMeta};
+use crate::names::{ContainerId, Tag};
+use state::Timestamp;
+
+pub(crate) const HEADER: &str = "!";
+
+pub(crate) fn object_key(name: &str) -> String {
+    format!("o{name}")
+}
+
+pub(crate) fn tombstone_key(name: &str) -> String {
+    format!("x{name}")
+}
+
+pub(crate) fn intent_key(tag: Tag) -> String {
+    format!("p{tag}")
+}
+
+pub(crate) fn garbage_key(tag: Tag) -> String {
+    format!("g{tag}")
+}
+
+pub(crate) fn expiry_key(due: i64, name: &str) -> String {
+    format!("e{:010}.{name}", due.max(0))
+}
+
+pub(crate) fn upload_key(name: &str, upload: Tag) -> String {
+    format!("u{name}\u{1}{upload}")
+}
+
+/// The name and upload of an upload's key without its `u`.
+pub(crate) fn parse_upload_key(rest: &str) -> Option<(&str, Tag)> {
+    let at = rest.len().checked_sub(32)?;
+    let (name, id) = (rest.get(..at)?, rest.get(at..)?);
+    Some((name.strip_suffix('\u{1}')?, Tag::parse(id)?))
+}
+
+/// A shard's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Header {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    /// Since when the container is being deleted and nothing may be added, in microseconds since the epoch;
+    /// zero while it is not.
+    pub(crate) closed: i64,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        e.number(1, self.objects).number(2, self.bytes).number_opt(3, self.closed as u64);
+        e.done()
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
+        let mut h = Header::default();
+        codec::decode(value, |f| {
+            match f.id {
+                1 => h.objects = f.number()?,
+                2 => h.bytes = f.number()?,
+                3 => h.closed = f.number()? as i64,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(h)
+    }
+}
+
+/// What a listing tells of one object, and what its removal must know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// RADOS version of the head write that this entry reports.
+    pub version: u64,
+    /// Bytes of content; of a static large object, of its manifest. Counted in the container's bytes.
+    pub size: u64,
+    /// Microseconds since the epoch.
+    pub modified: i64,
+    pub etag: String,
+    pub content_type: String,
+    /// A static large object's own ETag and the bytes of all its segments.
+    pub large: Option<(String, u64)>,
+    pub delete_at: Option<i64>,
+    pub(crate) tag: Option<Tag>,
+    /// Tails written under `tag`.
+    pub(crate) tails: u64,
+    pub(crate) multipart: bool,
+}
+
+impl Entry {
+    pub(crate) fn of(meta: &ObjectMeta, version: u64) -> Self {
+        Entry {
+            version,
+            size: meta.size,
+            modified: meta.modified.0.micros(),
+            etag: meta.etag.clone(),
+            content_type: meta.content_type.clone(),
+            large: meta.large.as_ref().map(|l| (l.etag.clone(), l.size)),
+            delete_at: meta.delete_at,
+            tag: meta.layout.tag,
+            tails: if meta.kind == Kind::Multipart { 0 } else { meta.layout.tails(meta.size) },
+            multipart: meta.kind == Kind::Multipart,
+        }
+    }
+
+    /// Bytes as a listing shows them: of a static large object, those of its segments.
+    pub fn shown_size(&self) -> u64 {
+        self.large.as_ref().map_or(self.size, |(_, size)| *size)
+    }
+
+    pub fn modified(&self) -> Timestamp {
+        Timestamp(self.modified)
+    }
+
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.delete_at.is_some_and(|at| at <= now.secs())
+    }
+
+    /// The record that hands this entry's tails to the sweep.
+    pub(crate) fn garbage(&self, now: Timestamp) -> Option<(Tag, Garbage)> {
+        Some((self.tag?, Garbage { since: now.micros(), tails: self.tails, multipart: self.multipart }))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        e.number(1, self.version).number_opt(2, self.size).number(3, self.modified as u64);
+        // An MD5 takes 16 bytes as a number and 32 as a text; most entries of most containers have one.
+        let mut md5 = [0; 16];
+        match hex::decode_to_slice(&self.etag, &mut md5) {
+            Ok(()) => e.bytes(4, &md5),
+            Err(_) => e.text(5, &self.etag),
+        };
+        e.text_opt(6, &self.content_type)
+            .number_opt(9, self.delete_at.unwrap_or(0) as u64)
+            .number_opt(11, self.tails)
+            .number_opt(12, u64::from(self.multipart));
+        if let Some((etag, size)) = &self.large {
+            e.text(7, etag).number(8, *size);
+        }
+        if let Some(tag) = &self.tag {
+            e.bytes(10, tag.as_bytes());
+        }
+        e.done()
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
+        let mut t = Entry::default();
+        let mut large = (String::new(), 0);
+        codec::decode(value, |f| {
+            match f.id {
+                1 => t.version = f.number()?,
+                2 => t.size = f.number()?,
+                3 => t.modified = f.number()? as i64,
+                4 => t.etag = hex::encode(f.array::<16>()?),
+                5 => t.etag = f.text()?,
+                6 => t.content_type = f.text()?,
+                7 => large.0 = f.text()?,
+                8 => large.1 = f.number()?,
+                9 => t.delete_at = Some(f.number()? as i64),
+                10 => t.tag = Some(Tag::from_bytes(f.bytes)?),
+                11 => t.tails = f.number()?,
+                12 => t.multipart = f.number()? != 0,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        t.large = (!large.0.is_empty()).then_some(large);
+        Ok(t)
+    }
+}
+
+/// Tails to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Garbage {
+    /// Since when nothing refers to them, in microseconds since the epoch.
+    pub(crate) since: i64,
+    /// How many there are; zero where that was not known.
+    pub(crate) tails: u64,
+    /// The tag is a multipart upload's: its record says what to remove.
+    pub(crate) multipart: bool,
+}
+
+impl Garbage {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        e.number(1, self.since as u64).number_opt(2, self.tails).number_opt(3, u64::from(self.multipart));
+        e.done()
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
+        let mut g = Garbage { since: 0, tails: 0, multipart: false };
+        codec::decode(value, |f| {
+            match f.id {
+                1 => g.since = f.number()? as i64,
+                2 => g.tails = f.number()?,
+                3 => g.multipart = f.number()? != 0,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(g)
+    }
+}
+
+/// That an object was deleted: outlives every index change that was under way at the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    pub(crate) version: u64,
+    pub(crate) since: i64,
+}
+
+impl Tombstone {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        e.number(1, self.version).number(2, self.since as u64);
+        e.done()
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
+        let mut t = Tombstone { version: 0, since: 0 };
+        codec::decode(value, |f| {
+            match f.id {
+                1 => t.version = f.number()?,
+                2 => t.since = f.number()? as i64,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(t)
+    }
+}
+
+/// Where an index shard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ShardId {
+    pub(crate) container: ContainerId,
+    pub(crate) generation: u32,
+    pub(crate) shard: u32,
+}
+
+impl ShardId {
+    pub(crate) fn oid(&self) -> String {
+        crate::names::shard(self.container, self.generation, self.shard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_back_and_are_small() {
+        let entry = Entry {
+            version: 123_456,
+            size: 4096,
+            modified: 1_792_544_523_000_004,
+            etag: "d41d8cd98f00b204e9800998ecf8427e".into(),
+            content_type: "application/octet-stream".into(),
+            ..Entry::default()
+        };
+        assert_eq!(Entry::decode(&entry.encode()), Ok(entry.clone()));
+        assert!(entry.encode().len() < 72, "{}", entry.encode().len());
+        let large = Entry {
+            etag: "d41d8cd98f00b204e9800998ecf8427e-12".into(),
+            large: Some(("abc".into(), 9)),
+            delete_at: Some(5),
+            tag: Some(Tag::new()),
+            tails: 3,
+            multipart: true,
+            ..entry
+        };
+        assert_eq!(Entry::decode(&large.encode()), Ok(large));
+    }
+
+    #[test]
+    fn upload_keys_are_read_back() {
+        let id = Tag::new();
+        let key = upload_key("a\u{1}b/ü", id);
+        assert_eq!(parse_upload_key(key.strip_prefix('u').unwrap()), Some(("a\u{1}b/ü", id)));
+        assert_eq!(parse_upload_key("short"), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! A container's index: which objects it has, in order, and exactly how many and how large.
+//!
+//! The index is the only record of a container's contents that listings read; the truth about one object is
+//! its head. The two agree because a change of the index carries the version of the head write it reports
+//! ([`entry`]), and because whoever wrote a head goes on to commit the index before the client hears of it.
+
+pub mod entry;
+pub mod list;
+pub(crate) mod shard;
+
+pub use entry::Entry;
+pub use list::{Item, ListPage, ListQuery};
+pub(crate) use shard::{Change, Committed, Index};

@@ -1,0 +1,165 @@
+//! The object store: Swift v1 and S3, two doors to one room. A container is a bucket; what is put through one door
+//! is read through the other, with its metadata and ETag.
+//!
+//! - [`ObjectStore`] is the room: accounts, containers, objects, multipart uploads, as plain Rust. It knows no HTTP.
+//! - `http/swift` and `http/s3` are the doors: routers over it ([`ObjectStore::swift_router`],
+//!   [`ObjectStore::s3_router`]).
+//! - [`ObjectStore::sweep`] is what must run beside them in at least one process.
+//!
+//! Where things are: containers and accounts are rows ([`container`]); an object is a RADOS object, its head, with
+//! tails where it is large ([`object`]); what a container lists is an ordered map in RADOS, in shards ([`index`]).
+//! An object's GET is one RADOS operation, a PUT one on the head and a share of one on the index; no SQL. Any number
+//! of processes may serve the same containers at once.
+
+mod access;
+mod account;
+mod acl;
+mod codec;
+mod config;
+mod container;
+mod credentials;
+mod digest;
+mod error;
+mod http;
+pub mod index;
+mod large;
+mod meta;
+mod names;
+mod object;
+mod policy;
+mod quota;
+mod range;
+mod store;
+mod sweep;
+mod upload;
+
+pub use access::{Access, Need};
+pub use account::{Account, AccountInfo, AccountItem, AccountQuery, PolicyUsage, Usage};
+pub use config::{Config, Limits, PolicyConfig};
+pub use container::{Container, ContainerInfo, Counts, Made, NewContainer, is_bucket_name};
+pub use credentials::{Credential, Credentials};
+pub use digest::{Algorithm, md5_hex};
+pub use error::ObjectError;
+pub use large::{Assembly, Segment};
+pub use meta::{Checksum, Kind, Large, Layout, ObjectMeta, Part};
+pub use names::{ContainerId, MAX_OBJECT_NAME, Tag};
+pub use object::{Body, Claim, Condition, Expect, NewObject, Object, Source, Update, Written};
+pub use policy::{Policies, StoragePolicy};
+pub use range::{Ranges, Span};
+pub use store::MIGRATIONS;
+pub use upload::{NamedPart, PartPage, Upload, UploadPage, UploadQuery};
+
+use crate::container::{Cache, Key};
+use crate::credentials::SecretCache;
+use crate::index::{Index, ListPage, ListQuery};
+use api::TokenValidator;
+use pool::Tiers;
+use state::Db;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OnceCell, Semaphore};
+
+/// The object store. Cheap to clone.
+#[derive(Clone)]
+pub struct ObjectStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) config: Config,
+    pub(crate) policies: Policies,
+    pub(crate) index: Arc<Index>,
+    pub(crate) containers: Cache<Key, Container>,
+    pub(crate) accounts: Cache<String, Account>,
+    pub(crate) dirty: account::Dirty,
+    pub(crate) sweeper: sweep::Sweeper,
+    /// Bytes of bodies that may yet be held in memory as whole objects.
+    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) tokens: Arc<dyn TokenValidator>,
+    pub(crate) secrets: SecretCache,
+    /// This process, as others know it.
+    pub(crate) process: Tag,
+    /// Set once this process is on record as one that writes.
+    pub(crate) writing: OnceCell<()>,
+}
+
+impl ObjectStore {
+    /// Opens the object store over a database (its tables are brought up to date) and the tiers that its
+    /// configuration names.
+    pub async fn new(
+        db: Db,
+        tiers: &Tiers,
+        tokens: Arc<dyn TokenValidator>,
+        credentials: Arc<dyn Credentials>,
+        config: Config,
+    ) -> Result<Self, ObjectError> {
+        db.migrate(&MIGRATIONS).await?;
+        let cached = Duration::from_secs(config.container_cache_s);
+        let inner = Inner {
+            policies: Policies::new(&config, tiers)?,
+            index: Arc::default(),
+            containers: Cache::new(config.container_cache, cached),
+            accounts: Cache::new(config.container_cache, cached),
+            dirty: account::Dirty::default(),
+            sweeper: sweep::Sweeper::new(Duration::from_secs(config.garbage_grace_s)),
+            budget: Arc::new(Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS))),
+            tokens,
+            secrets: SecretCache::new(credentials, Duration::from_secs(config.credential_cache_s)),
+            process: Tag::new(),
+            writing: OnceCell::new(),
+            config,
+            db,
+        };
+        let store = ObjectStore { inner: Arc::new(inner) };
+        store.listen();
+        Ok(store)
+    }
+
+    /// Drops what is remembered of containers whenever some process announces a change.
+    fn listen(&self) {
+        let mut changed = self.inner.db.signal(store::CHANGED);
+        let inner = Arc::downgrade(&self.inner);
+        let age = Duration::from_secs(self.inner.config.container_cache_s.max(1));
+        tokio::spawn(async move {
+            loop {
+                // Returns by itself after `age`, when what is remembered is old anyway.
+                changed.wait(age).await;
+                match inner.upgrade() {
+                    Some(inner) => ObjectStore { inner }.forget(),
+                    None => return,
+                }
+            }
+        });
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub fn policies(&self) -> &Policies {
+        &self.inner.policies
+    }
+
+    /// Lists a container.
+    pub async fn list_objects(
+        &self,
+        container: &Container,
+        query: &ListQuery,
+    ) -> Result<ListPage, ObjectError> {
+        index::list::list(&container.policy.index, &container.shards(), query).await
+    }
+
+    /// Puts this process on record before its first write, so that its end is noticed.
+    pub(crate) async fn mark_writing(&self) -> Result<(), ObjectError> {
+        self.inner.writing.get_or_try_init(|| self.say_alive()).await.map(drop)
+    }
+}
+
+/// Passes a failpoint; an error where a test wants one.
+pub(crate) async fn fail(name: &str) -> Result<(), ObjectError> {
+    match state::failpoint::hit(name).await {
+        None => Ok(()),
+        Some(_) => Err(ObjectError::Failpoint),
+    }
+}

@@ -1,0 +1,25 @@
+//! Objects: written with one operation on their head and one on the index, read with one.
+
+mod delete;
+mod read;
+mod update;
+mod write;
+
+pub use read::{Object, Source};
+pub use update::Update;
+pub(crate) use write::Home;
+pub use write::{Body, Claim, Condition, Expect, NewObject, Written};
+
+use crate::ObjectError;
+use crate::names::MAX_OBJECT_NAME;
+
+/// Names are UTF-8 of 1 to 1,024 bytes, without NUL.
+pub(crate) fn check_name(name: &str) -> Result<(), ObjectError> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(ObjectError::BadName("not an object name"));
+    }
+    if name.len() > MAX_OBJECT_NAME {
+        return Err(ObjectError::BadName("key too long"));
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The object store's rows: accounts, containers, bucket names, graves. Nothing here is on the path of an
+//! object's GET or PUT.
+
+pub(crate) mod accounts;
+pub(crate) mod containers;
+pub(crate) mod graves;
+
+use state::Migrations;
+
+/// The object store's tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    service: "objectstore",
+    steps: &[("0001_containers", include_str!("../../migrations/0001_containers.sql"))],
+};
+
+/// Topic of changes to containers and accounts: whoever hears it drops what it remembers of them.
+pub(crate) const CHANGED: &str = "objectstore.containers";

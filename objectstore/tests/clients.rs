@@ -1,0 +1,98 @@
+//! The doors, tried with the clients that people have: swift, boto3, s3cmd, aws, rclone, restic.
+//!
+//! `AQUIFER_TEST_BIN` names a folder with the Python ones, if they are not on the path. With
+//! `OBJECTSTORE_HOLD=<seconds>` the last test only serves, for trying by hand.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use tokio_util::sync::CancellationToken;
+
+struct Doors {
+    room: Room,
+    swift: SocketAddr,
+    s3: SocketAddr,
+    stop: CancellationToken,
+}
+
+async fn doors(config: objectstore::Config) -> Doors {
+    let room = Room::with(config).await;
+    let stop = CancellationToken::new();
+    let serve = async |router: axum::Router| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(api::server::serve(listener, router, stop.clone()));
+        at
+    };
+    let (swift, s3) = (serve(room.store.swift_router()).await, serve(room.store.s3_router()).await);
+    let (store, ended) = (room.store.clone(), stop.clone());
+    tokio::spawn(async move { store.sweep(ended).await });
+    Doors { room, swift, s3, stop }
+}
+
+/// Runs a script of `tests/clients` against the doors; what it prints is shown if it fails.
+async fn run(doors: &Doors, program: &str, script: &str) {
+    let path = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
+    let bin = std::env::var("AQUIFER_TEST_BIN").unwrap_or_default();
+    let work = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new(program)
+        .arg(path)
+        .current_dir(work.path())
+        .env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap_or_default()))
+        .env("HOME", work.path())
+        .env_remove("AWS_CA_BUNDLE")
+        .env("SWIFT_URL", format!("http://{}/v1/AUTH_p", doors.swift))
+        .env("SWIFT_ROOT", format!("http://{}", doors.swift))
+        .env("S3_HOST", doors.s3.to_string())
+        .env("AWS_ENDPOINT_URL", format!("http://{}", doors.s3))
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .env("AWS_DEFAULT_REGION", "RegionOne")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    assert!(output.status.success(), "{script}:\n{}\n{}", text(&output.stdout), text(&output.stderr));
+}
+
+fn config() -> objectstore::Config {
+    objectstore::Config { garbage_grace_s: 1, ..common::config() }
+}
+
+macro_rules! scripts {
+    ($($name:ident $program:literal $script:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let doors = doors(config()).await;
+            run(&doors, $program, $script).await;
+            doors.stop.cancel();
+        }
+    )*};
+}
+
+scripts! {
+    swift_wire "python3" "swift_wire.py";
+    swift_client "bash" "swift.sh";
+    boto3 "python3" "boto3_walk.py";
+    s3_wire "python3" "s3_wire.py";
+    aws "bash" "aws.sh";
+    s3cmd "bash" "s3cmd.sh";
+    rclone "bash" "rclone.sh";
+    restic "bash" "restic.sh";
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hold() {
+    let Some(seconds) = std::env::var("OBJECTSTORE_HOLD").ok().and_then(|s| s.parse().ok()) else { return };
+    let doors = doors(config()).await;
+    println!("SWIFT_ROOT=http://{} AWS_ENDPOINT_URL=http://{} # token p:member", doors.swift, doors.s3);
+    println!("namespace {}", doors.room.namespace);
+    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+    doors.stop.cancel();
+}

@@ -1,0 +1,91 @@
+"""The S3 door with requests that no client library would send: each refused, with the code that S3 gives."""
+import datetime, hashlib, hmac, http.client, os, re, urllib.parse
+
+host = os.environ["S3_HOST"]
+KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def sign(key, *texts):
+    for t in texts:
+        key = hmac.new(key, t.encode(), hashlib.sha256).digest()
+    return key
+
+
+def call(method, path, query="", body=b"", headers=None, payload=None, when=None, secret=SECRET, anonymous=False, length=None):
+    headers = {k.lower(): v for k, v in (headers or {}).items()}
+    now = when or datetime.datetime.now(datetime.timezone.utc)
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    if not anonymous:
+        payload = payload or hashlib.sha256(body).hexdigest()
+        headers |= {"host": host, "x-amz-date": stamp, "x-amz-content-sha256": payload}
+        names = sorted(headers)
+        pairs = sorted(p if "=" in p else p + "=" for p in query.split("&") if p)
+        canonical = "\n".join([method, path, "&".join(pairs)] + [f"{n}:{headers[n]}" for n in names] + ["", ";".join(names), payload])
+        scope = f"{stamp[:8]}/RegionOne/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+        key = sign(("AWS4" + secret).encode(), stamp[:8], "RegionOne", "s3", "aws4_request")
+        headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={';'.join(names)}, Signature={sign(key, text).hex()}"
+    c = http.client.HTTPConnection(host, timeout=30)
+    c.putrequest(method, path + ("?" + query if query else ""), skip_host="host" in headers)
+    for k, v in headers.items():
+        c.putheader(k, v)
+    c.putheader("content-length", str(len(body) if length is None else length))
+    c.endheaders(body)
+    if length is not None and length > len(body):
+        c.sock.shutdown(1)
+    try:
+        r = c.getresponse()
+        data = r.read()
+    except (http.client.HTTPException, OSError):
+        return 0, {}, b"", None
+    code = re.search(rb"<Code>(.*?)</Code>", data)
+    return r.status, {k.lower(): v for k, v in r.getheaders()}, data, code and code.group(1).decode()
+
+
+def code(*a, **k):
+    return call(*a, **k)[3]
+
+
+assert call("PUT", "/wire")[0] == 200
+assert call("PUT", "/wire/k", body=b"hello")[0] == 200
+assert call("GET", "/wire/k")[2] == b"hello"
+s, h, b, c = call("GET", "/wire/k", anonymous=True)
+assert (s, c) == (403, "AccessDenied") and "x-amz-request-id" in h and b"<RequestId>" in b
+assert code("GET", "/wire/k", secret="no") == "SignatureDoesNotMatch"
+past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=20)
+assert code("GET", "/wire/k", when=past) == "RequestTimeTooSkewed"
+assert code("PUT", "/wire/k", body=b"other", payload=hashlib.sha256(b"hello").hexdigest()) == "XAmzContentSHA256Mismatch"
+assert code("PUT", "/wire/k", body=b"x", payload="nonsense") == "InvalidArgument"
+assert call("GET", "/wire/k")[2] == b"hello"
+assert code("PUT", "/wire/k", headers={"content-md5": "zzz"}) == "InvalidDigest"
+assert code("PUT", "/wire/k", headers={"x-amz-checksum-crc32": "zz"}) == "InvalidRequest"
+assert code("PUT", "/Bad_Name") == "InvalidBucketName"
+assert code("PUT", "/" + "x" * 64) == "InvalidBucketName"
+assert code("PUT", "/wire/" + "k" * 1025) == "KeyTooLongError"
+assert code("GET", "/wire", query="max-keys=x") == "InvalidArgument"
+assert code("GET", "/wire", query="encoding-type=x") == "InvalidArgument"
+assert code("GET", "/wire/k", query="versionId=abc") == "InvalidArgument"
+assert code("POST", "/wire", query="delete", body=b"<nonsense") == "MalformedXML"
+assert code("POST", "/wire", query="delete", body=b"<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Object><Key>&b;</Key></Object></Delete>") == "MalformedXML"
+assert code("POST", "/wire", query="delete", body=b"x" * (3 << 20)) == "EntityTooLarge"
+assert code("POST", "/wire/k", query="uploadId=zz", body=b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>") == "NoSuchUpload"
+assert code("PUT", "/wire/k", query="partNumber=0&uploadId=" + "0" * 32) == "InvalidArgument"
+assert code("PUT", "/wire/k", query="partNumber=1&uploadId=" + "0" * 32, body=b"x") == "NoSuchUpload"
+assert code("PATCH", "/wire/k") == "MethodNotAllowed"
+assert code("PUT", "/wire", query="versioning", body=b"<VersioningConfiguration/>") == "NotImplemented"
+assert code("PUT", "/wire/k", headers={"x-amz-server-side-encryption": "AES256"}) == "NotImplemented"
+assert code("PUT", "/wire/k", headers={"x-amz-storage-class": "WOOD"}) == "InvalidStorageClass"
+# A client that announces more than it sends leaves nothing.
+call("PUT", "/wire/short", body=b"half", payload="UNSIGNED-PAYLOAD", length=1000)
+assert call("GET", "/wire/short")[0] == 404
+# Encoded and odd names.
+for key in ("a b", "a+b", "ü/ö", "a%2Fb", "~.-_", "'!()*"):
+    path = "/wire/" + urllib.parse.quote(key, safe="/~")
+    assert call("PUT", path, body=key.encode())[0] == 200, key
+    assert call("GET", path)[2] == key.encode(), key
+    assert call("DELETE", path)[0] == 204
+for key in ("k",):
+    assert call("DELETE", "/wire/" + key)[0] == 204
+assert call("DELETE", "/wire")[0] == 204
+print("s3 wire ok")
