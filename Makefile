@@ -26,13 +26,14 @@ stop: ## Stop the cloud in DATA
 
 check: ## Formatting and lints
 	cargo fmt --all --check
-	cargo clippy -q --workspace --all-targets -- -D warnings
+	cargo clippy -q --workspace --all-targets --features testbed/runner -- -D warnings
 
 test-install:
 	@scripts/install tests
 
 test: test-install check ## Install what the tests need, run every test on a real Ceph and on both databases
-	$(TESTBED) cargo test --workspace
+	cargo build -q -p aquifer
+	$(TESTBED) cargo test --workspace --no-fail-fast
 
 bench: build test-install ## Measure, side by side
 	cargo run -q --release -p bench $(ARGS)

@@ -37,6 +37,10 @@ enum Command {
     Stop(DataDir),
     /// Check this machine before anything is started.
     Doctor(DoctorArgs),
+    /// Make a hypervisor known to the cloud and print the secret that its agent logs in with.
+    ///
+    /// A host that is known already gets a new secret; the old one is void at once.
+    RegisterHost(RegisterArgs),
     /// Print a configuration file for `serve` with every key and its meaning.
     Config,
     /// Print shell completions.
@@ -85,6 +89,15 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct RegisterArgs {
+    /// The controllers' configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The name that the host's `[agent]` has in `host`.
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) dir: DataDir,
@@ -101,6 +114,9 @@ impl Cli {
             Command::Status(dir) => return status::run(&dir.data_dir).await,
             Command::Stop(dir) => up::stop(&dir.data_dir).await?,
             Command::Doctor(args) => return doctor::run(args).await,
+            Command::RegisterHost(args) => {
+                terminal::say(&serve::register_host(&args.config, &args.name).await?)
+            }
             Command::Config => terminal::say(config::EXAMPLE.trim_end()),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "aquifer", &mut std::io::stdout());

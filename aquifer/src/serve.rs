@@ -41,6 +41,13 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), AquiferError> {
     Ok(())
 }
 
+/// `aquifer register-host`: the new secret of the host `name`.
+pub(crate) async fn register_host(file: &Path, name: &str) -> Result<String, AquiferError> {
+    let cloud = Cloud::assemble(&Config::read(file)?).await?;
+    let secret = cloud.compute.register_host(name).await.map_err(AquiferError::service("the host"))?;
+    Ok(secret.0)
+}
+
 async fn serve(
     config: &Config,
     roles: &[Role],

@@ -110,7 +110,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), AquiferError> {
         Err(e) => Err(e),
     };
     stop.cancel();
-    stop_engines(running, dir).await?;
+    running.stop().await?;
     if result.is_ok() {
         terminal::say("Stopped. `aquifer up` brings the same cloud back.");
     }
@@ -149,17 +149,6 @@ async fn wind_down(agent: &Agent, stop: &CancellationToken, tracker: &TaskTracke
     tokio::select! {
         () = tracker.wait() => {}
         () = hurry.recv() => terminal::say("Hurrying."),
-    }
-}
-
-async fn stop_engines(running: Arc<Running>, dir: &Path) -> Result<(), AquiferError> {
-    match Arc::try_unwrap(running) {
-        Ok(running) => Ok(running.stop().await?),
-        // `aquifer status` is asking at this moment: stop by the directory instead.
-        Err(shared) => {
-            drop(shared);
-            Ok(engines::stop(dir).await?)
-        }
     }
 }
 

@@ -236,6 +236,17 @@ impl Volumes {
         Ok(())
     }
 
+    /// The state that a volume goes back to when an operation on it ends: its attachments may have changed since it
+    /// began.
+    pub(crate) async fn state_at_rest(
+        &self,
+        tx: &mut Tx,
+        volume_id: &str,
+    ) -> Result<VolumeStatus, VolumeError> {
+        let attachments = store::attachments::of_volumes(tx.conn(), [volume_id.to_owned()]).await?;
+        Ok(state_of(&attachments))
+    }
+
     /// Looks up and authorises in one step.
     pub(crate) async fn find_attachment(&self, ctx: &Context, id: &str) -> Result<Attachment, VolumeError> {
         store::attachments::get(self.db.read(), id)

@@ -88,7 +88,7 @@ pub enum Step {
     Created,
     /// The operation under way cannot be finished.
     Failed,
-    /// The operation under way is finished or taken back: on to the state before it.
+    /// The operation under way is finished or taken back: on to the state that the attachments give.
     Settled(VolumeStatus),
     Delete,
     /// Delete whatever the state, as an administrator may.
@@ -122,7 +122,7 @@ impl VolumeStatus {
             (S::Failed, V::Extending) => V::ErrorExtending,
             (S::Failed, V::Retyping | V::Uploading) => V::Error,
             (S::Settled(to), V::Extending | V::Uploading | V::Retyping)
-                if matches!(to, V::Available | V::InUse) =>
+                if matches!(to, V::Available | V::InUse | V::Reserved | V::Attaching | V::Detaching) =>
             {
                 to
             }

@@ -88,8 +88,17 @@ async fn the_attachments_api() {
         assert_eq!(listed["attachments"][0]["instance"], server);
         assert_eq!(kit.get("bob", "/attachments").await["attachments"], json!([]));
         assert_eq!(kit.call("bob", Method::GET, &format!("/attachments/{a}"), Value::Null).await.0, 404);
+        // A server that lets go in the middle of an operation leaves nothing behind.
+        state::failpoint::set("volume.extend:resize:before", state::failpoint::Action::Pause);
+        kit.act("alice", &v.id, json!({"os-extend": {"new_size": 2}})).await;
+        kit.volumes.detach_complete(&ctx("alice"), &a).await.unwrap();
+        state::failpoint::clear("volume.extend:resize:before");
+        kit.becomes(&v.id, VolumeStatus::Available).await;
+        let held = kit.volumes.attach_begin(&ctx("alice"), &v.id, &server, Some("h")).await.unwrap();
+        let a = held.attachment.id;
+        kit.volumes.attach_complete(&ctx("alice"), &a, Some("/dev/vdb")).await.unwrap();
         // An attached volume grows, too, for who asks at 3.42.
-        let grow = json!({"os-extend": {"new_size": 2}});
+        let grow = json!({"os-extend": {"new_size": 3}});
         let path = format!("/volumes/{}/action", v.id);
         assert_eq!(kit.call_at("3.41", "alice", Method::POST, &path, grow.clone()).await.0, 400);
         assert_eq!(kit.call("alice", Method::POST, &path, grow).await.0, 202);

@@ -2,7 +2,7 @@
 //! scheduler between the two; and the host agent, which makes libvirt's guests what the servers are to be.
 //!
 //! - A server is a row with an intent (what its host is to make true, with a generation) and what the host last
-//!   saw. [`states::settle`] brings the states a user sees into line with that; nothing else ends a task.
+//!   saw. `states::settle` brings the states a user sees into line with that; nothing else ends a task.
 //! - What needs other services (ports, volumes, clones) is a durable task (`tasks`), committed together with
 //!   the row it serves. Ids are made before the first side effect, so every step may run twice.
 //! - The [`Agent`] is told the whole desired state of its host over a long poll and reports the whole observed
@@ -30,7 +30,7 @@ mod policy;
 mod quotas;
 mod scheduler;
 mod servers;
-pub mod states;
+mod states;
 mod store;
 mod tasks;
 pub mod wire;

@@ -7,12 +7,12 @@ use serde_json::Value;
 use state::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use crate::states::{PowerState, TaskState, VmState};
-pub use crate::wire::Power;
+pub(crate) use crate::states::{PowerState, TaskState, VmState};
+pub(crate) use crate::wire::Power;
 
 /// A size of server. Servers keep a copy of theirs: a flavor may go while they live.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Flavor {
+pub(crate) struct Flavor {
     pub id: String,
     pub name: String,
     pub description: Option<String>,
@@ -34,7 +34,7 @@ pub struct Flavor {
 
 /// A public key that a user's servers may let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keypair {
+pub(crate) struct Keypair {
     pub user_id: String,
     pub name: String,
     pub kind: String,
@@ -46,7 +46,7 @@ pub struct Keypair {
 /// Where the bytes of a disk are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum DiskSource {
+pub(crate) enum DiskSource {
     /// Made for this server alone (`<server id>_disk`), from an image; goes with the server.
     Local { tier: String, image: String },
     /// A volume of the Block Storage service.
@@ -56,7 +56,7 @@ pub enum DiskSource {
 /// How far a disk is on its way into or out of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Plug {
+pub(crate) enum Plug {
     /// Reserved; no task has made it usable yet, so the host does not see it.
     Planned,
     /// The host is to attach it.
@@ -68,7 +68,7 @@ pub enum Plug {
 
 /// One disk of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// This attachment's own id, which `os-volume_attachments` shows as `bdm_uuid`.
     pub bdm_id: String,
     pub source: DiskSource,
@@ -91,7 +91,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn volume_id(&self) -> Option<&str> {
+    pub(crate) fn volume_id(&self) -> Option<&str> {
         match &self.source {
             DiskSource::Volume { volume_id } => Some(volume_id),
             DiskSource::Local { .. } => None,
@@ -101,7 +101,7 @@ impl Disk {
 
 /// An RBD image, as a host finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RbdPlace {
+pub(crate) struct RbdPlace {
     /// The cluster's name in the configuration of controller and host.
     pub cluster: String,
     pub pool: String,
@@ -110,7 +110,7 @@ pub struct RbdPlace {
 
 /// A volume that is made together with its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MakeVolume {
+pub(crate) struct MakeVolume {
     pub from: MakeFrom,
     pub size_gib: i64,
     pub volume_type: Option<String>,
@@ -118,7 +118,7 @@ pub struct MakeVolume {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "id", rename_all = "lowercase")]
-pub enum MakeFrom {
+pub(crate) enum MakeFrom {
     Blank,
     Image(String),
     Snapshot(String),
@@ -126,7 +126,7 @@ pub enum MakeFrom {
 
 /// One network interface of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nic {
+pub(crate) struct Nic {
     pub port_id: String,
     pub network_id: String,
     pub mac: String,
@@ -139,7 +139,7 @@ pub struct Nic {
 
 /// What a request to create says of networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NetworkRequest {
+pub(crate) enum NetworkRequest {
     /// The project's one network, or a 409 where there are several; none is fine.
     Default,
     Auto,
@@ -148,7 +148,7 @@ pub enum NetworkRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct NicRequest {
+pub(crate) struct NicRequest {
     pub network_id: Option<String>,
     pub port_id: Option<String>,
     pub fixed_ip: Option<String>,
@@ -157,7 +157,7 @@ pub struct NicRequest {
 
 /// Why a server is in `ERROR`, or why its last operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub(crate) struct Fault {
     pub code: u16,
     pub message: String,
     pub created_at: Timestamp,
@@ -165,7 +165,7 @@ pub struct Fault {
 
 /// What the host is to make true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
+pub(crate) struct Intent {
     pub power: Power,
     /// Which boot of the guest this is; a running guest of an earlier one is restarted.
     pub incarnation: i64,
@@ -177,7 +177,7 @@ pub struct Intent {
 
 /// What the host last said.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub power: PowerState,
     pub generation: i64,
     pub incarnation: i64,
@@ -194,7 +194,7 @@ pub struct Seen {
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Server {
+pub(crate) struct Server {
     pub id: String,
     pub project_id: String,
     pub user_id: String,
@@ -242,7 +242,7 @@ pub struct Server {
 
 /// A server that refuses changes by its own project's members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lock {
+pub(crate) struct Lock {
     /// `owner` or `admin`
     pub by: String,
     pub reason: Option<String>,
@@ -250,53 +250,49 @@ pub struct Lock {
 
 impl Server {
     /// The key under which this server's tasks run one after another.
-    pub fn subject(id: &str) -> String {
+    pub(crate) fn subject(id: &str) -> String {
         format!("server/{id}")
     }
 
     /// The domain's name on its host.
-    pub fn instance_name(&self) -> String {
+    pub(crate) fn instance_name(&self) -> String {
         format!("instance-{}", self.id)
     }
 
     /// The image that this server's own root disk is, where it has one.
-    pub fn local_disk_name(id: &str) -> String {
+    pub(crate) fn local_disk_name(id: &str) -> String {
         format!("{id}_disk")
     }
 
-    pub fn is_deleting(&self) -> bool {
+    pub(crate) fn is_deleting(&self) -> bool {
         self.task_state == Some(TaskState::Deleting) || self.deleted_at.is_some()
     }
 
-    pub fn boots_from_volume(&self) -> bool {
-        self.image_id.is_empty()
-    }
-
-    pub fn disk_of(&self, volume_id: &str) -> Option<&Disk> {
+    pub(crate) fn disk_of(&self, volume_id: &str) -> Option<&Disk> {
         self.disks.iter().find(|d| d.volume_id() == Some(volume_id))
     }
 
     /// The host has more to do.
-    pub fn bump(&mut self) {
+    pub(crate) fn bump(&mut self) {
         self.intent.generation += 1;
     }
 
     /// Asks the host for a power state; `boot` makes it a new boot of the guest.
-    pub fn want(&mut self, power: Power, boot: bool, graceful: bool) {
+    pub(crate) fn want(&mut self, power: Power, boot: bool, graceful: bool) {
         self.intent.power = power;
         self.intent.graceful = graceful;
         self.intent.incarnation += i64::from(boot);
         self.bump();
     }
 
-    pub fn fail(&mut self, code: u16, message: impl Into<String>) {
+    pub(crate) fn fail(&mut self, code: u16, message: impl Into<String>) {
         self.fault = Some(Fault { code, message: message.into(), created_at: Timestamp::now() });
     }
 }
 
 /// A group of servers that are to be together or apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerGroup {
+pub(crate) struct ServerGroup {
     pub id: String,
     pub name: String,
     pub project_id: String,
@@ -308,7 +304,7 @@ pub struct ServerGroup {
 
 /// A hypervisor and its agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Host {
+pub(crate) struct Host {
     /// The hypervisor's id, which is also its resource provider's.
     pub id: String,
     pub service_id: String,

@@ -23,7 +23,7 @@ use crate::wire::Power;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum VmState {
+pub(crate) enum VmState {
     Building,
     Active,
     Paused,
@@ -50,7 +50,7 @@ impl VmState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TaskState {
+pub(crate) enum TaskState {
     Scheduling,
     Networking,
     BlockDeviceMapping,
@@ -120,7 +120,7 @@ impl PowerState {
 }
 
 /// The `status` of the API.
-pub fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
+pub(crate) fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
     match (vm, task) {
         (VmState::Active, Some(TaskState::Rebooting)) => "REBOOT",
         (
@@ -139,7 +139,7 @@ pub fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
 }
 
 /// The states that a `status` filter means; `None` for a word that is no status.
-pub fn of_status(status: &str) -> Option<VmState> {
+pub(crate) fn of_status(status: &str) -> Option<VmState> {
     match status.to_ascii_uppercase().as_str() {
         "BUILD" => Some(VmState::Building),
         "ACTIVE" | "REBOOT" | "HARD_REBOOT" => Some(VmState::Active),
@@ -154,7 +154,7 @@ pub fn of_status(status: &str) -> Option<VmState> {
 
 /// What a user may do to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     Stop,
     Start,
     RebootSoft,
@@ -193,7 +193,7 @@ impl Act {
         }
     }
 
-    fn from_vm(self, vm: VmState) -> bool {
+    fn vm_allows(self, vm: VmState) -> bool {
         use VmState::{Active, Error, Paused, Stopped, Suspended};
         match self {
             Act::Stop => matches!(vm, Active | Error),
@@ -211,7 +211,7 @@ impl Act {
         }
     }
 
-    fn from_task(self, task: Option<TaskState>) -> bool {
+    fn task_allows(self, task: Option<TaskState>) -> bool {
         use TaskState as T;
         let Some(task) = task else { return true };
         match self {
@@ -235,19 +235,23 @@ impl Act {
 }
 
 /// Which rule a server's state breaks, as the 409 names it: `(attribute, state)`.
-pub fn refused(act: Act, vm: VmState, task: Option<TaskState>) -> Option<(&'static str, &'static str)> {
-    if !act.from_vm(vm) {
+pub(crate) fn refused(
+    act: Act,
+    vm: VmState,
+    task: Option<TaskState>,
+) -> Option<(&'static str, &'static str)> {
+    if !act.vm_allows(vm) {
         return Some(("vm_state", vm.as_str()));
     }
     match task {
-        Some(t) if !act.from_task(task) => Some(("task_state", t.as_str())),
+        Some(t) if !act.task_allows(task) => Some(("task_state", t.as_str())),
         _ => None,
     }
 }
 
 /// What [`settle`] found worth telling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
+pub(crate) enum Settled {
     /// Nothing that a user sees has changed.
     Unchanged,
     /// Something has, and the action that caused it is over.
@@ -258,7 +262,7 @@ pub enum Settled {
 
 /// Brings a server's states into line with what its host last saw (`server.seen`). Run on every report;
 /// running it again changes nothing more.
-pub fn settle(s: &mut Server) -> Settled {
+pub(crate) fn settle(s: &mut Server) -> Settled {
     let plugged = settle_devices(s);
     let moved = settle_power(s);
     if moved == Settled::Unchanged && plugged { Settled::Changed } else { moved }

@@ -11,8 +11,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-use crate::states::PowerState;
-
+pub use crate::states::PowerState;
 pub use netagent::agent::HostNetwork;
 
 /// The state of a guest's machine that is asked for.

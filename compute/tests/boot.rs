@@ -1,4 +1,5 @@
 //! A server's whole life on real engines: Ceph, OVN, libvirt and QEMU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

@@ -105,9 +105,21 @@ impl Signed {
 
     /// A signature that was seen once is not good for ever.
     fn is_recent(&self, now: Timestamp) -> bool {
-        let times = ["Timestamp", "X-Amz-Date", "Expires"].map(|n| self.param(n));
-        let times = times.into_iter().chain(["X-Amz-Date", "Date"].map(|n| self.header(n)));
-        times.filter(|t| !t.is_empty()).map(signed_at).next().flatten().is_some_and(|t| is_near(t, now))
+        // Only a time that is itself signed counts.
+        let time = match self.param("SignatureVersion") {
+            "0" | "1" | "2" => {
+                ["Timestamp", "Expires"].map(|n| self.param(n)).into_iter().find(|t| !t.is_empty())
+            }
+            _ => Some(self.v4_date()),
+        };
+        time.and_then(signed_at).is_some_and(|t| is_near(t, now))
+    }
+
+    fn v4_date(&self) -> &str {
+        match self.header("X-Amz-Date") {
+            "" => self.param("X-Amz-Date"),
+            date => date,
+        }
     }
 
     fn is_by(&self, secret: &Secret) -> bool {
@@ -153,19 +165,20 @@ impl Signed {
             }
         };
         let scope = credential.split_once('/')?.1;
-        let date = match self.param("X-Amz-Date") {
-            "" => self.header("X-Amz-Date"),
-            date => date,
-        };
+        let date = self.v4_date();
+        if !date.starts_with(scope.split('/').next()?) {
+            return None;
+        }
+        let sent = signed.split(';').filter(|h| self.headers.keys().any(|k| k.eq_ignore_ascii_case(h)));
         let headers: String =
-            signed.split(';').map(|h| format!("{}:{}\n", h.to_lowercase(), self.header(h).trim())).collect();
-        let canonical = format!(
-            "{}\n{}\n{}\n{headers}\n{signed}\n{}",
-            self.verb,
-            self.path,
-            query(&self.params, &["X-Amz-Signature"]),
-            self.body_hash
-        );
+            sent.map(|h| format!("{}:{}\n", h.to_lowercase(), self.header(h).trim())).collect();
+        // A POST has its parameters in the body, whose hash is signed.
+        let query = match self.verb.as_str() {
+            "POST" => String::new(),
+            _ => query(&self.params, &["X-Amz-Signature"]),
+        };
+        let canonical =
+            format!("{}\n{}\n{}\n{headers}\n{signed}\n{}", self.verb, self.path, query, self.body_hash);
         let hash = hex::encode(Sha256::digest(canonical.as_bytes()));
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}");
         Some(hex::encode(hmac_sha256(&v4_key(key, scope)?, text.as_bytes())))

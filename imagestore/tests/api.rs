@@ -164,8 +164,8 @@ async fn who_sees_what() {
                 (code, 200, 200)
             );
         }
-        assert_eq!(list(&c, "bob", "").await, [public.clone()]);
-        assert_eq!(list(&c, "bob", "?visibility=community").await, [community.clone()]);
+        assert_eq!(list(&c, "bob", "").await, [public.as_str()]);
+        assert_eq!(list(&c, "bob", "?visibility=community").await, [community.as_str()]);
         assert_eq!(list(&c, "alice", "").await.len(), 4);
         assert_eq!(list(&c, "admin", "?visibility=all").await.len(), 4);
         // Seen is not owned.
@@ -185,7 +185,7 @@ async fn who_sees_what() {
         assert_eq!(c.post("alice", &members, json!({"member": "p2"})).await.status(), StatusCode::CONFLICT);
         assert_eq!(see("bob", &shared).await, 200);
         assert!(!list(&c, "bob", "").await.contains(&shared));
-        assert_eq!(list(&c, "bob", "?visibility=shared&member_status=pending").await, [shared.clone()]);
+        assert_eq!(list(&c, "bob", "?visibility=shared&member_status=pending").await, [shared.as_str()]);
         let answer = async |who: &str, status: &str| {
             let r =
                 c.ask(who, Method::PUT, &format!("{members}/p2")).body(json!({"status": status}).to_string());

@@ -159,7 +159,7 @@ async fn without_originals_an_image_becomes_raw() {
     assert_eq!((&image["disk_format"], &image["size"]), (&json!("raw"), &json!(bytes.len())));
     assert_eq!(image["checksum"], hex::<Md5>(&bytes));
     assert!(c.file("alice", &id).await == bytes);
-    assert_eq!(c.rbd().list().await.unwrap(), [id.clone()]);
+    assert_eq!(c.rbd().list().await.unwrap(), [id.as_str()]);
     c.delete("alice", &format!("/v2/images/{id}")).await;
     c.end().await;
 }

@@ -72,9 +72,9 @@ impl Extend {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
+        let rest = self.0.state_at_rest(&mut tx, id).await?;
         if let Some(now) = store::volumes::get(tx.conn(), id).await?
-            && let Some(next) =
-                now.status.after(Step::Settled(now.previous_status.unwrap_or(VolumeStatus::Available)))
+            && let Some(next) = now.status.after(Step::Settled(rest))
         {
             store::volumes::set_size(&mut tx, id, params.new_size, 0).await?;
             store::volumes::set_status(&mut tx, id, next, None).await?;

@@ -5,7 +5,7 @@ use super::{failed, storage, subject, sweep};
 use crate::disk;
 use crate::messages::{Action, Asker};
 use crate::model::{Volume, image_name};
-use crate::status::{Step, VolumeStatus};
+use crate::status::Step;
 use crate::volumes::lock_key;
 use crate::{VolumeError, Volumes, store};
 use api::Context;
@@ -113,9 +113,9 @@ impl Upload {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
+        let rest = self.0.state_at_rest(&mut tx, id).await?;
         if let Some(now) = store::volumes::get(tx.conn(), id).await?
-            && let Some(next) =
-                now.status.after(Step::Settled(now.previous_status.unwrap_or(VolumeStatus::Available)))
+            && let Some(next) = now.status.after(Step::Settled(rest))
         {
             store::volumes::set_status(&mut tx, id, next, None).await?;
         }

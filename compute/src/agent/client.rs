@@ -37,7 +37,7 @@ impl Controller {
     pub(crate) async fn poll(&self, known: &str) -> Result<Desired, ComputeError> {
         let ask = PollRequest { known: known.to_owned() };
         let request = self.request(Method::POST, "/poll").timeout(POLL).json(&ask);
-        Ok(sent(request).await?.json().await.map_err(away)?)
+        sent(request).await?.json().await.map_err(away)
     }
 
     pub(crate) async fn report(&self, report: &Report) -> Result<(), ComputeError> {

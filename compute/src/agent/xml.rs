@@ -100,16 +100,20 @@ impl El {
                 }
                 Event::Text(t) => {
                     if let Some(el) = open.last_mut() {
-                        el.text.push_str(t.xml10_content().trim());
+                        el.text.push_str(&t.xml10_content());
                     }
                 }
                 Event::GeneralRef(r) => {
                     if let Some(el) = open.last_mut() {
-                        el.text.push_str(entity(&r.xml10_content()));
+                        match r.resolve_char_ref() {
+                            Ok(Some(c)) => el.text.push(c),
+                            _ => el.text.push_str(entity(&r.xml10_content())),
+                        }
                     }
                 }
                 Event::End(_) => {
-                    let el = open.pop()?;
+                    let mut el = open.pop()?;
+                    el.text = el.text.trim().to_owned();
                     match open.last_mut() {
                         Some(parent) => parent.children.push(el),
                         None => return Some(el),

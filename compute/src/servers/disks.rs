@@ -30,7 +30,8 @@ pub(crate) fn name_disk(mut disk: Disk, asked: Option<&str>, others: &[Disk]) ->
     }
     let free = ('a'..='z').map(|l| format!("vd{l}")).find(|n| !taken(n));
     let name = match wished {
-        Some(name) if !taken(&name) && !(name == "vda" && disk.boot_index != Some(0)) => Some(name),
+        // The first name is the root disk's.
+        Some(name) if !taken(&name) && (name != "vda" || disk.boot_index == Some(0)) => Some(name),
         _ => free,
     };
     disk.device =

@@ -72,6 +72,9 @@ impl Compute {
         let page = Page::parse(query, MAX_PAGE, &SORT_KEYS)?;
         let mut rows = store::list(&self.db, &find).await?;
         rows.retain(|s| filters.admit(s));
+        if let Some(ip) = &filters.ip {
+            rows = self.with_address(rows, ip).await?;
+        }
         sort(&mut rows, &page);
         if let Some(marker) = &page.marker {
             let at = rows.iter().position(|s| s.id == *marker);
@@ -80,6 +83,21 @@ impl Compute {
         }
         let more = page.cut(&mut rows);
         Ok(Found { servers: rows, more })
+    }
+}
+
+impl Compute {
+    /// Those of the servers that have an address which matches.
+    async fn with_address(&self, rows: Vec<Server>, ip: &Regex) -> Result<Vec<Server>, ComputeError> {
+        let mut kept = Vec::new();
+        for s in rows {
+            let ports = self.networks.ports_of_device(&s.id).await?;
+            let mut addresses = ports.iter().flat_map(|p| &p.fixed_ips);
+            if addresses.any(|a| ip.is_match(&a.ip_address.to_string())) {
+                kept.push(s);
+            }
+        }
+        Ok(kept)
     }
 }
 
@@ -167,7 +185,7 @@ impl Filters {
             && self.changes_before.is_none_or(|t| s.updated_at <= t)
             && self.tags.iter().all(has)
             && (self.tags_any.is_empty() || self.tags_any.iter().any(has))
-            && !(!self.not_tags.is_empty() && self.not_tags.iter().all(has))
+            && (self.not_tags.is_empty() || !self.not_tags.iter().all(has))
             && !self.not_tags_any.iter().any(has)
     }
 
@@ -175,12 +193,6 @@ impl Filters {
     fn is_status(&self, s: &Server, wanted: &str) -> bool {
         status(s.vm_state, s.task_state) == wanted
             || (of_status(wanted) == Some(s.vm_state) && wanted == status(s.vm_state, None))
-    }
-
-    /// The address is matched against what the ports have, so by whoever has the views at hand.
-    #[allow(dead_code)]
-    fn ip(&self) -> Option<&Regex> {
-        self.ip.as_ref()
     }
 }
 

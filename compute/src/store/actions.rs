@@ -5,7 +5,6 @@ use state::{Db, Timestamp, Tx};
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Action {
-    pub(crate) id: String,
     pub(crate) server_id: String,
     pub(crate) request_id: String,
     pub(crate) action: String,
@@ -60,7 +59,7 @@ pub(crate) async fn end(tx: &mut Tx, server: &str, error: Option<&str>) -> Resul
 /// Newest first.
 pub(crate) async fn list(db: &Db, server: &str) -> Result<Vec<Action>, ComputeError> {
     Ok(sqlx::query_as(
-        "SELECT id, server_id, request_id, action, project_id, user_id, started_at, updated_at, finished_at, \
+        "SELECT server_id, request_id, action, project_id, user_id, started_at, updated_at, finished_at, \
          result, message FROM compute_actions WHERE server_id = $1 ORDER BY started_at DESC, id DESC",
     )
     .bind(server)

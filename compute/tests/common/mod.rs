@@ -1,6 +1,6 @@
 //! A whole cloud's worth of real engines, the services that compute leans on, and one host agent that talks to
 //! the controller over HTTP, as in life.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use api::{
     Caller, Context, DomainRef, Error, Links, ProjectRef, RoleRef, Scope, Secret, TokenValidator, UserRef,

@@ -15,7 +15,7 @@ use pool::ImageWriter;
 use std::sync::Arc;
 
 /// Chunks in the making at once.
-const DEPTH: usize = 6;
+const DEPTH: usize = 4;
 /// An expansion up to here is never a bomb.
 const HARMLESS: u64 = 1 << 30;
 

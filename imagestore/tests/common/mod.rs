@@ -51,13 +51,21 @@ pub struct Cloud {
 
 /// The tiers `images` and `volumes`, both the same place.
 pub async fn tiers() -> (Tiers, String) {
-    let ceph = testbed::ceph();
-    let clusters = Clusters::connect(&[ClusterConfig::new("main", &ceph.conf)]).await.unwrap();
+    tiers_in("rbd").await
+}
+
+pub async fn clusters() -> Clusters {
+    Clusters::connect(&[ClusterConfig::new("main", &testbed::ceph().conf)]).await.unwrap()
+}
+
+/// The same in another pool.
+pub async fn tiers_in(pool: &str) -> (Tiers, String) {
+    let clusters = clusters().await;
     let namespace = testbed::unique("image");
     let tier = |name: &str| TierConfig {
         name: name.into(),
         cluster: "main".into(),
-        pool: "rbd".into(),
+        pool: pool.into(),
         data_pool: None,
         namespace: Some(namespace.clone()),
     };

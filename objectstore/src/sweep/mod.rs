@@ -101,8 +101,8 @@ impl ObjectStore {
         let mut due: BTreeMap<(Instant, u64), Chore> = BTreeMap::new();
         let mut n = 0;
         let mut counts = tokio::time::interval(COUNTS);
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let rounds = tokio::spawn(self.clone().rounds(stop.clone()));
+        let heart = tokio::spawn(self.clone().beat(stop.clone()));
         loop {
             let next = due.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
@@ -117,24 +117,44 @@ impl ObjectStore {
                     }
                 }
                 _ = counts.tick() => self.logged("counts", self.flush_counts().await),
-                _ = heartbeat.tick() => self.logged("heartbeat", self.heartbeat().await),
             }
         }
-        let _ = rounds.await;
+        let _ = tokio::join!(rounds, heart);
         self.logged("counts", self.flush_counts().await);
         self.logged("farewell", self.farewell().await);
     }
 
+    /// Says that this process lives, beside everything else: no chore, however long, makes it look dead.
+    async fn beat(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => self.logged("heartbeat", self.heartbeat().await),
+            }
+        }
+    }
+
+    /// Rounds, and between them a look for processes that died.
     async fn rounds(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(Duration::from_secs(self.inner.config.sweep_interval_s.max(1)));
+        let every = Duration::from_secs(self.inner.config.sweep_interval_s.max(1));
+        let mut tick = tokio::time::interval(every.min(DEAD / 2));
+        let mut last: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            let work = async {
+                if last.is_none_or(|at| at.elapsed() >= every) {
+                    last = Some(Instant::now());
+                    return self.sweep_once().await;
+                }
+                self.reconcile_after_the_dead().await
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                done = self.sweep_once() => self.logged("round", done),
+                done = work => self.logged("round", done),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Identity, images and volumes in one process, for clients and conformance suites to talk to while one works on
 //! volumes. Everything is thrown away by whoever starts it: the rows are in DIR, the images in a pool's namespace.
 //!
-//! `cargo run -p blockstore --example serve -- /path/ceph.conf DIR 127.0.0.1:5998 NAMESPACE [DATABASE_URL]`; the
+//! `cargo run -p blockstore --example volume_service -- /path/ceph.conf DIR 127.0.0.1:5998 NAMESPACE [DATABASE_URL]`; the
 //! administrator's password is `secret`.
 
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
