@@ -80,7 +80,7 @@ impl Cloud {
 
     /// A command that runs beside the engines, where their addresses are local.
     pub(crate) fn beside_engines(&self, program: &str) -> Result<Command> {
-        let pid = std::fs::read_to_string(self.dir.path().join("run/ceph-mon.pid"))?;
+        let pid = std::fs::read_to_string(self.dir.path().join("run/ceph-mon.a.pid"))?;
         let mut command = Command::new("nsenter");
         command.arg("--net").args(["-t", pid.trim(), program]);
         Ok(command)

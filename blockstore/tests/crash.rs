@@ -77,7 +77,7 @@ async fn creations_carry_on() {
         let origin = kit.create(Source::Image(image.clone()), Some(1)).await;
         let snapshot = kit.snapshot(&origin.id).await;
         kit.settled().await;
-        drop(kit);
+        kit.end().await;
         let sources = [
             json!({"size": 1, "name": "empty"}),
             json!({"size": 1, "name": "image", "imageRef": image}),
@@ -99,6 +99,7 @@ async fn creations_carry_on() {
                 kit.delete(&id).await;
                 kit.settled().await;
                 assert_eq!(kit.images_there().await.len(), 2, "{point}: the image and the origin");
+                kit.end().await;
             }
         }
     }
@@ -111,7 +112,7 @@ async fn everything_else_carries_on() {
         let place = testbed::unique("crash");
         let kit = open(&url, &place).await;
         let v = kit.create(Source::Empty, Some(1)).await;
-        drop(kit);
+        kit.end().await;
         let action = format!("/volumes/{}/action", v.id);
         for (size, when) in [(2, "before"), (3, "after")] {
             let body = json!({"os-extend": {"new_size": size}});
@@ -120,6 +121,7 @@ async fn everything_else_carries_on() {
             let kit = open(&url, &place).await;
             let grown = kit.becomes(&v.id, VolumeStatus::Available).await;
             assert_eq!(grown.size_gib, size);
+            kit.end().await;
         }
         for when in ["before", "after"] {
             let body = json!({"snapshot": {"volume_id": v.id}});
@@ -130,13 +132,14 @@ async fn everything_else_carries_on() {
             let found = kit.get("alice", "/snapshots").await["snapshots"].clone();
             assert_eq!(found[0]["status"], "available", "{point}: {found}");
             let path = format!("/snapshots/{}", found[0]["id"].as_str().unwrap());
-            drop(kit);
+            kit.end().await;
             let point = format!("snapshot.delete:remove:{when}");
             dies(&url, &place, &point, command("DELETE", path, Value::Null)).await;
             let kit = open(&url, &place).await;
             kit.settled().await;
             assert_eq!(kit.get("alice", "/snapshots").await["snapshots"], json!([]), "{point}");
             assert!(kit.open(&v.id).await.snap_list().await.unwrap().is_empty());
+            kit.end().await;
         }
         for step in ["snapshot", "fill", "settle"] {
             for when in ["before", "after"] {
@@ -153,6 +156,7 @@ async fn everything_else_carries_on() {
                     kit.open(&v.id).await.snap_list().await.unwrap().is_empty().then_some(())
                 })
                 .await;
+                kit.end().await;
             }
         }
         for point in ["remove:before", "remove:after", "purge:before", "purge:after"] {
@@ -160,13 +164,14 @@ async fn everything_else_carries_on() {
             let new = NewVolume { size_gib: Some(1), ..NewVolume::default() };
             let doomed = kit.volumes.create(&ctx("alice"), new).await.unwrap();
             kit.becomes(&doomed.id, VolumeStatus::Available).await;
-            drop(kit);
+            kit.end().await;
             let path = format!("/volumes/{}", doomed.id);
             dies(&url, &place, &format!("volume.delete:{point}"), command("DELETE", path, Value::Null)).await;
             let kit = open(&url, &place).await;
             kit.gone(&doomed.id).await;
             kit.settled().await;
             assert_eq!(kit.images_there().await, [v.image_name()], "{point}");
+            kit.end().await;
         }
     }
 }

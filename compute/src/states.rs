@@ -35,7 +35,7 @@ pub(crate) enum VmState {
 
 impl VmState {
     /// Upstream's word, as it stands in views and messages.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             VmState::Building => "building",
             VmState::Active => "active",
@@ -69,7 +69,7 @@ pub(crate) enum TaskState {
 }
 
 impl TaskState {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             TaskState::Scheduling => "scheduling",
             TaskState::Networking => "networking",
@@ -174,7 +174,7 @@ pub(crate) enum Act {
 
 impl Act {
     /// The word in upstream's 409.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Act::Stop => "stop",
             Act::Start => "start",

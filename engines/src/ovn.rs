@@ -184,7 +184,10 @@ impl Starter<'_> {
         let name = format!("name=\"{chassis}\"");
         let find = [&find[..], &[&name]].concat();
         let there = async || run(&find).await.is_ok_and(|found| !found.is_empty());
-        controller.wait_ready(START_LIMIT, there).await
+        controller.wait_ready(START_LIMIT, there).await?;
+        // A port made in the moment in which ovn-controller registers can be overlooked: let it settle first.
+        let nb = format!("--db={}", self.remote("nb"));
+        run(&["ovn-nbctl", &nb, "--timeout=20", "--wait=hv", "sync"]).await.map(drop)
     }
 }
 

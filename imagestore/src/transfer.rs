@@ -181,7 +181,8 @@ impl Images {
                 Err(e) => Err(e),
             };
             if let Err(e) = &ended {
-                tracing::info!(image = %a.image.id, error = %e, "an upload ended without an image");
+                let cause = std::error::Error::source(e).map(ToString::to_string).unwrap_or_default();
+                tracing::info!(image = %a.image.id, error = %e, cause, "an upload ended without an image");
                 if let Err(e) = images.abandon(&a.image, &a.upload).await {
                     tracing::warn!(image = %a.image.id, error = %e, "an upload's remains are left to its watch");
                 }

@@ -1,5 +1,7 @@
 //! What a process leaves that ends at the worst moment: the next one makes it whole.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! The engine on a real cluster: what is acknowledged is there, whole, listed and counted.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::*;

@@ -7,7 +7,7 @@
 
 mod database;
 
-pub use database::databases;
+pub use database::{database_url, databases};
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -70,6 +70,7 @@ pub struct Kit {
     pub url: String,
     http: reqwest::Client,
     stop: CancellationToken,
+    worker: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Kit {
@@ -126,10 +127,10 @@ pub async fn kit_in(db: Db, config: Config, tiers: Tiers) -> Kit {
     let worker = Worker::new(db.clone(), worker)
         .with_all(imagestore::operations(&images))
         .with_all(blockstore::operations(&volumes));
-    tokio::spawn(worker.run(stop.clone()));
+    let worker = tokio::spawn(worker.run(stop.clone()));
     let router = blockstore::router(&volumes, Arc::new(Tokens));
     tokio::spawn(api::server::serve(listener, router, stop.clone()));
-    Kit { db, volumes, images, tier, url, http: reqwest::Client::new(), stop }
+    Kit { db, volumes, images, tier, url, http: reqwest::Client::new(), stop, worker }
 }
 
 /// Which is here, within 60 s.
@@ -145,6 +146,12 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn()
 }
 
 impl Kit {
+    /// Ends the service and waits for its worker: another one of the same name may begin.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        (&mut self.worker).await.unwrap();
+    }
+
     pub async fn create(&self, source: Source, size: Option<i64>) -> Volume {
         let new = NewVolume { size_gib: size, source, ..NewVolume::default() };
         let volume = self.volumes.create(&ctx("alice"), new).await.unwrap();

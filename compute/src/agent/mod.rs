@@ -88,9 +88,11 @@ impl Agent {
     pub async fn stop_guests(&self, deadline: Duration) -> Result<(), ComputeError> {
         self.holding.cancel();
         let machine = self.machine().await?;
-        Reconciler::new(self.hypervisor.clone(), machine).hold_all(deadline).await?;
+        let held = Reconciler::new(self.hypervisor.clone(), machine).hold_all(deadline).await;
+        // No guest is left to ask for metadata: the doors' namespaces go too.
+        self.net.reconcile(&[]).await?;
         self.net.stop().await;
-        Ok(())
+        held
     }
 
     async fn machine(&self) -> Result<Machine, ComputeError> {

@@ -59,6 +59,45 @@ pub async fn end((running, dir): (Running, PathBuf)) {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// Where a controller finds its engines.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub ceph_conf: PathBuf,
+    pub ceph_user: String,
+    pub keyring: Option<PathBuf>,
+    /// The pool of each tier; where absent the tier's own name.
+    pub pool: Option<&'static str>,
+    pub nb: String,
+    pub sb: String,
+}
+
+impl Place {
+    pub fn of(e: &Endpoints) -> Place {
+        Place {
+            ceph_conf: e.ceph_conf.clone(),
+            ceph_user: e.ceph_user.clone(),
+            keyring: Some(e.ceph_keyring.clone()),
+            pool: None,
+            nb: format!("unix:{}", e.nb_socket.display()),
+            sb: format!("unix:{}", e.sb_socket.display()),
+        }
+    }
+
+    /// The shared test cluster, and no OVN at all: what ports need of it comes later, as for a cloud whose OVN is
+    /// away.
+    pub fn shared() -> Place {
+        let ceph = testbed::ceph();
+        Place {
+            ceph_conf: ceph.conf.clone(),
+            ceph_user: ceph.user.into(),
+            keyring: None,
+            pool: Some("rbd"),
+            nb: "unix:/nonexistent/nb.sock".into(),
+            sb: "unix:/nonexistent/sb.sock".into(),
+        }
+    }
+}
+
 /// The controller with everything it leans on, served on a port of its own.
 pub struct Controller {
     pub db: Db,
@@ -80,6 +119,17 @@ impl Controller {
 
     pub async fn start_on(e: &Endpoints, database: &Path, listener: tokio::net::TcpListener) -> Controller {
         let db = Db::open(&format!("sqlite://{}", database.display())).await.unwrap();
+        let c = Self::build(db, &Place::of(e), listener, compute::Config::default()).await;
+        c.networks.ready(Duration::from_secs(20)).await.unwrap();
+        c
+    }
+
+    pub async fn build(
+        db: Db,
+        place: &Place,
+        listener: tokio::net::TcpListener,
+        config: compute::Config,
+    ) -> Controller {
         for set in [
             &state::tasks::MIGRATIONS,
             &imagestore::MIGRATIONS,
@@ -90,49 +140,44 @@ impl Controller {
         }
         let base = format!("http://{}", listener.local_addr().unwrap());
         let links = Links::new(&base);
-        let mut cluster = ClusterConfig::new("ceph", &e.ceph_conf);
-        cluster.user.clone_from(&e.ceph_user);
-        cluster.keyring = Some(e.ceph_keyring.clone());
+        let mut cluster = ClusterConfig::new("ceph", &place.ceph_conf);
+        cluster.user.clone_from(&place.ceph_user);
+        cluster.keyring = place.keyring.clone();
         let clusters = Clusters::connect(&[cluster]).await.unwrap();
         let tier = |name: &str| TierConfig {
             name: name.into(),
             cluster: "ceph".into(),
-            pool: name.into(),
+            pool: place.pool.unwrap_or(name).into(),
             data_pool: None,
             namespace: None,
         };
         let tiers = Tiers::new(&clusters, &["images", "volumes", "vms"].map(tier)).unwrap();
-        let images =
-            imagestore::Images::new(db.clone(), tiers.clone(), imagestore::Config::default(), links.clone())
-                .unwrap();
-        let volumes = blockstore::Volumes::new(
-            db.clone(),
-            tiers.clone(),
-            images.clone(),
-            blockstore::Config::default(),
-            links.clone(),
-        )
-        .await
-        .unwrap();
+        let images = imagestore::Config::default();
+        let images = imagestore::Images::new(db.clone(), tiers.clone(), images, links.clone()).unwrap();
+        let volumes = blockstore::Config::default();
+        let volumes =
+            blockstore::Volumes::new(db.clone(), tiers.clone(), images.clone(), volumes, links.clone());
+        let volumes = volumes.await.unwrap();
         let network = netagent::Config {
-            ovn_nb: format!("unix:{}", e.nb_socket.display()),
-            ovn_sb: format!("unix:{}", e.sb_socket.display()),
+            ovn_nb: place.nb.clone(),
+            ovn_sb: place.sb.clone(),
             ..netagent::Config::default()
         };
         let networks = netagent::Networks::start(db.clone(), network, links.clone()).await.unwrap();
-        networks.ready(Duration::from_secs(20)).await.unwrap();
+        let config = compute::Config { shutdown_secs: 20, ..config };
         let compute = Compute::new(
             db.clone(),
             tiers.clone(),
             images.clone(),
             volumes.clone(),
             networks.clone(),
-            compute::Config { shutdown_secs: 20, ..compute::Config::default() },
+            config,
             links,
-        )
-        .await
-        .unwrap();
-        compute.bootstrap().await.unwrap();
+        );
+        let compute = compute.await.unwrap();
+        for _ in 0..2 {
+            compute.bootstrap().await.unwrap();
+        }
         let stop = CancellationToken::new();
         let tokens: Arc<dyn TokenValidator> = Arc::new(Tokens);
         let router = compute::router(compute.clone(), tokens.clone())
@@ -230,12 +275,19 @@ pub struct Client {
 }
 
 impl Client {
+    /// The same user, in another microversion.
+    pub fn at(&self, version: &'static str) -> Client {
+        Client { version, ..self.clone() }
+    }
+
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let mut request =
             self.http.request(method, format!("{}{path}", self.base)).header("X-Auth-Token", self.token);
-        if path.starts_with("/compute") {
-            request = request.header("OpenStack-API-Version", format!("compute {}", self.version));
+        for service in ["compute", "placement"] {
+            if path.starts_with(&format!("/{service}")) {
+                request = request.header("OpenStack-API-Version", format!("{service} {}", self.version));
+            }
         }
         if let Some(body) = body {
             request = request.json(&body);
@@ -320,4 +372,96 @@ pub async fn furnish(c: &Controller, e: &Endpoints) -> (String, String) {
 
 pub fn context() -> Context {
     Context::service_in("test", ProjectRef { id: PROJECT.into(), ..ProjectRef::default() })
+}
+
+/// A host that does at once whatever it is told, by the agents' protocol alone.
+pub struct Puppet {
+    pub name: String,
+    http: reqwest::Client,
+    base: String,
+    pub secret: String,
+}
+
+impl Puppet {
+    pub async fn register(c: &Controller, name: &str) -> Puppet {
+        let secret = c.compute.register_host(name).await.unwrap().0;
+        Puppet { name: name.into(), http: reqwest::Client::new(), base: c.base.clone(), secret }
+    }
+
+    pub async fn call(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}/compute/agent/v1/hosts/{}/{path}", self.base, self.name);
+        let response = self.http.post(url).bearer_auth(&self.secret).json(body).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
+    }
+
+    pub async fn poll(&self) -> Value {
+        let (status, desired) = self.call("poll", &json!({"known": ""})).await;
+        assert_eq!(status, 200, "{desired}");
+        desired
+    }
+
+    /// Everything is as wanted.
+    pub async fn obey(&self) -> Value {
+        let desired = self.poll().await;
+        let guests: Vec<Value> = desired["guests"].as_array().unwrap().iter().map(obedient).collect();
+        self.report(json!(guests)).await;
+        for ask in desired["consoles"].as_array().unwrap() {
+            self.call("consoles", &json!({"request": ask["request"], "text": "one\ntwo\nthree\n"})).await;
+        }
+        desired
+    }
+
+    pub async fn report(&self, guests: Value) {
+        let facts = json!({"vcpus": 4, "memory_mib": 8192, "reserved_memory_mib": 512, "free_memory_mib": 7000,
+            "disk_gib": 100, "free_disk_gib": 90, "arch": "x86_64", "cpu_model": "m", "cpu_vendor": "v",
+            "topology": {"sockets": 1, "cores": 4, "threads": 1}, "virt_type": "qemu",
+            "hypervisor_version": 7002000, "agent_version": "0", "address": "127.0.0.1", "uptime_secs": 1,
+            "load": "0"});
+        let (status, answer) = self.call("report", &json!({"facts": facts, "guests": guests})).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Obeys until `stop`.
+    pub fn run(self: Arc<Self>) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            let mut known = String::new();
+            loop {
+                let (status, desired) = self.call("poll", &json!({"known": known})).await;
+                assert_eq!(status, 200, "{desired}");
+                known = desired["version"].as_str().unwrap().to_owned();
+                self.obey().await;
+            }
+        })
+    }
+}
+
+fn obedient(g: &Value) -> Value {
+    let power = match g["power"].as_str().unwrap() {
+        "on" => "running",
+        "off" => "shutdown",
+        "gone" => "absent",
+        other => other,
+    };
+    let on = matches!(power, "running" | "paused");
+    let of = |list: &str, key: &str| -> Vec<Value> {
+        if on { g[list].as_array().unwrap().iter().map(|d| d[key].clone()).collect() } else { Vec::new() }
+    };
+    json!({"id": g["id"], "generation": g["generation"], "incarnation": g["incarnation"], "power": power,
+        "disks": of("disks", "serial"), "ports": of("nics", "port_id"), "error": null})
+}
+
+/// An image of one MiB of zeroes.
+pub async fn small_image(c: &Controller) -> String {
+    let new = imagestore::NewImage {
+        name: Some("small".into()),
+        disk_format: Some("raw".into()),
+        container_format: Some("bare".into()),
+        ..imagestore::NewImage::default()
+    };
+    let image = c.images.create(&context(), new).await.unwrap();
+    let bytes = bytes::Bytes::from(vec![0u8; 1 << 20]);
+    let body = futures::stream::once(async move { Ok(bytes) });
+    c.images.upload(&context(), &image.id, Some(1 << 20), Box::pin(body)).await.unwrap();
+    image.id
 }

@@ -97,28 +97,12 @@ impl Cloud {
         entry.lines().find_map(|l| l.trim().strip_prefix("password: ")).unwrap().to_owned()
     }
 
-    /// A token for a user in the project of the same name.
-    pub async fn token(&self, user: &str, password: &str) -> String {
-        let body = json!({"auth": {
-            "identity": {"methods": ["password"], "password": {"user":
-                {"name": user, "domain": {"id": "default"}, "password": password}}},
-            "scope": {"project": {"name": user, "domain": {"id": "default"}}}}});
-        let r = reqwest::Client::new()
-            .post(self.url("/identity/v3/auth/tokens"))
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(r.status(), 201, "{}", r.text().await.unwrap());
-        r.headers()["x-subject-token"].to_str().unwrap().to_owned()
-    }
-
     pub async fn demo(&self) -> Session {
-        Session { base: self.url(""), token: self.token("demo", &self.password("aquifer")).await }
+        Session::login(&self.url(""), "demo", &self.password("aquifer")).await
     }
 
     pub async fn admin(&self) -> Session {
-        Session { base: self.url(""), token: self.token("admin", &self.password("aquifer-admin")).await }
+        Session::login(&self.url(""), "admin", &self.password("aquifer-admin")).await
     }
 
     /// Runs one of the walks against this cloud with the project's own clients on PATH.
@@ -157,6 +141,51 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session of a user in the project of the same name.
+    pub async fn login(base: &str, user: &str, password: &str) -> Session {
+        let domain = json!({"id": "default"});
+        let body = json!({"auth": {
+            "identity": {"methods": ["password"], "password": {"user":
+                {"name": user, "domain": domain, "password": password}}},
+            "scope": {"project": {"name": user, "domain": domain}}}});
+        let url = format!("{base}/identity/v3/auth/tokens");
+        let r = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+        assert_eq!(r.status(), 201, "{}", r.text().await.unwrap());
+        let token = r.headers()["x-subject-token"].to_str().unwrap().to_owned();
+        Session { base: base.to_owned(), token }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// The id of the session's project.
+    pub async fn project(&self) -> String {
+        let projects = self.ok("GET", "/identity/v3/auth/projects", None).await;
+        projects["projects"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Puts bytes at a whole URL, which must succeed.
+    pub async fn put(&self, url: &str, bytes: &[u8]) {
+        let (status, text) = self.try_put(url, bytes).await;
+        assert!((200..300).contains(&status), "PUT {url}: {status} {text}");
+    }
+
+    /// Puts bytes at a whole URL: the status and what the body says.
+    pub async fn try_put(&self, url: &str, bytes: &[u8]) -> (u16, String) {
+        let request = reqwest::Client::new().put(url).header("x-auth-token", &self.token);
+        let request = request.header("content-type", "application/octet-stream");
+        let r = request.body(bytes.to_owned()).send().await.unwrap();
+        (r.status().as_u16(), r.text().await.unwrap())
+    }
+
+    /// The bytes at a whole URL.
+    pub async fn bytes(&self, url: &str) -> Vec<u8> {
+        let r = reqwest::Client::new().get(url).header("x-auth-token", &self.token).send().await.unwrap();
+        assert!(r.status().is_success(), "GET {url}: {}", r.status());
+        r.bytes().await.unwrap().to_vec()
+    }
+
     /// One call: the status and the body (null where it is not JSON).
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
@@ -208,6 +237,47 @@ impl Session {
     }
 }
 
+/// A process of `aquifer serve`, ended with this value.
+pub struct Program(Child);
+
+impl Program {
+    /// Starts it and waits until its listener answers.
+    pub async fn serve(config: &Path, roles: &str, port: u16) -> Program {
+        let mut program = Program::start(config, roles);
+        let end = Instant::now() + READY;
+        while reqwest::get(format!("http://127.0.0.1:{port}/healthz")).await.is_err() {
+            assert!(program.0.try_wait().unwrap().is_none(), "serve --roles {roles} ended");
+            assert!(Instant::now() < end, "serve --roles {roles} does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        program
+    }
+
+    pub fn agent(config: &Path) -> Program {
+        Program::start(config, "agent")
+    }
+
+    fn start(config: &Path, roles: &str) -> Program {
+        let mut command = Command::new(aquifer());
+        command.arg("serve").arg("--config").arg(config).args(["--roles", roles]).stdin(Stdio::null());
+        Program(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a short command of the program prints.
+pub fn run(args: &[&str]) -> String {
+    let out = Command::new(aquifer()).args(args).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
 /// The program under test: beside the tests, as cargo builds it.
 fn aquifer() -> PathBuf {
     if let Some(path) = std::env::var_os("AQUIFER") {
@@ -221,6 +291,6 @@ fn aquifer() -> PathBuf {
 
 /// A port that is free now. Another process may take it before the cloud does; then the cloud says so and
 /// the test fails with its words.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

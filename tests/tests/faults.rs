@@ -1,0 +1,74 @@
+//! Engines that fail under a running cloud: a hung OSD and a full pool are told clearly, nothing acknowledged is
+//! lost, nothing sticks, and the cloud heals by itself.
+
+mod cloud;
+
+use cloud::{Cloud, Session};
+use serde_json::json;
+use std::process::Command;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_osd_and_a_full_pool_lose_nothing() {
+    let cloud = Cloud::up();
+    let demo = cloud.demo().await;
+    let bucket = cloud.url(&format!("/v1/AUTH_{}/faults", demo.project().await));
+    demo.put(&bucket, b"").await;
+    demo.put(&format!("{bucket}/before"), b"acknowledged").await;
+    hung_osd(&cloud, &demo, &bucket).await;
+    full_pool(&cloud, &demo, &bucket).await;
+}
+
+async fn hung_osd(cloud: &Cloud, demo: &Session, bucket: &str) {
+    let osd = std::fs::read_to_string(cloud.path("run/ceph-osd.0.pid")).unwrap();
+    signal(&osd, "STOP");
+    let volume = demo.ok("POST", "/volume/v3/volumes", Some(json!({"volume": {"size": 1}}))).await;
+    let (status, text) = demo.try_put(&format!("{bucket}/during"), b"never acknowledged").await;
+    signal(&osd, "CONT");
+    assert_eq!(status, 503, "{text}");
+    assert_eq!(demo.bytes(&format!("{bucket}/before")).await, b"acknowledged");
+    demo.put(&format!("{bucket}/after"), b"healed").await;
+    let path = format!("/volume/v3/volumes/{}", volume["volume"]["id"].as_str().unwrap());
+    demo.until(&path, "/volume/status", "available").await;
+    demo.ok("DELETE", &path, None).await;
+    demo.until_gone(&path).await;
+}
+
+async fn full_pool(cloud: &Cloud, demo: &Session, bucket: &str) {
+    quota(cloud, "1");
+    // The monitors tell the OSDs that the pool is full within a few seconds; until then writes are taken.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let (status, text) = loop {
+        let answer = demo.try_put(&format!("{bucket}/full"), &vec![7; 1 << 20]).await;
+        if answer.0 >= 300 {
+            break answer;
+        }
+        assert!(std::time::Instant::now() < end, "the pool takes writes beyond its quota");
+    };
+    assert!(matches!(status, 503 | 507), "{status} {text}");
+    assert_eq!(demo.bytes(&format!("{bucket}/before")).await, b"acknowledged");
+    quota(cloud, "0");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while demo.try_put(&format!("{bucket}/full"), b"room again").await.0 != 201 {
+        assert!(std::time::Instant::now() < end, "the pool stays full");
+    }
+    assert_eq!(demo.bytes(&format!("{bucket}/full")).await, b"room again");
+}
+
+fn signal(pid: &str, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap();
+    assert!(sent.success());
+}
+
+fn quota(cloud: &Cloud, bytes: &str) {
+    let mut ceph = Command::new("ceph");
+    ceph.arg("-c").arg(cloud.path("ceph/ceph.conf")).args([
+        "osd",
+        "pool",
+        "set-quota",
+        "objects",
+        "max_bytes",
+        bytes,
+    ]);
+    let out = ceph.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
