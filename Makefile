@@ -33,7 +33,7 @@ test-install:
 
 test: test-install check ## Install what the tests need, run every test on a real Ceph and on both databases
 	cargo build -q -p aquifer
-	$(TESTBED) cargo test --workspace --no-fail-fast
+	AQUIFER_TEST_BIN="$(CURDIR)/.clients/bin" $(TESTBED) cargo test --workspace --no-fail-fast
 
 bench: build test-install ## Measure, side by side
 	cargo run -q --release -p bench $(ARGS)

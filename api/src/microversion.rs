@@ -44,7 +44,8 @@ impl Microversions {
     pub(crate) fn negotiate(&self, headers: &HeaderMap) -> Result<Microversion, Error> {
         let common = headers.get_all(HEADER).iter().filter_map(|v| v.to_str().ok());
         let named = common.flat_map(|v| v.split(',')).filter_map(|v| v.trim().split_once(' '));
-        let mine = named.filter(|(s, _)| s.eq_ignore_ascii_case(self.service)).map(|(_, v)| v.trim()).next_back();
+        let mine =
+            named.filter(|(s, _)| s.eq_ignore_ascii_case(self.service)).map(|(_, v)| v.trim()).next_back();
         let legacy = self.legacy.and_then(|h| headers.get(h)).and_then(|v| v.to_str().ok());
         let Some(asked) = mine.or(legacy) else { return Ok(self.min) };
         if asked.eq_ignore_ascii_case("latest") {

@@ -86,6 +86,11 @@ impl ImageError {
         }
     }
 
+    /// Whether the storage did not answer.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self, ImageError::Storage(e) if e.is_unavailable())
+    }
+
     /// What an image's owner may read as the reason of a failure.
     pub(crate) fn reason(&self) -> String {
         match self {

@@ -183,7 +183,10 @@ impl Images {
             if let Err(e) = &ended {
                 let cause = std::error::Error::source(e).map(ToString::to_string).unwrap_or_default();
                 tracing::info!(image = %a.image.id, error = %e, cause, "an upload ended without an image");
-                if let Err(e) = images.abandon(&a.image, &a.upload).await {
+                // While the cluster is away nothing can be removed: that is left to the upload's watch.
+                if !e.is_unavailable()
+                    && let Err(e) = images.abandon(&a.image, &a.upload).await
+                {
                     tracing::warn!(image = %a.image.id, error = %e, "an upload's remains are left to its watch");
                 }
             }
@@ -233,9 +236,11 @@ impl Images {
             .then(|| data::Splitter::new(blobs.clone(), id, self.config.virtual_size_cap));
         let to = Receive { image: image.clone(), room, cap: a.cap, announced, format, split };
         let received = receive(to, body).await;
-        let closed = image.close().await;
+        // A cluster that does not answer would not close it either: the client hears of it now.
+        if !received.as_ref().is_err_and(ImageError::is_unavailable) {
+            image.close().await?;
+        }
         let data::Received { digest, split } = received?;
-        closed?;
         if staged {
             return Ok((digest, Form::Empty, None));
         }

@@ -134,11 +134,13 @@ async fn a_dead_workers_task_is_taken_up() {
         spawn(&db, "dead", "a", "s/1").await;
         let mut tx = db.begin().await.unwrap();
         let until = state::Timestamp::now().plus(Duration::from_millis(300));
-        sqlx::query("UPDATE tasks SET lease_node = 'other', lease_until = $1, step = 1, memo = '{\"seen\":1}'")
-            .bind(until)
-            .execute(tx.conn())
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE tasks SET lease_node = 'other', lease_until = $1, step = 1, memo = '{\"seen\":1}'",
+        )
+        .bind(until)
+        .execute(tx.conn())
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         assert_eq!(work(&db, "dead", "s/1").await, ["a:two"]);
         assert!(state::Timestamp::now() > until, "the other's lease was respected");

@@ -204,6 +204,8 @@ impl Machine {
             .leaf("mac", &[("address", &n.mac)])
             .leaf("model", &[("type", "virtio")])
             .leaf("mtu", &[("size", &n.mtu.to_string())])
+            // Servers boot from disks; firmware need not look for more to boot.
+            .leaf("rom", &[("enabled", "no")])
             .leaf("target", &[("dev", &tap(&n.port_id))]);
         if self.offload {
             return el;

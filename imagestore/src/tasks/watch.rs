@@ -50,7 +50,7 @@ impl Operation for Watch {
         }
         // A deleted image's bytes are its delete task's.
         let Some(image) = rows::get(&self.0.db, &p.image).await? else { return Ok(()) };
-        tracing::warn!(image = %p.image, "an upload whose process has died is taken back");
+        tracing::warn!(image = %p.image, "an upload that nobody receives any more is taken back");
         self.0.abandon(&image, &p.upload).await.map_err(|e| StepError::retry(e.reason()).because(e))
     }
 
