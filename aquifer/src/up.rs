@@ -30,6 +30,8 @@ use tokio_util::task::TaskTracker;
 
 /// What guests get to shut down in when the cloud stops.
 const GUESTS: Duration = Duration::from_secs(20);
+/// What requests and tasks in flight get to finish in; what is cut off carries on at the next start.
+const FINISH: Duration = Duration::from_secs(15);
 /// A first poll of the agent and the import of the test image take no longer than this, or something is wrong.
 const SETTLE: Duration = Duration::from_secs(120);
 
@@ -147,7 +149,11 @@ async fn wind_down(agent: &Agent, stop: &CancellationToken, tracker: &TaskTracke
     stop.cancel();
     tracker.close();
     tokio::select! {
-        () = tracker.wait() => {}
+        finished = tokio::time::timeout(FINISH, tracker.wait()) => {
+            if finished.is_err() {
+                tracing::warn!("work still in flight after {FINISH:?} is cut off; it carries on at the next start");
+            }
+        }
         () = hurry.recv() => terminal::say("Hurrying."),
     }
 }

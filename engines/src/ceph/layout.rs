@@ -140,6 +140,7 @@ fn free_ports() -> Result<u16> {
 pub(super) fn write_conf(dir: &Path, cluster: &Cluster, options: &Options) -> Result<()> {
     let copies = cluster.osds.len().min(3);
     let enough = if copies == 3 { 2 } else { 1 };
+    let lease = if copies == 1 { "100" } else { "0.8" };
     let (first, last) = match options.bind {
         Bind::Loopback => (cluster.port + 1, cluster.port + PORTS),
         Bind::Namespace { .. } => (6800, 7300),
@@ -222,6 +223,9 @@ osd_crush_initial_weight = 1
 osd_fast_shutdown_notify_mon = true
 osd_heartbeat_interval = 2
 osd_heartbeat_grace = 8
+# A read lease keeps an OSD that was cut off from serving what another has overwritten. With one copy there is
+# no other, and a lease that ran out while the OSD was paused would never be renewed (seen with 16.2).
+osd_pool_default_read_lease_ratio = {lease}
 osd_op_num_shards = 2
 osd_op_num_threads_per_shard = 2
 osd_class_load_list = *
