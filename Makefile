@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TESTBED = cargo run -q -p testbed --bin testbed --features runner -- exec
 
 .DEFAULT_GOAL := help
-.PHONY: help up build doctor test test-install check bench conformance stop
+.PHONY: help up build doctor deny test test-install check bench conformance stop
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ test-install:
 test: test-install check ## Install what the tests need, run every test on a real Ceph and on both databases
 	cargo build -q -p aquifer
 	AQUIFER_TEST_BIN="$(CURDIR)/.clients/bin" $(TESTBED) cargo test --workspace --no-fail-fast
+
+deny: ## Licences and advisories of everything that is linked (installs cargo-deny)
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
 
 bench: build test-install ## Measure, side by side
 	cargo run -q --release -p bench $(ARGS)
