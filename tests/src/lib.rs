@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The cluster that this test run shares. A test takes a namespace or a pool of its own in it.
+/// The cluster that this test run shares. A test takes a namespace of its own in its pool `rbd`, or a pool of
+/// its own.
 #[derive(Debug, Clone)]
 pub struct Ceph {
     pub conf: PathBuf,

@@ -7,6 +7,7 @@ mod postgres;
 use engines::ceph;
 use postgres::Postgres;
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +42,7 @@ async fn exec(command: &[String]) -> Result<ExitCode, Box<dyn Error + Send + Syn
     let outcome = match (&cluster, &postgres) {
         (Ok(cluster), Ok(postgres)) => {
             eprintln!("testbed: Ceph and PostgreSQL are up after {:.1} s", began.elapsed().as_secs_f64());
+            rbd_pool(&cluster.conf()).await?;
             let scratch = dir.path().join("tmp");
             std::fs::create_dir(&scratch)?;
             run(
@@ -63,6 +65,19 @@ async fn exec(command: &[String]) -> Result<ExitCode, Box<dyn Error + Send + Syn
         cluster.stop().await?;
     }
     outcome
+}
+
+/// The pool `rbd`, in which every test takes a namespace of its own.
+async fn rbd_pool(conf: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+    for argv in ["ceph osd pool create rbd 16", "rbd pool init rbd"] {
+        let words: Vec<&str> = argv.split(' ').collect();
+        let out =
+            tokio::process::Command::new(words[0]).arg("-c").arg(conf).args(&words[1..]).output().await?;
+        if !out.status.success() {
+            return Err(format!("{argv}: {}", String::from_utf8_lossy(&out.stderr)).into());
+        }
+    }
+    Ok(())
 }
 
 /// Runs the command; an interrupt is passed on by the terminal, so it is only awaited here.
