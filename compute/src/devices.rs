@@ -89,6 +89,13 @@ impl Compute {
         let host = (!s.host.is_empty()).then_some(s.host.as_str());
         match self.take_volume(&acting_in(&s.project_id), &volume, &s.id, host).await {
             Ok((held, place)) => {
+                // The task may have failed meanwhile and have given back what was not taken yet.
+                let now = store::get(&self.db, &s.id).await?;
+                if now.is_none_or(|s| s.disk_of(&volume).is_none()) {
+                    let acting = acting_in(&s.project_id);
+                    self.volumes.attach_abort(&acting, &held.attachment.id).await?;
+                    return Err(ComputeError::Conflict(format!("Volume {volume} could not be attached.")));
+                }
                 (disk.attachment_id, disk.place) = (Some(held.attachment.id), Some(place));
                 Ok(disk)
             }

@@ -6,7 +6,7 @@ use crate::{Compute, ComputeError};
 use api::{Context, Secret};
 use base64::Engine;
 use md5::{Digest, Md5};
-use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
+use ssh_key::{LineEnding, PrivateKey};
 use state::{StateError, Timestamp};
 
 /// A key pair that was just made, with its private half where it was made here.
@@ -97,18 +97,42 @@ impl Compute {
     }
 }
 
+/// The key types that OpenSSH knows.
+const KINDS: [&str; 8] = [
+    "ssh-rsa",
+    "ssh-dss",
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
 /// The MD5 of the key's own bytes, in pairs of digits, as upstream shows it.
 fn fingerprint(public_key: &str) -> Result<String, ComputeError> {
-    let bad = |why: &str| {
-        ComputeError::invalid(format!("Keypair data is invalid: failed to generate fingerprint{why}"))
-    };
-    let key = PublicKey::from_openssh(public_key).map_err(|_| bad(""))?;
-    let encoded = key.to_openssh().map_err(|_| bad(""))?;
-    let blob = encoded.split_whitespace().nth(1).ok_or_else(|| bad(""))?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(blob).map_err(|_| bad(""))?;
+    let bytes = key_bytes(public_key)
+        .ok_or_else(|| ComputeError::invalid("Keypair data is invalid: failed to generate fingerprint"))?;
     let digits = hex::encode(Md5::digest(&bytes));
     let pairs: Vec<_> = (0..digits.len()).step_by(2).map(|i| &digits[i..i + 2]).collect();
     Ok(pairs.join(":"))
+}
+
+/// The bytes of an OpenSSH public key (RFC 4253, 6.6): its type once more, then fields, each with its length.
+fn key_bytes(text: &str) -> Option<Vec<u8>> {
+    let mut words = text.split_whitespace();
+    let kind = words.next().filter(|k| KINDS.contains(k))?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(words.next()?).ok()?;
+    let mut rest = bytes.as_slice();
+    let mut fields = Vec::new();
+    while !rest.is_empty() {
+        let (length, more) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (field, more) = more.split_at_checked(length)?;
+        fields.push(field);
+        rest = more;
+    }
+    (fields.len() >= 2 && fields[0] == kind.as_bytes()).then_some(bytes)
 }
 
 fn generate() -> Result<(String, Option<Secret>), ComputeError> {
@@ -117,7 +141,6 @@ fn generate() -> Result<(String, Option<Secret>), ComputeError> {
     rand::Rng::fill_bytes(&mut rand::rng(), &mut seed);
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
     let key = PrivateKey::new(pair.into(), "Generated-by-Aquifer").map_err(failed)?;
-    debug_assert_eq!(key.algorithm(), Algorithm::Ed25519);
     let private = key.to_openssh(LineEnding::LF).map_err(failed)?;
     let public = key.public_key().to_openssh().map_err(failed)?;
     Ok((public, Some(Secret(private.to_string()))))
@@ -137,7 +160,11 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for bad in ["", "bad", "ssh-rsa notbase64", "ssh-rsa AAAA"] {
+        let nist = "ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBEbgw5vrqwISFKxCu2EfIFxy8M\
+            CfMjsEVnqs6WMciw68Hng7vwoo7YMLyOi17+NHEL65Yzdb5n7wvOQAeWjWMcI8DBcMn82OI9T02+YOn+zZhZKzbiN+D6hPtMKy9R5fJg==";
+        assert!(fingerprint(nist).is_ok());
+        let another = nist.replace("nistp384 ", "nistp256 ");
+        for bad in ["", "bad", "ssh-rsa notbase64", "ssh-rsa AAAA", "ssh-rsa AAAAB3NzaC1yc2EAAA", &another] {
             assert!(fingerprint(bad).is_err(), "{bad}");
         }
     }

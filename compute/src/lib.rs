@@ -13,6 +13,7 @@
 //! [`router`] serves `/compute/v2.1`, `/placement` and the agents' door.
 
 mod agent;
+mod aggregates;
 mod config;
 mod devices;
 mod error;

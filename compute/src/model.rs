@@ -233,6 +233,9 @@ pub(crate) struct Server {
     pub scheduler_hints: Value,
     pub trusted_image_certificates: Option<Vec<String>>,
     pub fault: Option<Fault>,
+    /// What the server was before a resize that is not confirmed yet.
+    #[serde(default)]
+    pub old_flavor: Option<Flavor>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub launched_at: Option<Timestamp>,
@@ -262,6 +265,15 @@ impl Server {
     /// The image that this server's own root disk is, where it has one.
     pub(crate) fn local_disk_name(id: &str) -> String {
         format!("{id}_disk")
+    }
+
+    /// Whether a rebuild or resize is to grow the partition too, which guests do by themselves nowadays.
+    pub(crate) fn disk_config(&self) -> &str {
+        self.system_metadata.get("disk_config").map_or("MANUAL", String::as_str)
+    }
+
+    pub(crate) fn set_disk_config(&mut self, word: &str) {
+        self.system_metadata.insert("disk_config".into(), word.into());
     }
 
     pub(crate) fn is_deleting(&self) -> bool {
@@ -300,6 +312,18 @@ pub(crate) struct ServerGroup {
     /// `affinity`, `anti-affinity`, `soft-affinity`, `soft-anti-affinity`
     pub policy: String,
     pub max_server_per_host: Option<i64>,
+}
+
+/// Hosts that have something in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Aggregate {
+    pub id: i64,
+    pub uuid: String,
+    pub name: String,
+    pub hosts: BTreeSet<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub created_at: Timestamp,
+    pub updated_at: Option<Timestamp>,
 }
 
 /// A hypervisor and its agent.

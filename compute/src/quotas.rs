@@ -97,6 +97,15 @@ impl Compute {
         )))
     }
 
+    /// Refuses more metadata items than a project may put on one thing.
+    pub(crate) async fn room_for_metadata(&self, project: &str, items: usize) -> Result<(), ComputeError> {
+        let most = self.limits(project).await?.get("metadata_items").copied().unwrap_or(-1);
+        if most >= 0 && i64::try_from(items).unwrap_or(i64::MAX) > most {
+            return Err(ComputeError::Forbidden(format!("Maximum number of metadata items exceeds {most}")));
+        }
+        Ok(())
+    }
+
     pub(crate) async fn room_for_keypair(&self, tx: &mut Tx, user: &str) -> Result<(), ComputeError> {
         tx.lock(&format!("keypairs:{user}")).await?;
         let limit = self.limits_tx(tx, "").await?.get("key_pairs").copied().unwrap_or(-1);

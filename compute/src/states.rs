@@ -9,6 +9,8 @@
 //!                            ▼
 //!                          ERROR ◄── any, when the host cannot do what is asked; reboot --hard leads back
 //!
+//!            ACTIVE, STOPPED ── resize ──► RESIZED ── confirm, revert ──► ACTIVE, STOPPED
+//!
 //!            delete leads from every state, in the middle of every task, to (none)
 //! ```
 //!
@@ -29,6 +31,8 @@ pub(crate) enum VmState {
     Paused,
     Suspended,
     Stopped,
+    /// Has another flavor, until that is confirmed or taken back.
+    Resized,
     Error,
     Deleted,
 }
@@ -42,6 +46,7 @@ impl VmState {
             VmState::Paused => "paused",
             VmState::Suspended => "suspended",
             VmState::Stopped => "stopped",
+            VmState::Resized => "resized",
             VmState::Error => "error",
             VmState::Deleted => "deleted",
         }
@@ -64,6 +69,9 @@ pub(crate) enum TaskState {
     Suspending,
     Resuming,
     Rebuilding,
+    ResizePrep,
+    ResizeFinish,
+    ResizeReverting,
     ImageSnapshot,
     Deleting,
 }
@@ -84,6 +92,9 @@ impl TaskState {
             TaskState::Suspending => "suspending",
             TaskState::Resuming => "resuming",
             TaskState::Rebuilding => "rebuilding",
+            TaskState::ResizePrep => "resize_prep",
+            TaskState::ResizeFinish => "resize_finish",
+            TaskState::ResizeReverting => "resize_reverting",
             TaskState::ImageSnapshot => "image_snapshot",
             TaskState::Deleting => "deleting",
         }
@@ -128,6 +139,11 @@ pub(crate) fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
             Some(TaskState::RebootingHard),
         ) => "HARD_REBOOT",
         (VmState::Active | VmState::Stopped | VmState::Error, Some(TaskState::Rebuilding)) => "REBUILD",
+        (VmState::Active | VmState::Stopped, Some(TaskState::ResizePrep | TaskState::ResizeFinish)) => {
+            "RESIZE"
+        }
+        (VmState::Resized, Some(TaskState::ResizeReverting)) => "REVERT_RESIZE",
+        (VmState::Resized, _) => "VERIFY_RESIZE",
         (VmState::Building, _) => "BUILD",
         (VmState::Active, _) => "ACTIVE",
         (VmState::Paused, _) => "PAUSED",
@@ -146,6 +162,7 @@ pub(crate) fn of_status(status: &str) -> Option<VmState> {
         "PAUSED" => Some(VmState::Paused),
         "SUSPENDED" => Some(VmState::Suspended),
         "SHUTOFF" => Some(VmState::Stopped),
+        "VERIFY_RESIZE" | "REVERT_RESIZE" => Some(VmState::Resized),
         "ERROR" => Some(VmState::Error),
         "DELETED" => Some(VmState::Deleted),
         _ => None,
@@ -170,6 +187,9 @@ pub(crate) enum Act {
     ConsoleOutput,
     CreateImage,
     Rebuild,
+    Resize,
+    ConfirmResize,
+    RevertResize,
 }
 
 impl Act {
@@ -190,6 +210,9 @@ impl Act {
             Act::ConsoleOutput => "get_console_output",
             Act::CreateImage => "createImage",
             Act::Rebuild => "rebuild",
+            Act::Resize => "resize",
+            Act::ConfirmResize => "confirmResize",
+            Act::RevertResize => "revertResize",
         }
     }
 
@@ -197,13 +220,17 @@ impl Act {
         use VmState::{Active, Error, Paused, Stopped, Suspended};
         match self {
             Act::Stop => matches!(vm, Active | Error),
+            Act::Resize => matches!(vm, Active | Stopped),
+            Act::ConfirmResize | Act::RevertResize => matches!(vm, VmState::Resized),
             Act::Start => matches!(vm, Stopped),
             Act::RebootSoft => matches!(vm, Active),
             Act::RebootHard => matches!(vm, Active | Stopped | Paused | Suspended | Error),
             Act::Pause | Act::Suspend => matches!(vm, Active),
             Act::Unpause => matches!(vm, Paused),
             Act::Resume => matches!(vm, Suspended),
-            Act::AttachVolume | Act::DetachVolume => matches!(vm, Active | Paused | Stopped | Suspended),
+            Act::AttachVolume | Act::DetachVolume => {
+                matches!(vm, Active | Paused | Stopped | Suspended | VmState::Resized)
+            }
             Act::AttachInterface | Act::DetachInterface => matches!(vm, Active | Paused | Stopped),
             Act::ConsoleOutput => !matches!(vm, VmState::Building | VmState::Deleted),
             Act::CreateImage => matches!(vm, Active | Stopped | Paused | Suspended),
@@ -286,10 +313,15 @@ fn settle_power(s: &mut Server) -> Settled {
             | T::RebootingHard
             | T::Unpausing
             | T::Resuming
-            | T::Rebuilding,
+            | T::Rebuilding
+            | T::ResizeReverting,
         ) => {
             let up = power == PowerState::Running && s.seen.incarnation >= s.intent.incarnation;
             (up && s.intent.power == Power::On).then_some(VmState::Active)
+        }
+        Some(T::ResizeFinish) => {
+            let up = power == PowerState::Running && s.seen.incarnation >= s.intent.incarnation;
+            (up && s.intent.power == Power::On).then_some(VmState::Resized)
         }
         Some(T::PoweringOff) => (power == PowerState::Shutdown && applied).then_some(VmState::Stopped),
         Some(T::Pausing) => (power == PowerState::Paused && applied).then_some(VmState::Paused),

@@ -98,6 +98,7 @@ async fn a_life_by_the_protocol() {
         assert!(names.contains(&json!("create")) && names.contains(&json!("stop")), "{names:?}");
 
         a_volume_comes_and_goes(&c, &user, &id).await;
+        another_shape(&c, &user, &id, &image).await;
 
         // usage is what the rows say
         let limits = user.get("/compute/v2.1/limits").await["limits"]["absolute"].clone();
@@ -160,6 +161,41 @@ async fn a_volume_comes_and_goes(c: &Controller, user: &Client, id: &str) {
     assert_eq!(status, 202);
     until("available").await;
     c.volumes.delete(&common::context(), &v).await.unwrap();
+}
+
+async fn another_shape(c: &Controller, user: &Client, id: &str, image: &str) {
+    let act = format!("{S}/{id}/action");
+    assert_eq!(
+        user.call("POST", &act, Some(json!({"resize": {"flavorRef": "42"}}))).await.0,
+        400,
+        "the same"
+    );
+    for (end, ram) in [(json!({"revertResize": null}), 192), (json!({"confirmResize": null}), 512)] {
+        user.action(id, json!({"resize": {"flavorRef": "1"}})).await;
+        let s = user.until_status(id, "VERIFY_RESIZE", 20).await;
+        assert_eq!(s["flavor"]["ram"], 512);
+        user.action(id, end).await;
+        let s = user.until_status(id, "ACTIVE", 20).await;
+        assert_eq!(s["flavor"]["ram"], ram);
+    }
+    user.action(id, json!({"resize": {"flavorRef": "42"}})).await;
+    user.until_status(id, "VERIFY_RESIZE", 20).await;
+    user.action(id, json!({"confirmResize": null})).await;
+    user.until_status(id, "ACTIVE", 20).await;
+
+    let made = user.post(&act, json!({"createImage": {"name": "shot", "metadata": {"k": "v"}}})).await;
+    let shot = made["image_id"].as_str().unwrap().to_owned();
+    user.until_status(id, "ACTIVE", 30).await;
+    let shown = c.images.get(&common::context(), &shot).await.unwrap();
+    assert_eq!(shown.status, imagestore::Status::Active);
+    assert_eq!(shown.properties["instance_uuid"], id);
+    let made = user.post(&act, json!({"rebuild": {"imageRef": shot, "name": "again"}})).await;
+    assert_eq!(made["server"]["status"], "REBUILD");
+    let s = user.until_status(id, "ACTIVE", 30).await;
+    assert_eq!((&s["name"], &s["image"]["id"]), (&json!("again"), &json!(shot)));
+    user.post(&act, json!({"rebuild": {"imageRef": image, "name": "s"}})).await;
+    user.until_status(id, "ACTIVE", 30).await;
+    c.images.delete(&common::context(), &shot).await.unwrap();
 }
 
 #[tokio::test]

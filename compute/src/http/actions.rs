@@ -1,11 +1,16 @@
 //! `POST /servers/{id}/action`: one key names the action, its value says the rest.
 
 use super::App;
+use super::server_create::strings;
+use super::server_view::{Surroundings, changed};
+use crate::ComputeError;
 use crate::servers::actions::PowerAction;
+use crate::servers::reshape::Rebuild;
+use crate::store::servers as rows;
 use api::{Context, Error, Json, Microversion, Path, Routes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 pub(super) fn routes(r: Routes<App>) -> Routes<App> {
@@ -86,13 +91,28 @@ async fn other(
             let group = group.ok_or_else(|| Error::bad_request("Security group name cannot be empty"))?;
             app.change_security_group(ctx, id, group, name == "addSecurityGroup").await?;
         }
+        "createImage" => return create_image(app, ctx, v, id, args).await,
+        "rebuild" => return rebuild(app, ctx, v, id, args).await,
+        "resize" => {
+            let flavor = match &args["flavorRef"] {
+                Value::String(f) if !f.is_empty() => f.rsplit('/').next().unwrap_or_default().to_owned(),
+                Value::Number(n) => n.to_string(),
+                _ => return Err(Error::bad_request("Invalid input for field/attribute flavorRef.")),
+            };
+            app.resize_server(ctx, id, &flavor, disk_config(args)?).await?;
+        }
+        "confirmResize" => {
+            app.confirm_resize(ctx, id).await?;
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        "revertResize" => app.revert_resize(ctx, id).await?,
+        // Deleted servers are gone for good, so none is ever in the state that this needs.
+        "restore" => {
+            let s = app.server(ctx, id, "os_compute_api:servers:show").await?;
+            return Err(ComputeError::wrong_state("restore", id, "vm_state", s.vm_state.as_str()).into());
+        }
         // Known to upstream, not offered here.
-        "createImage"
-        | "resize"
-        | "confirmResize"
-        | "revertResize"
-        | "rebuild"
-        | "rescue"
+        "rescue"
         | "unrescue"
         | "shelve"
         | "unshelve"
@@ -102,7 +122,6 @@ async fn other(
         | "evacuate"
         | "createBackup"
         | "changePassword"
-        | "restore"
         | "trigger_crash_dump"
         | "resetNetwork"
         | "injectNetworkInfo"
@@ -120,6 +139,70 @@ async fn other(
         _ => return Err(Error::bad_request(format!("There is no such action: {name}"))),
     }
     Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn create_image(
+    app: &App,
+    ctx: &Context,
+    v: Microversion,
+    id: &str,
+    args: &Value,
+) -> Result<Response, Error> {
+    let name = args["name"].as_str().filter(|n| !n.trim().is_empty() && n.chars().count() <= 255);
+    let name = name.ok_or_else(|| Error::bad_request("Invalid input for field/attribute name."))?;
+    super::parts::check_metadata(args)?;
+    let made = app.create_image(ctx, id, name.to_owned(), strings(&args["metadata"])).await?;
+    if v >= Microversion(2, 45) {
+        return Ok((StatusCode::ACCEPTED, Json(json!({"image_id": made}))).into_response());
+    }
+    let mut response = StatusCode::ACCEPTED.into_response();
+    if let Ok(at) = HeaderValue::from_str(&app.links.to(&format!("/image/v2/images/{made}"))) {
+        response.headers_mut().insert(header::LOCATION, at);
+    }
+    Ok(response)
+}
+
+fn disk_config(args: &Value) -> Result<Option<&str>, Error> {
+    match &args["OS-DCF:diskConfig"] {
+        Value::Null => Ok(None),
+        Value::String(word) if word == "AUTO" || word == "MANUAL" => Ok(Some(word)),
+        _ => Err(Error::bad_request("Invalid input for field/attribute OS-DCF:diskConfig.")),
+    }
+}
+
+async fn rebuild(
+    app: &App,
+    ctx: &Context,
+    v: Microversion,
+    id: &str,
+    args: &Value,
+) -> Result<Response, Error> {
+    let text = |key: &str| args.get(key).and_then(Value::as_str).map(str::to_owned);
+    let image_id = text("imageRef").ok_or_else(|| {
+        Error::bad_request("Invalid input for field/attribute rebuild. 'imageRef' is a required property")
+    })?;
+    if text("name").is_some_and(|n| n.trim().is_empty() || n.chars().count() > 255) {
+        return Err(Error::bad_request("Invalid input for field/attribute name."));
+    }
+    let asked = Rebuild {
+        image_id,
+        name: text("name"),
+        metadata: args.get("metadata").map(strings),
+        description: args.get("description").map(|d| d.as_str().map(str::to_owned)),
+        disk_config: disk_config(args)?.map(str::to_owned),
+    };
+    let s = app.rebuild_server(ctx, id, asked).await?;
+    let around = Surroundings::of(app, ctx, v).await?;
+    let mut view = changed(app, &s, &around).await?;
+    if v >= Microversion(2, 54) {
+        view["key_name"] = json!(s.key_name);
+    }
+    if v >= Microversion(2, 57) {
+        let user_data = rows::user_data(&app.db, id).await?;
+        view["user_data"] = json!(Some(user_data).filter(|u| !u.is_empty()));
+    }
+    view["adminPass"] = json!(state::new_hex_id()[..12]);
+    Ok((StatusCode::ACCEPTED, Json(json!({"server": view}))).into_response())
 }
 
 fn lines(args: &Value) -> Result<Option<usize>, Error> {

@@ -20,10 +20,11 @@ pub(super) fn routes(r: Routes<App>) -> Routes<App> {
         .get("/os-hypervisors/statistics", statistics)
         .get("/os-hypervisors/{hypervisor_id}", hypervisor)
         .get("/os-hypervisors/{hypervisor_id}/uptime", uptime)
+        .get("/os-hypervisors/{hypervisor_id}/search", search)
+        .get("/os-hypervisors/{hypervisor_id}/servers", servers_of)
         .get("/os-services", services)
         .put("/os-services/{service_id}", update_service)
         .delete("/os-services/{service_id}", delete_service)
-        .get("/os-aggregates", aggregates)
         .get("/os-migrations", migrations)
         .get("/extensions", extensions)
         .post("/os-server-external-events", external_events)
@@ -213,6 +214,49 @@ async fn uptime(
     Ok(Json(json!({"hypervisor": out})))
 }
 
+/// Before 2.53 a pattern in the path finds hypervisors by name.
+async fn matching(app: &Compute, v: Microversion, pattern: &str) -> Result<Vec<Host>, Error> {
+    if v >= Microversion(2, 53) {
+        return Err(Error::not_found("The resource could not be found."));
+    }
+    let mut hosts = app.hosts().await?;
+    hosts.retain(|h| h.name.contains(pattern));
+    if hosts.is_empty() {
+        return Err(Error::not_found(format!("No hypervisor matching '{pattern}' could be found.")));
+    }
+    Ok(hosts)
+}
+
+async fn search(
+    app: State<App>,
+    ctx: Context,
+    v: Microversion,
+    Path(pattern): Path<String>,
+) -> Result<Json<Value>, Error> {
+    app.may_at_home(&ctx, "os_compute_api:os-hypervisors:search")?;
+    let found = matching(&app, v, &pattern).await?;
+    Ok(Json(json!({"hypervisors": found.iter().map(|h| brief(&app, h, v)).collect::<Vec<_>>()})))
+}
+
+async fn servers_of(
+    app: State<App>,
+    ctx: Context,
+    v: Microversion,
+    Path(pattern): Path<String>,
+) -> Result<Json<Value>, Error> {
+    app.may_at_home(&ctx, "os_compute_api:os-hypervisors:servers")?;
+    let mut views = Vec::new();
+    for h in matching(&app, v, &pattern).await? {
+        let all = servers::list(&app.db, &Find { host: Some(&h.name), ..Find::default() }).await?;
+        let mut view = brief(&app, &h, v);
+        if !all.is_empty() {
+            view["servers"] = servers_view(&all);
+        }
+        views.push(view);
+    }
+    Ok(Json(json!({"hypervisors": views})))
+}
+
 async fn statistics(app: State<App>, ctx: Context, v: Microversion) -> Result<Json<Value>, Error> {
     app.may_at_home(&ctx, "os_compute_api:os-hypervisors:statistics")?;
     if v >= Microversion(2, 88) {
@@ -352,12 +396,6 @@ async fn delete_service(
     let host = host.ok_or_else(|| Error::not_found(format!("Service {wanted} could not be found.")))?;
     app.remove_host(host).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Hosts are not grouped here; that there are no groups is true.
-async fn aggregates(app: State<App>, ctx: Context) -> Result<Json<Value>, Error> {
-    app.may_at_home(&ctx, "os_compute_api:os-aggregates:index")?;
-    Ok(Json(json!({"aggregates": []})))
 }
 
 async fn migrations(app: State<App>, ctx: Context) -> Result<Json<Value>, Error> {

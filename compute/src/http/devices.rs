@@ -130,6 +130,8 @@ async fn update(
     let asked = &body["volumeAttachment"];
     let other =
         asked["volumeId"].as_str().ok_or_else(|| Error::bad_request("volumeId is a required property"))?;
+    let s = app.server(&ctx, &id, "os_compute_api:os-volumes-attachments:update").await?;
+    s.disk_of(&volume).ok_or_else(|| no_volume(&id, &volume))?;
     if other != volume {
         return Err(Error::not_implemented(
             "This cloud does not offer swapping a server's volume for another.",

@@ -2,10 +2,12 @@
 
 mod actions;
 mod agents;
+mod aggregates;
 mod cloud;
 mod devices;
 mod flavors;
 mod groups;
+mod images;
 mod keypairs;
 mod parts;
 mod placement;
@@ -22,9 +24,10 @@ use std::sync::Arc;
 
 pub(crate) type App = Arc<Compute>;
 
-fn compute_routes() -> Routes<App> {
+/// The routes below a version's own document.
+fn compute_routes(document: fn(Routes<App>) -> Routes<App>) -> Routes<App> {
     Routes::new()
-        .open(versions::routes)
+        .open(document)
         .with(servers::routes)
         .with(actions::routes)
         .with(devices::routes)
@@ -34,6 +37,8 @@ fn compute_routes() -> Routes<App> {
         .with(groups::routes)
         .with(quotas::routes)
         .with(cloud::routes)
+        .with(aggregates::routes)
+        .with(images::routes)
 }
 
 /// `/compute`, `/placement` and the agents' door.
@@ -45,8 +50,13 @@ pub fn router(compute: Arc<Compute>, tokens: Arc<dyn TokenValidator>) -> Router 
         body_limit: 16 << 20,
         ..Service::network()
     };
+    // Version 2.0 is 2.1 without microversions.
+    let old = Service { microversions: None, ..Service::compute() };
+    let now = compute_routes(versions::routes);
+    let before = compute_routes(versions::old_routes);
     Service::compute()
-        .mount("/compute/v2.1", compute_routes(), compute.clone(), tokens.clone(), &links)
+        .mount("/compute/v2.1", now, compute.clone(), tokens.clone(), &links)
+        .merge(old.mount("/compute/v2", before, compute.clone(), tokens.clone(), &links))
         .merge(agents.mount("/compute/agent/v1", agents::routes(), compute.clone(), tokens.clone(), &links))
         .merge(Service::placement().mount("/placement", placement::routes(), compute.clone(), tokens, &links))
         .merge(versions::root(links))
@@ -54,7 +64,7 @@ pub fn router(compute: Arc<Compute>, tokens: Arc<dyn TokenValidator>) -> Router 
 
 /// Every route with the prefix it is mounted at. The agents' door is not among them: it knows no tokens.
 pub fn routes() -> Vec<(&'static str, RouteInfo)> {
-    let compute = compute_routes();
+    let compute = compute_routes(versions::routes);
     let placement = placement::routes();
     let compute = compute.table().iter().cloned().map(|r| ("/compute/v2.1", r));
     compute.chain(placement.table().iter().cloned().map(|r| ("/placement", r))).collect()

@@ -42,6 +42,14 @@ static METADATA: LazyLock<Schema> = LazyLock::new(|| {
         "additionalProperties": false}))
 });
 
+/// Metadata that comes inside another request.
+pub(super) fn check_metadata(args: &Value) -> Result<(), Error> {
+    match args.get("metadata") {
+        Some(metadata) => METADATA.check(&json!({"metadata": metadata})),
+        None => Ok(()),
+    }
+}
+
 async fn metadata(app: State<App>, ctx: Context, Path(id): Path<String>) -> Result<Json<Value>, Error> {
     let s = app.server(&ctx, &id, "os_compute_api:server-metadata:index").await?;
     Ok(Json(json!({"metadata": s.metadata})))

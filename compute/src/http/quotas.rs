@@ -239,7 +239,8 @@ fn span(query: &Query) -> Result<(Timestamp, Timestamp), Error> {
             .ok_or_else(|| Error::bad_request(format!("Datetime is in invalid format: {t}"))),
         None => Ok(None),
     };
-    let end = time("end")?.unwrap_or_else(Timestamp::now);
+    // What is yet to come has not been used.
+    let end = time("end")?.unwrap_or_else(Timestamp::now).min(Timestamp::now());
     let start = time("start")?.unwrap_or(Timestamp(end.0 - FOUR_WEEKS));
     if start >= end {
         return Err(Error::bad_request(

@@ -13,7 +13,6 @@ use std::sync::LazyLock;
 pub(super) struct Asked {
     pub(super) new: NewServer,
     pub(super) return_reservation_id: bool,
-    pub(super) disk_config: String,
     pub(super) admin_pass: String,
     pub(super) security_groups: Vec<String>,
 }
@@ -116,12 +115,11 @@ pub(super) fn too_new(body: &Value, v: Microversion, fields: &[(&str, u16)]) -> 
 }
 
 pub(super) fn address(text: &str, field: &str, v4: bool) -> Result<String, ComputeError> {
-    let good = match text.parse::<std::net::IpAddr>() {
-        Ok(ip) => ip.is_ipv4() == v4,
-        Err(_) => text.is_empty(),
-    };
-    if good {
-        return Ok(text.to_owned());
+    match text.parse::<std::net::IpAddr>() {
+        // One way to write an address, whatever way it came.
+        Ok(ip) if ip.is_ipv4() == v4 => return Ok(ip.to_string()),
+        Err(_) if text.is_empty() => return Ok(String::new()),
+        _ => {}
     }
     let kind = if v4 { "ipv4" } else { "ipv6" };
     Err(ComputeError::invalid(format!(
@@ -193,13 +191,13 @@ pub(super) fn read(body: &Value, v: Microversion) -> Result<Asked, Error> {
             .get("trusted_image_certificates")
             .and_then(Value::as_array)
             .map(|a| a.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()),
+        disk_config: text("OS-DCF:diskConfig").unwrap_or_else(|| "MANUAL".into()),
         min_count: min,
         max_count: max,
     };
     Ok(Asked {
         new,
         return_reservation_id: boolean(&s["return_reservation_id"]),
-        disk_config: text("OS-DCF:diskConfig").unwrap_or_else(|| "MANUAL".into()),
         admin_pass: text("adminPass").unwrap_or_else(password),
         security_groups: if names.is_empty() { vec!["default".into()] } else { names },
     })

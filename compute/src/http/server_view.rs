@@ -54,6 +54,20 @@ impl Surroundings {
     }
 }
 
+/// What answers a change: before 2.75 without what extensions once added.
+pub(super) async fn changed(app: &Compute, s: &Server, around: &Surroundings) -> Result<Value, ComputeError> {
+    let mut view = full(app, s, around, true).await?;
+    if around.version < Microversion(2, 75)
+        && let Some(fields) = view.as_object_mut()
+    {
+        let added = ["OS-EXT-", "OS-SRV-USG:", "os-extended-volumes:"];
+        let more = ["config_drive", "key_name", "security_groups", "host_status", "server_groups"];
+        let extra = |k: &str| added.iter().any(|p| k.starts_with(p)) || more.contains(&k);
+        fields.retain(|k, _| !extra(k) || (k == "server_groups" && around.version >= Microversion(2, 71)));
+    }
+    Ok(view)
+}
+
 /// The whole view. `single` is for what upstream shows of one server but not in listings.
 pub(super) async fn full(
     app: &Compute,
@@ -82,7 +96,7 @@ pub(super) async fn full(
         "accessIPv4": s.access_ipv4,
         "accessIPv6": s.access_ipv6,
         "links": links(&app.links, "servers", &s.id),
-        "OS-DCF:diskConfig": "MANUAL",
+        "OS-DCF:diskConfig": s.disk_config(),
         "OS-EXT-AZ:availability_zone": host.map_or("", |h| h.zone.as_str()),
         "config_drive": if s.config_drive { "True" } else { "" },
         "key_name": s.key_name,

@@ -1,6 +1,6 @@
 //! `/servers`: listing, creating, showing, renaming, deleting.
 
-use super::server_view::{Surroundings, brief, full, links};
+use super::server_view::{Surroundings, brief, changed, full, links};
 use super::{App, server_create};
 use crate::servers::create::hostname;
 use api::{Context, Error, Json, Microversion, Page, Path, Query, Routes, schema::Schema};
@@ -64,7 +64,7 @@ async fn create(
     let view = json!({"server": {
         "id": first.id,
         "links": links(&app.links, "servers", &first.id),
-        "OS-DCF:diskConfig": asked.disk_config,
+        "OS-DCF:diskConfig": first.disk_config(),
         "security_groups": groups,
         "adminPass": asked.admin_pass,
     }});
@@ -124,6 +124,9 @@ async fn update(
             if let Some(name) = text("name") {
                 s.name = name.trim().to_owned();
             }
+            if let Some(word) = text("OS-DCF:diskConfig") {
+                s.set_disk_config(word);
+            }
             if let Some(name) = text("hostname") {
                 s.hostname = hostname(name);
             }
@@ -140,7 +143,7 @@ async fn update(
         })
         .await?;
     let around = Surroundings::of(&app, &ctx, v).await?;
-    Ok(Json(json!({"server": full(&app, &s, &around, true).await?})))
+    Ok(Json(json!({"server": changed(&app, &s, &around).await?})))
 }
 
 async fn delete(app: State<App>, ctx: Context, Path(id): Path<String>) -> Result<StatusCode, Error> {

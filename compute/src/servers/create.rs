@@ -39,6 +39,7 @@ pub(crate) struct NewServer {
     pub(crate) access_ipv4: String,
     pub(crate) access_ipv6: String,
     pub(crate) trusted_image_certificates: Option<Vec<String>>,
+    pub(crate) disk_config: String,
     pub(crate) min_count: i64,
     pub(crate) max_count: i64,
 }
@@ -90,6 +91,7 @@ impl Compute {
         let (zone, host) = self.place_asked(ctx, &new).await?;
         let key = self.key_asked(ctx, &new).await?;
         check_user_data(new.user_data.as_deref())?;
+        self.room_for_metadata(&project, new.metadata.len()).await?;
         let disks = self.disks_asked(ctx, &new, &flavor).await?;
         let networks = self.networks_asked(ctx, &new).await?;
         let security_groups = self.groups_asked(ctx, &new).await?;
@@ -112,7 +114,7 @@ impl Compute {
             public_key: key,
             metadata: new.metadata.clone(),
             tags: new.tags.clone(),
-            system_metadata: BTreeMap::new(),
+            system_metadata: [("disk_config".to_owned(), new.disk_config.clone())].into(),
             vm_state: VmState::Building,
             task_state: Some(TaskState::Scheduling),
             intent: Intent { power: Power::On, incarnation: 0, graceful: false, generation: 1 },
@@ -135,6 +137,7 @@ impl Compute {
             scheduler_hints: new.scheduler_hints.clone(),
             trusted_image_certificates: new.trusted_image_certificates.clone(),
             fault: None,
+            old_flavor: None,
             created_at: now,
             updated_at: now,
             launched_at: None,

@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod disks;
 pub(crate) mod listing;
+pub(crate) mod reshape;
 
 pub(crate) use create::{NewDisk, NewServer};
 

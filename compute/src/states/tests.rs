@@ -55,6 +55,7 @@ pub(crate) fn server() -> Server {
         scheduler_hints: serde_json::json!({}),
         trusted_image_certificates: None,
         fault: None,
+        old_flavor: None,
         created_at: now,
         updated_at: now,
         launched_at: None,

@@ -1,6 +1,7 @@
 //! SQL, one table family a file. Nothing here decides anything.
 
 pub(crate) mod actions;
+pub(crate) mod aggregates;
 pub(crate) mod flavors;
 pub(crate) mod groups;
 pub(crate) mod hosts;

@@ -60,12 +60,15 @@ impl Operation for Attach {
             _ if s.is_deleting() => Ok(()),
             "plug" => self.unplug(&p).await,
             "take" => {
-                let attachment = s.disk_of(&p.volume).and_then(|d| d.attachment_id.clone());
-                if let Some(id) = attachment {
-                    let ctx = acting_in(&s.project_id);
-                    self.0.volumes.attach_abort(&ctx, &id).await.map_err(ComputeError::from)?;
+                // First the row: whoever takes the volume after that gives it back by itself.
+                self.0.forget_disk(&p.server, &p.volume).await?;
+                let ctx = acting_in(&s.project_id);
+                let held =
+                    self.0.volumes.attachments_of_server(&p.server).await.map_err(ComputeError::from)?;
+                for a in held.iter().filter(|a| a.volume_id == p.volume) {
+                    self.0.volumes.attach_abort(&ctx, &a.id).await.map_err(ComputeError::from)?;
                 }
-                Ok(self.0.forget_disk(&p.server, &p.volume).await?)
+                Ok(())
             }
             _ => Ok(()),
         }

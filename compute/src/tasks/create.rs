@@ -208,3 +208,24 @@ pub(crate) async fn release(tx: &mut Tx, server: &str) -> Result<(), ComputeErro
     }
     Ok(())
 }
+
+/// Claims what a flavor needs instead of what the server has, on the host where it is.
+pub(crate) async fn claim_flavor(
+    tx: &mut Tx,
+    s: &Server,
+    flavor: &crate::model::Flavor,
+) -> Result<(), ComputeError> {
+    use crate::placement::{LOCK, has_room, needs};
+    tx.lock(LOCK).await?;
+    let Some(consumer) = placement::consumer(tx, &s.id).await? else { return Ok(()) };
+    let held = placement::allocations_of(tx, &s.id).await?;
+    let Some(provider) = held.first().map(|a| a.provider_id.clone()) else { return Ok(()) };
+    placement::set_allocations(tx, &consumer, &[]).await?;
+    let inventory = placement::inventories(tx, &provider).await?;
+    let used = placement::all_usages(tx).await?.remove(&provider).unwrap_or_default();
+    let wanted = needs(flavor);
+    if !has_room(&inventory, &used, &wanted) {
+        return Err(ComputeError::invalid("No valid host was found. No valid host found for resize"));
+    }
+    placement::set_allocations(tx, &consumer, &[(provider, wanted)]).await
+}

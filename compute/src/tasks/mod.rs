@@ -4,19 +4,24 @@ pub(crate) mod attach;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod detach;
+pub(crate) mod rebuild;
+pub(crate) mod resize;
+pub(crate) mod snapshot;
 pub(crate) mod unplug;
 
-use crate::model::Server;
-use crate::store::servers;
+use crate::model::{Server, VmState};
+use crate::states::{PowerState, TaskState};
+use crate::store::{actions, servers};
+use crate::wire::Power;
 use crate::{Compute, ComputeError};
 use state::{Operation, StepError};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a step waits for a host in one go, before it gives its place to other tasks.
-const HOLD: Duration = Duration::from_secs(3);
+const HOLD: Duration = Duration::from_secs(2);
 /// After how long such a step looks again.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// Every operation of this service, for a worker.
 pub fn operations(compute: &Arc<Compute>) -> Vec<Arc<dyn Operation>> {
@@ -26,6 +31,9 @@ pub fn operations(compute: &Arc<Compute>) -> Vec<Arc<dyn Operation>> {
         Arc::new(attach::Attach(compute.clone())),
         Arc::new(detach::Detach(compute.clone())),
         Arc::new(unplug::Unplug(compute.clone())),
+        Arc::new(rebuild::Rebuild(compute.clone())),
+        Arc::new(resize::Resize(compute.clone())),
+        Arc::new(snapshot::Snapshot(compute.clone())),
     ]
 }
 
@@ -69,6 +77,70 @@ pub(crate) async fn change(
     }
     tx.commit().await?;
     Ok(Some(s))
+}
+
+/// The guest goes down, and this returns when it has.
+pub(crate) async fn down(compute: &Compute, server: &str, graceful: bool) -> Result<(), StepError> {
+    change(compute, server, |s| {
+        if s.intent.power != Power::Off {
+            s.want(Power::Off, false, graceful);
+        }
+        Ok(Wake::Host)
+    })
+    .await?;
+    until(compute, server, |s| {
+        let off = matches!(s.seen.power, PowerState::Shutdown | PowerState::Crashed | PowerState::Absent);
+        Ok(s.is_deleting() || (off && s.seen.generation >= s.intent.generation))
+    })
+    .await
+}
+
+/// Ends a task that had to take the guest down: it boots, and the host's report ends the task; or it is to stay
+/// off, and the task ends here with the state `off`.
+pub(crate) async fn settle_power(
+    compute: &Compute,
+    server: &str,
+    resume: bool,
+    off: VmState,
+) -> Result<(), StepError> {
+    let s = change(compute, server, |s| {
+        if s.is_deleting() || s.task_state.is_none() {
+            return Ok(Wake::Nobody);
+        }
+        if resume {
+            if s.task_state == Some(TaskState::ResizePrep) {
+                s.task_state = Some(TaskState::ResizeFinish);
+            }
+            if s.intent.power != Power::On {
+                s.want(Power::On, true, false);
+            }
+            return Ok(Wake::Host);
+        }
+        (s.vm_state, s.task_state) = (off, None);
+        Ok(Wake::Nobody)
+    })
+    .await?;
+    if s.is_some_and(|s| s.task_state.is_none()) {
+        let mut tx = compute.db.begin().await?;
+        actions::end(&mut tx, server, None).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// A task failed half-way through what cannot be taken back: the server is in `ERROR`, with the reason.
+pub(crate) async fn broken(compute: &Compute, server: &str, reason: &str) -> Result<(), StepError> {
+    change(compute, server, |s| {
+        if !s.is_deleting() {
+            (s.vm_state, s.task_state) = (VmState::Error, None);
+            s.fail(500, reason);
+        }
+        Ok(Wake::Nobody)
+    })
+    .await?;
+    let mut tx = compute.db.begin().await?;
+    actions::end(&mut tx, server, Some(reason)).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Who is to look at a change.
