@@ -108,7 +108,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), AquiferError> {
             wind_down(&agent, &stop, &tracker, &mut interrupted).await;
             Ok(())
         }
-        Ok(None) => Ok(terminal::say("Interrupted: stopping what has started …")),
+        Ok(None) => {
+            terminal::say("Interrupted: stopping what has started …");
+            Ok(())
+        }
         Err(e) => Err(e),
     };
     stop.cancel();
@@ -124,7 +127,8 @@ pub(crate) async fn stop(dir: &Path) -> Result<(), AquiferError> {
     need_root("aquifer stop", dir)?;
     let Some(pid) = lock::holder(dir) else {
         engines::stop(dir).await?;
-        return Ok(terminal::say("Stopped."));
+        terminal::say("Stopped.");
+        return Ok(());
     };
     let pid = nix::unistd::Pid::from_raw(pid);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)
@@ -133,7 +137,8 @@ pub(crate) async fn stop(dir: &Path) -> Result<(), AquiferError> {
     while lock::holder(dir).is_some() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(terminal::say("Stopped."))
+    terminal::say("Stopped.");
+    Ok(())
 }
 
 /// Guests, then requests in flight and running tasks. A second Ctrl-C cuts it short.

@@ -48,8 +48,8 @@ impl Compute {
         self.check_lock(ctx, &s)?;
         check_state(&s, Act::AttachVolume)?;
         if s.disk_of(&volume.id).is_some() {
-            return Err(ComputeError::Conflict(format!(
-                "Volume {} is already attached to instance {id}",
+            return Err(ComputeError::invalid(format!(
+                "Invalid volume: volume {} is already attached to instance {id}",
                 volume.id
             )));
         }
