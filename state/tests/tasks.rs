@@ -1,5 +1,7 @@
 //! Durable tasks on both databases: every step repeated, unwinding from every step, leases, order.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use async_trait::async_trait;
 use state::failpoint::{self, Action};
 use state::{Db, Job, NewTask, Operation, StepError, Worker, WorkerConfig};
@@ -72,8 +74,7 @@ async fn work(db: &Db, kind: &'static str, subject: &str) -> Vec<String> {
     tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
     stop.cancel();
     running.await.unwrap();
-    let seen = log.lock().unwrap().clone();
-    seen
+    log.lock().unwrap().clone()
 }
 
 #[tokio::test]

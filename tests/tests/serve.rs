@@ -1,6 +1,8 @@
 //! `aquifer serve`: the same program over engines that somebody else runs, with rows in PostgreSQL, the roles
 //! spread over three processes, and a host agent that was registered by hand.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod cloud;
 
 use cloud::{Program, Session};

@@ -1,6 +1,8 @@
 //! The heart of the project, end to end: a cloud comes up, unmodified clients walk through it, it is killed
 //! in the middle and comes back, it stops cleanly and comes back again.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod cloud;
 
 use cloud::Cloud;
