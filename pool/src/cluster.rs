@@ -317,13 +317,13 @@ impl Cluster {
     /// Whether there is a pool of this name, in the newest map.
     pub async fn pool_exists(&self, pool: &str) -> Result<bool, Error> {
         let pool = pool.to_owned();
-        self.on_rados("look for a pool", move |r| match r.pool_id(&pool) {
-            Ok(_) => Ok(true),
-            Err(Errno(errno::ENOENT)) => {
-                r.refresh_map()?;
-                Ok(r.pool_id(&pool).is_ok())
+        self.on_rados("look for a pool", move |r| {
+            r.refresh_map()?;
+            match r.pool_id(&pool) {
+                Ok(_) => Ok(true),
+                Err(Errno(errno::ENOENT)) => Ok(false),
+                Err(e) => Err(e),
             }
-            Err(e) => Err(e),
         })
         .await
     }
