@@ -37,10 +37,13 @@ async fn hung_osd(cloud: &Cloud, demo: &Session, bucket: &str) {
 
 async fn full_pool(cloud: &Cloud, demo: &Session, bucket: &str) {
     quota(cloud, "1");
-    // The monitors tell the OSDs that the pool is full within a few seconds; until then writes are taken.
+    // The monitors tell the OSDs that the pool is full within a few seconds; until then writes are taken. A name
+    // each: what takes no more room than before is taken by a full pool too.
+    let mut n = 0;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let (status, text) = loop {
-        let answer = demo.try_put(&format!("{bucket}/full"), &vec![7; 1 << 20]).await;
+        n += 1;
+        let answer = demo.try_put(&format!("{bucket}/full-{n}"), &vec![7; 1 << 20]).await;
         if answer.0 >= 300 {
             break answer;
         }
