@@ -2,7 +2,7 @@
 
 use super::App;
 use super::server_create::strings;
-use super::server_view::{Surroundings, changed};
+use super::server_view::{Surroundings, changed, plain_addresses};
 use crate::ComputeError;
 use crate::servers::actions::PowerAction;
 use crate::servers::reshape::Rebuild;
@@ -194,6 +194,12 @@ async fn rebuild(
     let s = app.rebuild_server(ctx, id, asked).await?;
     let around = Surroundings::of(app, ctx, v).await?;
     let mut view = changed(app, &s, &around).await?;
+    if v < Microversion(2, 75) {
+        plain_addresses(&mut view["addresses"]);
+    } else if let Some(fields) = view.as_object_mut() {
+        // It is shown by its own name below.
+        fields.remove("OS-EXT-SRV-ATTR:user_data");
+    }
     if v >= Microversion(2, 54) {
         view["key_name"] = json!(s.key_name);
     }

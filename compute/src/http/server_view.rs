@@ -252,12 +252,17 @@ async fn addresses(app: &Compute, around: &Surroundings, ports: &[Port]) -> Resu
 /// `addresses` alone, for `/servers/{id}/ips`.
 pub(super) async fn ips(app: &Compute, around: &Surroundings, s: &Server) -> Result<Value, ComputeError> {
     let mut out = addresses(app, around, &app.networks.ports_of_device(&s.id).await?).await?;
-    for list in out.as_object_mut().into_iter().flat_map(|m| m.values_mut()) {
+    plain_addresses(&mut out);
+    Ok(out)
+}
+
+/// Leaves of every address only itself and its version.
+pub(super) fn plain_addresses(addresses: &mut Value) {
+    for list in addresses.as_object_mut().into_iter().flat_map(|m| m.values_mut()) {
         for entry in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
             entry.retain(|k, _| k == "version" || k == "addr");
         }
     }
-    Ok(out)
 }
 
 async fn security_groups(app: &Compute, ports: &[Port]) -> Result<Vec<Value>, ComputeError> {

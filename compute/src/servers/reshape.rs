@@ -183,7 +183,8 @@ impl Compute {
             ("image_type", "snapshot"),
             ("user_id", ctx.user.id.as_str()),
         ] {
-            properties.insert(key.into(), value.into());
+            // What the user says of the image comes first.
+            properties.entry(key.into()).or_insert_with(|| value.into());
         }
         let new = NewImage {
             id: Some(image_id.clone()),
