@@ -24,7 +24,7 @@ pub(crate) async fn to_user_space(
     session.call("POST", "/network/v2.0/subnets", Some(subnet)).await?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for run in 0..=runs {
-        let bare = qemu(cloud, &image).await?;
+        let bare = qemu(cloud, &image, run).await?;
         let took = server(session, &image, &network).await?;
         if run > 0 {
             plain.push(bare);
@@ -57,16 +57,19 @@ async fn server(session: &Session, image: &str, network: &str) -> Result<Duratio
 }
 
 /// Clone with `rbd`'s library, then QEMU with the devices a server of ours has.
-async fn qemu(cloud: &Cloud, image: &str) -> Result<Duration> {
+///
+/// The clone stays: the watch of a killed QEMU keeps it for half a minute, and the whole cluster goes afterwards.
+async fn qemu(cloud: &Cloud, image: &str, run: usize) -> Result<Duration> {
     let clusters = pool::Clusters::connect(&[pool::ClusterConfig::new("bench", cloud.ceph_conf())]).await?;
     let cluster = clusters.get("bench")?;
     let (images, vms) = (cluster.pool("images", None).rbd(), cluster.pool("vms", None));
     let console = cloud.dir.path().join("bench-console");
     let _ = std::fs::remove_file(&console);
+    let clone = format!("bench-boot-{run}");
     let began = Instant::now();
-    images.clone_image(image, "snap", &vms, "bench-boot", pool::CreateOptions::default()).await?;
+    images.clone_image(image, "snap", &vms, &clone, pool::CreateOptions::default()).await?;
     let drive = format!(
-        "file=rbd:vms/bench-boot:conf={},format=raw,if=virtio,cache=writeback",
+        "file=rbd:vms/{clone}:conf={},format=raw,if=virtio,cache=writeback",
         cloud.ceph_conf().display()
     );
     let mut guest = tokio::process::Command::from(cloud.beside_engines("qemu-system-x86_64")?)
@@ -92,6 +95,5 @@ async fn qemu(cloud: &Cloud, image: &str) -> Result<Duration> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     guest.kill().await?;
-    vms.rbd().remove("bench-boot").await?;
     seen
 }

@@ -30,6 +30,8 @@ impl Cloud {
 
     /// Starts `aquifer up` in this cloud's folder, also after a crash or a stop.
     pub fn start(&mut self) {
+        // A killed process could not take its own away.
+        let _ = std::fs::remove_file(self.path("ready"));
         let log = std::fs::File::options().create(true).append(true).open(self.path("up.out")).unwrap();
         let child = Command::new(aquifer())
             .arg("up")
