@@ -39,6 +39,7 @@ mod routes;
 pub mod schema;
 pub mod server;
 mod service;
+mod unread;
 
 pub use auth::{Asking, TokenValidator};
 pub use context::{Caller, Context, DomainRef, ProjectRef, RoleRef, Scope, Secret, UserRef};

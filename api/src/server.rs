@@ -1,8 +1,9 @@
 //! The HTTP server: bounded headers, timeouts, a request id for everyone, and a graceful end.
 
-use crate::{Error, RequestId, metrics};
+use crate::{Error, RequestId, metrics, unread};
 use axum::Router;
-use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -63,7 +64,7 @@ fn connection(
             let _ = stream.set_nodelay(true);
             let service =
                 hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    respond(router.clone(), request.map(axum::body::Body::new), peer)
+                    respond(router.clone(), request, peer)
                 });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -78,13 +79,20 @@ fn connection(
 }
 
 /// One request, from its id to its log line. A panic in a handler is a 500, not a dead connection.
-async fn respond(router: Router, mut request: Request, peer: SocketAddr) -> Result<Response, Infallible> {
+async fn respond(
+    router: Router,
+    request: hyper::Request<hyper::body::Incoming>,
+    peer: SocketAddr,
+) -> Result<Response, Infallible> {
     let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let (body, rest) = unread::lend(&parts.headers, body);
+    let mut request = axum::extract::Request::from_parts(parts, body);
     let id = RequestId::new();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(Peer(peer));
-    let response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+    let mut response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
@@ -92,6 +100,11 @@ async fn respond(router: Router, mut request: Request, peer: SocketAddr) -> Resu
             Error::internal(std::io::Error::other("a handler panicked")).into_response()
         }
     };
+    if let Some(rest) = rest
+        && !rest.settle().await
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     metrics::served(&method, &path, id.as_str(), &response, began.elapsed());
     Ok(response)
 }
