@@ -1,12 +1,11 @@
 //! `/v2.0/floatingips`
 
-use api::{Context, Error, Json, Path, Query, Routes};
-use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use api::{Context, Query, Routes};
+use serde_json::{Value, json};
 
-use super::listing::{Collection, list, select};
-use super::{base, body, expected_revision};
+use super::listing::Collection;
+use super::resource::{Change, Resource, View, changeable};
+use super::{base, body};
 use crate::attr::{Body, NAME_MAX};
 use crate::floating_ip::FloatingIpFields;
 use crate::model::{FloatingIp, Port};
@@ -14,13 +13,10 @@ use crate::store;
 use crate::{NetError, Networks};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
-    routes
-        .get("/v2.0/floatingips", index)
-        .post("/v2.0/floatingips", create)
-        .get("/v2.0/floatingips/{floatingip_id}", show)
-        .put("/v2.0/floatingips/{floatingip_id}", update)
-        .delete("/v2.0/floatingips/{floatingip_id}", delete)
+    routes.with(changeable::<OfFloatingIps>("/v2.0/floatingips", "/v2.0/floatingips/{floatingip_id}"))
 }
+
+struct OfFloatingIps;
 
 const COLLECTION: Collection = Collection {
     name: "floatingips",
@@ -77,7 +73,7 @@ fn parse(b: &Body, method: &str) -> Result<FloatingIpFields, NetError> {
     })
 }
 
-async fn view(networks: &Networks, fip: &FloatingIp) -> Result<Map<String, Value>, NetError> {
+async fn view(networks: &Networks, fip: &FloatingIp) -> Result<View, NetError> {
     let mut view = base(&fip.meta);
     view.remove("name");
     let port = match &fip.port_id {
@@ -102,57 +98,73 @@ async fn view(networks: &Networks, fip: &FloatingIp) -> Result<Map<String, Value
     Ok(view)
 }
 
-async fn index(State(networks): State<Networks>, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
-    let mut views = Vec::new();
-    for fip in networks.floating_ips(&ctx).await? {
-        views.push(view(&networks, &fip).await?);
+impl Resource for OfFloatingIps {
+    const ONE: &'static str = "floatingip";
+    const COLLECTION: Collection = COLLECTION;
+    type Row = FloatingIp;
+    type New = FloatingIpFields;
+
+    fn parse(body: &Body) -> Result<FloatingIpFields, NetError> {
+        parse(body, "POST")
     }
-    Ok(Json(list(&networks, &COLLECTION, &query, views)?))
-}
 
-async fn create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let fields = parse(&Body::one(&json, "floatingip")?, "POST")?;
-    let fip = networks.create_floating_ip(&ctx, fields).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "floatingip": view(&networks, &fip).await? }))))
-}
-
-async fn show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let fip = networks.floating_ip(&ctx, &id).await?;
-    Ok(Json(json!({ "floatingip": select(view(&networks, &fip).await?, &query) })))
-}
-
-async fn update(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(json): Json<Value>,
-) -> Result<Json<Value>, Error> {
-    let b = Body::one(&json, "floatingip")?;
-    let mut fields = parse(&b, "PUT")?;
-    // an update that names neither port nor address ends the association only if it says so
-    if b.has("fixed_ip_address") && fields.fixed_ip_address.is_none() && fields.port_id.is_none() {
-        fields.port_id = Some(None);
+    fn id(row: &FloatingIp) -> &str {
+        &row.meta.id
     }
-    let fip = networks.update_floating_ip(&ctx, &id, fields, expected_revision(&headers)?).await?;
-    Ok(Json(json!({ "floatingip": view(&networks, &fip).await? })))
+
+    async fn view(networks: &Networks, _ctx: &Context, row: &FloatingIp) -> Result<View, NetError> {
+        view(networks, row).await
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, _query: &Query) -> Result<Vec<View>, NetError> {
+        let mut views = Vec::new();
+        for fip in networks.floating_ips(ctx).await? {
+            views.push(view(networks, &fip).await?);
+        }
+        Ok(views)
+    }
+
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<FloatingIp, NetError> {
+        networks.floating_ip(ctx, id).await
+    }
+
+    async fn create(
+        networks: &Networks,
+        ctx: &Context,
+        new: FloatingIpFields,
+    ) -> Result<FloatingIp, NetError> {
+        networks.create_floating_ip(ctx, new).await
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_floating_ip(ctx, id, revision).await
+    }
 }
 
-async fn delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Error> {
-    networks.delete_floating_ip(&ctx, &id, expected_revision(&headers)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+impl Change for OfFloatingIps {
+    type Fields = FloatingIpFields;
+
+    fn parse_change(body: &Body) -> Result<FloatingIpFields, NetError> {
+        let mut fields = parse(body, "PUT")?;
+        // an update that names neither port nor address ends the association only if it says so
+        if body.has("fixed_ip_address") && fields.fixed_ip_address.is_none() && fields.port_id.is_none() {
+            fields.port_id = Some(None);
+        }
+        Ok(fields)
+    }
+
+    async fn update(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        fields: FloatingIpFields,
+        revision: Option<i64>,
+    ) -> Result<FloatingIp, NetError> {
+        networks.update_floating_ip(ctx, id, fields, revision).await
+    }
 }

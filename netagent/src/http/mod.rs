@@ -11,6 +11,7 @@ mod listing;
 mod networks;
 mod ports;
 mod quotas;
+mod resource;
 mod routers;
 mod security_groups;
 mod subnets;

@@ -2,26 +2,22 @@
 
 use std::collections::HashMap;
 
-use api::{Context, Error, Json, Path, Query, Routes};
-use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use api::{Context, Query, Routes};
+use serde_json::{Value, json};
 
-use super::listing::{Collection, list, select};
-use super::{base, body, expected_revision};
+use super::listing::Collection;
+use super::resource::{Change, Resource, View, changeable};
+use super::{base, body};
 use crate::attr::{Body, NAME_MAX};
 use crate::model::{Network, NetworkType};
 use crate::network::{NetworkFields, target};
 use crate::{NetError, Networks};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
-    routes
-        .get("/v2.0/networks", index)
-        .post("/v2.0/networks", create)
-        .get("/v2.0/networks/{network_id}", show)
-        .put("/v2.0/networks/{network_id}", update)
-        .delete("/v2.0/networks/{network_id}", delete)
+    routes.with(changeable::<OfNetworks>("/v2.0/networks", "/v2.0/networks/{network_id}"))
 }
+
+struct OfNetworks;
 
 const COLLECTION: Collection = Collection {
     name: "networks",
@@ -115,7 +111,7 @@ fn parse(b: &Body, method: &str) -> Result<NetworkFields, NetError> {
     })
 }
 
-fn view(networks: &Networks, ctx: &Context, network: &Network, subnets: Vec<String>) -> Map<String, Value> {
+fn view(networks: &Networks, ctx: &Context, network: &Network, subnets: Vec<String>) -> View {
     let mut view = base(&network.meta);
     let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
     put("status", "ACTIVE".into());
@@ -141,84 +137,69 @@ fn view(networks: &Networks, ctx: &Context, network: &Network, subnets: Vec<Stri
     view
 }
 
-async fn view_one(
-    networks: &Networks,
-    ctx: &Context,
-    network: &Network,
-) -> Result<Map<String, Value>, NetError> {
-    let subnets = networks.subnets_of(&network.meta.id).await?;
-    Ok(view(networks, ctx, network, subnets.into_iter().map(|s| s.meta.id).collect()))
-}
+impl Resource for OfNetworks {
+    const ONE: &'static str = "network";
+    const COLLECTION: Collection = COLLECTION;
+    type Row = Network;
+    type New = NetworkFields;
 
-async fn index(State(networks): State<Networks>, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
-    let mut subnets: HashMap<String, Vec<String>> = HashMap::new();
-    for subnet in networks.subnets(&ctx).await? {
-        subnets.entry(subnet.network_id).or_default().push(subnet.meta.id);
+    fn parse(body: &Body) -> Result<NetworkFields, NetError> {
+        parse(body, "POST")
     }
-    let rows = networks.networks(&ctx).await?;
-    let views = rows
-        .iter()
-        .map(|n| view(&networks, &ctx, n, subnets.remove(&n.meta.id).unwrap_or_default()))
-        .collect();
-    Ok(Json(list(&networks, &COLLECTION, &query, views)?))
-}
 
-async fn create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let (bodies, bulk) = Body::one_or_many(&json, "network", "networks")?;
-    let fields = bodies.iter().map(|b| parse(b, "POST")).collect::<Result<Vec<_>, _>>()?;
-    let mut views = Vec::new();
-    let mut made = Vec::new();
-    for fields in fields {
-        match networks.create_network(&ctx, fields).await {
-            Ok(network) => {
-                views.push(Value::Object(view_one(&networks, &ctx, &network).await?));
-                made.push(network.meta.id);
-            }
-            Err(error) => {
-                // all of a bulk request, or nothing
-                for id in made {
-                    networks.delete_network(&ctx, &id, None).await?;
-                }
-                return Err(error.into());
-            }
+    fn id(row: &Network) -> &str {
+        &row.meta.id
+    }
+
+    async fn view(networks: &Networks, ctx: &Context, row: &Network) -> Result<View, NetError> {
+        let subnets = networks.subnets_of(&row.meta.id).await?;
+        Ok(view(networks, ctx, row, subnets.into_iter().map(|s| s.meta.id).collect()))
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, _query: &Query) -> Result<Vec<View>, NetError> {
+        let mut subnets: HashMap<String, Vec<String>> = HashMap::new();
+        for subnet in networks.subnets(ctx).await? {
+            subnets.entry(subnet.network_id).or_default().push(subnet.meta.id);
         }
+        let rows = networks.networks(ctx).await?;
+        Ok(rows
+            .iter()
+            .map(|n| view(networks, ctx, n, subnets.remove(&n.meta.id).unwrap_or_default()))
+            .collect())
     }
-    let body = if bulk { json!({ "networks": views }) } else { json!({ "network": views.pop() }) };
-    Ok((StatusCode::CREATED, Json(body)))
+
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<Network, NetError> {
+        networks.network(ctx, id).await
+    }
+
+    async fn create(networks: &Networks, ctx: &Context, new: NetworkFields) -> Result<Network, NetError> {
+        networks.create_network(ctx, new).await
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_network(ctx, id, revision).await
+    }
 }
 
-async fn show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let network = networks.network(&ctx, &id).await?;
-    Ok(Json(json!({ "network": select(view_one(&networks, &ctx, &network).await?, &query) })))
-}
+impl Change for OfNetworks {
+    type Fields = NetworkFields;
 
-async fn update(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(json): Json<Value>,
-) -> Result<Json<Value>, Error> {
-    let fields = parse(&Body::one(&json, "network")?, "PUT")?;
-    let network = networks.update_network(&ctx, &id, fields, expected_revision(&headers)?).await?;
-    Ok(Json(json!({ "network": view_one(&networks, &ctx, &network).await? })))
-}
+    fn parse_change(body: &Body) -> Result<NetworkFields, NetError> {
+        parse(body, "PUT")
+    }
 
-async fn delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Error> {
-    networks.delete_network(&ctx, &id, expected_revision(&headers)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    async fn update(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        fields: NetworkFields,
+        revision: Option<i64>,
+    ) -> Result<Network, NetError> {
+        networks.update_network(ctx, id, fields, revision).await
+    }
 }

@@ -2,25 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use api::{Context, Error, Json, Path, Query, Routes};
-use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use api::{Context, Query, Routes};
+use serde_json::{Value, json};
 
-use super::listing::{Collection, list, select};
-use super::{base, body, expected_revision};
+use super::listing::Collection;
+use super::resource::{Change, Resource, View, changeable};
+use super::{base, body};
 use crate::attr::{Body, NAME_MAX, int_of, ip_or_cidr_of, mac_of, object_of};
 use crate::model::{AddressPair, DhcpOpt, Port};
 use crate::{NetError, Networks, NewPort, PortFields};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
-    routes
-        .get("/v2.0/ports", index)
-        .post("/v2.0/ports", create)
-        .get("/v2.0/ports/{port_id}", show)
-        .put("/v2.0/ports/{port_id}", update)
-        .delete("/v2.0/ports/{port_id}", delete)
+    routes.with(changeable::<OfPorts>("/v2.0/ports", "/v2.0/ports/{port_id}"))
 }
+
+struct OfPorts;
 
 const COLLECTION: Collection = Collection {
     name: "ports",
@@ -190,7 +186,7 @@ fn parse(b: &Body, method: &str) -> Result<PortFields, NetError> {
     Ok(fields)
 }
 
-fn view(networks: &Networks, ctx: &Context, port: &Port) -> Map<String, Value> {
+fn view(networks: &Networks, ctx: &Context, port: &Port) -> View {
     let mut view = base(&port.meta);
     let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
     put("network_id", port.network_id.clone().into());
@@ -236,67 +232,79 @@ fn view(networks: &Networks, ctx: &Context, port: &Port) -> Map<String, Value> {
     view
 }
 
-async fn index(State(networks): State<Networks>, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
-    let single = |key: &'static str| {
-        let mut values = query.all(key);
-        match (values.next(), values.next()) {
-            (Some(value), None) => Some((key, value)),
-            _ => None,
-        }
-    };
-    // The rarest of the usual filters narrows what is read.
-    let by = ["id", "device_id", "network_id", "device_owner"].into_iter().find_map(single);
-    let rows = networks.ports(&ctx, by).await?;
-    let views = rows.iter().map(|p| view(&networks, &ctx, p)).collect();
-    Ok(Json(list(&networks, &COLLECTION, &query, views)?))
+impl Resource for OfPorts {
+    const ONE: &'static str = "port";
+    const COLLECTION: Collection = COLLECTION;
+    type Row = Port;
+    type New = NewPort;
+
+    fn parse(body: &Body) -> Result<NewPort, NetError> {
+        Ok(NewPort { fields: parse(body, "POST")?, network_id: body.uuid("network_id")?.unwrap_or_default() })
+    }
+
+    fn id(row: &Port) -> &str {
+        &row.meta.id
+    }
+
+    async fn view(networks: &Networks, ctx: &Context, row: &Port) -> Result<View, NetError> {
+        Ok(view(networks, ctx, row))
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, query: &Query) -> Result<Vec<View>, NetError> {
+        let single = |key: &'static str| {
+            let mut values = query.all(key);
+            match (values.next(), values.next()) {
+                (Some(value), None) => Some((key, value)),
+                _ => None,
+            }
+        };
+        // The rarest of the usual filters narrows what is read.
+        let by = ["id", "device_id", "network_id", "device_owner"].into_iter().find_map(single);
+        let rows = networks.ports(ctx, by).await?;
+        Ok(rows.iter().map(|p| view(networks, ctx, p)).collect())
+    }
+
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<Port, NetError> {
+        networks.port(ctx, id).await
+    }
+
+    async fn create(networks: &Networks, ctx: &Context, new: NewPort) -> Result<Port, NetError> {
+        let mut made = networks.create_ports(ctx, vec![new]).await?;
+        made.pop().ok_or_else(|| NetError::bad_request("no port was asked for"))
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_port(ctx, id, revision).await
+    }
+
+    async fn create_all(
+        networks: &Networks,
+        ctx: &Context,
+        new: Vec<NewPort>,
+    ) -> Result<Vec<Port>, NetError> {
+        networks.create_ports(ctx, new).await
+    }
 }
 
-async fn create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let (bodies, bulk) = Body::one_or_many(&json, "port", "ports")?;
-    let new = bodies
-        .iter()
-        .map(|b| {
-            Ok(NewPort { fields: parse(b, "POST")?, network_id: b.uuid("network_id")?.unwrap_or_default() })
-        })
-        .collect::<Result<Vec<_>, NetError>>()?;
-    let made = networks.create_ports(&ctx, new).await?;
-    let mut views: Vec<Value> = made.iter().map(|p| Value::Object(view(&networks, &ctx, p))).collect();
-    let body = if bulk { json!({ "ports": views }) } else { json!({ "port": views.pop() }) };
-    Ok((StatusCode::CREATED, Json(body)))
-}
+impl Change for OfPorts {
+    type Fields = PortFields;
 
-async fn show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let port = networks.port(&ctx, &id).await?;
-    Ok(Json(json!({ "port": select(view(&networks, &ctx, &port), &query) })))
-}
+    fn parse_change(body: &Body) -> Result<PortFields, NetError> {
+        parse(body, "PUT")
+    }
 
-async fn update(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(json): Json<Value>,
-) -> Result<Json<Value>, Error> {
-    let fields = parse(&Body::one(&json, "port")?, "PUT")?;
-    let port = networks.update_port(&ctx, &id, fields, expected_revision(&headers)?).await?;
-    Ok(Json(json!({ "port": view(&networks, &ctx, &port) })))
-}
-
-async fn delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Error> {
-    networks.delete_port(&ctx, &id, expected_revision(&headers)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    async fn update(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        fields: PortFields,
+        revision: Option<i64>,
+    ) -> Result<Port, NetError> {
+        networks.update_port(ctx, id, fields, revision).await
+    }
 }

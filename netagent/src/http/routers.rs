@@ -2,11 +2,11 @@
 
 use api::{Context, Error, Json, Path, Query, Routes};
 use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::listing::{Collection, list, select};
-use super::{base, body, expected_revision};
+use super::listing::Collection;
+use super::resource::{Change, Resource, View, changeable};
+use super::{base, body};
 use crate::attr::{Body, NAME_MAX, object_of};
 use crate::model::{Port, Router};
 use crate::router::{Interface, RouterFields, WantedGateway};
@@ -14,14 +14,12 @@ use crate::{NetError, Networks};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
     routes
-        .get("/v2.0/routers", index)
-        .post("/v2.0/routers", create)
-        .get("/v2.0/routers/{router_id}", show)
-        .put("/v2.0/routers/{router_id}", update)
-        .delete("/v2.0/routers/{router_id}", delete)
+        .with(changeable::<OfRouters>("/v2.0/routers", "/v2.0/routers/{router_id}"))
         .put("/v2.0/routers/{router_id}/add_router_interface", add_interface)
         .put("/v2.0/routers/{router_id}/remove_router_interface", remove_interface)
 }
+
+struct OfRouters;
 
 const COLLECTION: Collection = Collection {
     name: "routers",
@@ -89,7 +87,7 @@ fn parse(b: &Body, method: &str) -> Result<RouterFields, NetError> {
     })
 }
 
-fn view(networks: &Networks, router: &Router) -> Map<String, Value> {
+fn view(networks: &Networks, router: &Router) -> View {
     let mut view = base(&router.meta);
     let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
     put("status", "ACTIVE".into());
@@ -105,69 +103,63 @@ fn view(networks: &Networks, router: &Router) -> Map<String, Value> {
     view
 }
 
-async fn index(State(networks): State<Networks>, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
-    let rows = networks.owned::<Router>(&ctx).await?;
-    let views = rows.iter().map(|r| view(&networks, r)).collect();
-    Ok(Json(list(&networks, &COLLECTION, &query, views)?))
-}
+impl Resource for OfRouters {
+    const ONE: &'static str = "router";
+    const COLLECTION: Collection = COLLECTION;
+    type Row = Router;
+    type New = RouterFields;
 
-async fn create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let (bodies, bulk) = Body::one_or_many(&json, "router", "routers")?;
-    let fields = bodies.iter().map(|b| parse(b, "POST")).collect::<Result<Vec<_>, _>>()?;
-    let mut views = Vec::new();
-    let mut made = Vec::new();
-    for fields in fields {
-        match networks.create_router(&ctx, fields).await {
-            Ok(router) => {
-                views.push(Value::Object(view(&networks, &router)));
-                made.push(router.meta.id);
-            }
-            Err(error) => {
-                for id in made {
-                    networks.delete_router(&ctx, &id, None).await?;
-                }
-                return Err(error.into());
-            }
-        }
+    fn parse(body: &Body) -> Result<RouterFields, NetError> {
+        parse(body, "POST")
     }
-    let body = if bulk { json!({ "routers": views }) } else { json!({ "router": views.pop() }) };
-    Ok((StatusCode::CREATED, Json(body)))
+
+    fn id(row: &Router) -> &str {
+        &row.meta.id
+    }
+
+    async fn view(networks: &Networks, _ctx: &Context, row: &Router) -> Result<View, NetError> {
+        Ok(view(networks, row))
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, _query: &Query) -> Result<Vec<View>, NetError> {
+        let rows = networks.owned::<Router>(ctx).await?;
+        Ok(rows.iter().map(|r| view(networks, r)).collect())
+    }
+
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<Router, NetError> {
+        networks.router_of(ctx, id).await
+    }
+
+    async fn create(networks: &Networks, ctx: &Context, new: RouterFields) -> Result<Router, NetError> {
+        networks.create_router(ctx, new).await
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_router(ctx, id, revision).await
+    }
 }
 
-async fn show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let router = networks.router_of(&ctx, &id).await?;
-    Ok(Json(json!({ "router": select(view(&networks, &router), &query) })))
-}
+impl Change for OfRouters {
+    type Fields = RouterFields;
 
-async fn update(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(json): Json<Value>,
-) -> Result<Json<Value>, Error> {
-    let fields = parse(&Body::one(&json, "router")?, "PUT")?;
-    let router = networks.update_router(&ctx, &id, fields, expected_revision(&headers)?).await?;
-    Ok(Json(json!({ "router": view(&networks, &router) })))
-}
+    fn parse_change(body: &Body) -> Result<RouterFields, NetError> {
+        parse(body, "PUT")
+    }
 
-async fn delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Error> {
-    networks.delete_router(&ctx, &id, expected_revision(&headers)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    async fn update(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        fields: RouterFields,
+        revision: Option<i64>,
+    ) -> Result<Router, NetError> {
+        networks.update_router(ctx, id, fields, revision).await
+    }
 }
 
 /// The interface's body has no wrapper.

@@ -2,30 +2,26 @@
 
 use std::collections::HashMap;
 
-use api::{Context, Error, Json, Path, Query, Routes};
-use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use api::{Context, Query, Routes};
+use serde_json::{Value, json};
 
-use super::listing::{Collection, list, select};
-use super::{base, body, expected_revision};
+use super::listing::Collection;
+use super::resource::{self, Change, Resource, View, changeable};
+use super::{base, body};
 use crate::attr::{Body, NAME_MAX, cidr_of, int_of, ip_of};
 use crate::model::{Direction, EtherType, SecurityGroup, SecurityGroupRule};
 use crate::security_group::{GroupFields, NewRule};
 use crate::{NetError, Networks};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
+    let (rules, rule) = ("/v2.0/security-group-rules", "/v2.0/security-group-rules/{rule_id}");
     routes
-        .get("/v2.0/security-groups", index)
-        .post("/v2.0/security-groups", create)
-        .get("/v2.0/security-groups/{security_group_id}", show)
-        .put("/v2.0/security-groups/{security_group_id}", update)
-        .delete("/v2.0/security-groups/{security_group_id}", delete)
-        .get("/v2.0/security-group-rules", rule_index)
-        .post("/v2.0/security-group-rules", rule_create)
-        .get("/v2.0/security-group-rules/{rule_id}", rule_show)
-        .delete("/v2.0/security-group-rules/{rule_id}", rule_delete)
+        .with(changeable::<OfGroups>("/v2.0/security-groups", "/v2.0/security-groups/{security_group_id}"))
+        .with(resource::routes::<OfRules>(rules, rule))
 }
+
+struct OfGroups;
+struct OfRules;
 
 const GROUPS: Collection = Collection {
     name: "security_groups",
@@ -166,7 +162,7 @@ fn port_value(b: &Body, name: &str) -> Result<Option<i64>, NetError> {
     })
 }
 
-fn rule_view(rule: &SecurityGroupRule) -> Map<String, Value> {
+fn rule_view(rule: &SecurityGroupRule) -> View {
     let mut view = base(&rule.meta);
     view.remove("name");
     view.remove("tags");
@@ -184,7 +180,7 @@ fn rule_view(rule: &SecurityGroupRule) -> Map<String, Value> {
     view
 }
 
-fn view(group: &SecurityGroup, rules: &[SecurityGroupRule]) -> Map<String, Value> {
+fn view(group: &SecurityGroup, rules: &[SecurityGroupRule]) -> View {
     let mut view = base(&group.meta);
     let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
     put("stateful", group.stateful.into());
@@ -193,136 +189,105 @@ fn view(group: &SecurityGroup, rules: &[SecurityGroupRule]) -> Map<String, Value
     view
 }
 
-async fn view_one(networks: &Networks, group: &SecurityGroup) -> Result<Map<String, Value>, NetError> {
-    Ok(view(group, &networks.rules_of(&group.meta.id).await?))
-}
+impl Resource for OfGroups {
+    const ONE: &'static str = "security_group";
+    const COLLECTION: Collection = GROUPS;
+    type Row = SecurityGroup;
+    type New = GroupFields;
 
-async fn index(State(networks): State<Networks>, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
-    let groups = networks.security_groups(&ctx).await?;
-    let mut rules: HashMap<String, Vec<SecurityGroupRule>> = HashMap::new();
-    for rule in networks.security_group_rules(&ctx).await? {
-        rules.entry(rule.security_group_id.clone()).or_default().push(rule);
+    fn parse(body: &Body) -> Result<GroupFields, NetError> {
+        parse(body, "POST")
     }
-    let none = Vec::new();
-    let views = groups.iter().map(|g| view(g, rules.get(&g.meta.id).unwrap_or(&none))).collect();
-    Ok(Json(list(&networks, &GROUPS, &query, views)?))
-}
 
-async fn create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let (bodies, bulk) = Body::one_or_many(&json, "security_group", "security_groups")?;
-    let fields = bodies.iter().map(|b| parse(b, "POST")).collect::<Result<Vec<_>, _>>()?;
-    let mut views = Vec::new();
-    let mut made = Vec::new();
-    for fields in fields {
-        match networks.create_security_group(&ctx, fields).await {
-            Ok(group) => {
-                views.push(Value::Object(view_one(&networks, &group).await?));
-                made.push(group.meta.id);
-            }
-            Err(error) => {
-                for id in made {
-                    networks.delete_security_group(&ctx, &id, None).await?;
-                }
-                return Err(error.into());
-            }
+    fn id(row: &SecurityGroup) -> &str {
+        &row.meta.id
+    }
+
+    async fn view(networks: &Networks, _ctx: &Context, row: &SecurityGroup) -> Result<View, NetError> {
+        Ok(view(row, &networks.rules_of(&row.meta.id).await?))
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, _query: &Query) -> Result<Vec<View>, NetError> {
+        let groups = networks.security_groups(ctx).await?;
+        let mut rules: HashMap<String, Vec<SecurityGroupRule>> = HashMap::new();
+        for rule in networks.security_group_rules(ctx).await? {
+            rules.entry(rule.security_group_id.clone()).or_default().push(rule);
         }
+        Ok(groups.iter().map(|g| view(g, &rules.remove(&g.meta.id).unwrap_or_default())).collect())
     }
-    let body =
-        if bulk { json!({ "security_groups": views }) } else { json!({ "security_group": views.pop() }) };
-    Ok((StatusCode::CREATED, Json(body)))
-}
 
-async fn show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let group = networks.security_group(&ctx, &id).await?;
-    Ok(Json(json!({ "security_group": select(view_one(&networks, &group).await?, &query) })))
-}
-
-async fn update(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(json): Json<Value>,
-) -> Result<Json<Value>, Error> {
-    let fields = parse(&Body::one(&json, "security_group")?, "PUT")?;
-    let group = networks.update_security_group(&ctx, &id, fields, expected_revision(&headers)?).await?;
-    Ok(Json(json!({ "security_group": view_one(&networks, &group).await? })))
-}
-
-async fn delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Error> {
-    networks.delete_security_group(&ctx, &id, expected_revision(&headers)?).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn rule_index(
-    State(networks): State<Networks>,
-    ctx: Context,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let views = networks.security_group_rules(&ctx).await?.iter().map(rule_view).collect();
-    Ok(Json(list(&networks, &RULES, &query, views)?))
-}
-
-async fn rule_create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let (bodies, bulk) = Body::one_or_many(&json, "security_group_rule", "security_group_rules")?;
-    let new = bodies.iter().map(parse_rule).collect::<Result<Vec<_>, _>>()?;
-    let mut views = Vec::new();
-    let mut made = Vec::new();
-    for rule in new {
-        match networks.create_security_group_rule(&ctx, rule).await {
-            Ok(rule) => {
-                views.push(Value::Object(rule_view(&rule)));
-                made.push(rule.meta.id);
-            }
-            Err(error) => {
-                for id in made {
-                    networks.delete_security_group_rule(&ctx, &id).await?;
-                }
-                return Err(error.into());
-            }
-        }
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<SecurityGroup, NetError> {
+        networks.security_group(ctx, id).await
     }
-    let body = if bulk {
-        json!({ "security_group_rules": views })
-    } else {
-        json!({ "security_group_rule": views.pop() })
-    };
-    Ok((StatusCode::CREATED, Json(body)))
+
+    async fn create(networks: &Networks, ctx: &Context, new: GroupFields) -> Result<SecurityGroup, NetError> {
+        networks.create_security_group(ctx, new).await
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_security_group(ctx, id, revision).await
+    }
 }
 
-async fn rule_show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let rule = networks.security_group_rule(&ctx, &id).await?;
-    Ok(Json(json!({ "security_group_rule": select(rule_view(&rule), &query) })))
+impl Change for OfGroups {
+    type Fields = GroupFields;
+
+    fn parse_change(body: &Body) -> Result<GroupFields, NetError> {
+        parse(body, "PUT")
+    }
+
+    async fn update(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        fields: GroupFields,
+        revision: Option<i64>,
+    ) -> Result<SecurityGroup, NetError> {
+        networks.update_security_group(ctx, id, fields, revision).await
+    }
 }
 
-async fn rule_delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Error> {
-    networks.delete_security_group_rule(&ctx, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+impl Resource for OfRules {
+    const ONE: &'static str = "security_group_rule";
+    const COLLECTION: Collection = RULES;
+    type Row = SecurityGroupRule;
+    type New = NewRule;
+
+    fn parse(body: &Body) -> Result<NewRule, NetError> {
+        parse_rule(body)
+    }
+
+    fn id(row: &SecurityGroupRule) -> &str {
+        &row.meta.id
+    }
+
+    async fn view(_networks: &Networks, _ctx: &Context, row: &SecurityGroupRule) -> Result<View, NetError> {
+        Ok(rule_view(row))
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, _query: &Query) -> Result<Vec<View>, NetError> {
+        Ok(networks.security_group_rules(ctx).await?.iter().map(rule_view).collect())
+    }
+
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<SecurityGroupRule, NetError> {
+        networks.security_group_rule(ctx, id).await
+    }
+
+    async fn create(networks: &Networks, ctx: &Context, new: NewRule) -> Result<SecurityGroupRule, NetError> {
+        networks.create_security_group_rule(ctx, new).await
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        _revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_security_group_rule(ctx, id).await
+    }
 }

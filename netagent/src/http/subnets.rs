@@ -1,25 +1,21 @@
 //! `/v2.0/subnets`
 
-use api::{Context, Error, Json, Path, Query, Routes};
-use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use api::{Context, Query, Routes};
+use serde_json::{Value, json};
 
-use super::listing::{Collection, list, select};
-use super::{base, body, expected_revision};
+use super::listing::Collection;
+use super::resource::{Change, Resource, View, changeable};
+use super::{base, body};
 use crate::attr::{Body, NAME_MAX, cidr_of, ip_of, object_of, text_of};
 use crate::model::{Pool, Subnet};
 use crate::subnet::SubnetFields;
 use crate::{NetError, Networks};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
-    routes
-        .get("/v2.0/subnets", index)
-        .post("/v2.0/subnets", create)
-        .get("/v2.0/subnets/{subnet_id}", show)
-        .put("/v2.0/subnets/{subnet_id}", update)
-        .delete("/v2.0/subnets/{subnet_id}", delete)
+    routes.with(changeable::<OfSubnets>("/v2.0/subnets", "/v2.0/subnets/{subnet_id}"))
 }
+
+struct OfSubnets;
 
 const COLLECTION: Collection = Collection {
     name: "subnets",
@@ -143,7 +139,7 @@ fn parse(b: &Body, method: &str) -> Result<SubnetFields, NetError> {
     })
 }
 
-fn view(subnet: &Subnet) -> Map<String, Value> {
+fn view(subnet: &Subnet) -> View {
     let mut view = base(&subnet.meta);
     let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
     put("network_id", subnet.network_id.clone().into());
@@ -162,66 +158,60 @@ fn view(subnet: &Subnet) -> Map<String, Value> {
     view
 }
 
-async fn index(State(networks): State<Networks>, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
-    let views = networks.subnets(&ctx).await?.iter().map(view).collect();
-    Ok(Json(list(&networks, &COLLECTION, &query, views)?))
-}
+impl Resource for OfSubnets {
+    const ONE: &'static str = "subnet";
+    const COLLECTION: Collection = COLLECTION;
+    type Row = Subnet;
+    type New = SubnetFields;
 
-async fn create(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Json(json): Json<Value>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let (bodies, bulk) = Body::one_or_many(&json, "subnet", "subnets")?;
-    let fields = bodies.iter().map(|b| parse(b, "POST")).collect::<Result<Vec<_>, _>>()?;
-    let mut views = Vec::new();
-    let mut made = Vec::new();
-    for fields in fields {
-        match networks.create_subnet(&ctx, fields).await {
-            Ok(subnet) => {
-                views.push(Value::Object(view(&subnet)));
-                made.push(subnet.meta.id);
-            }
-            Err(error) => {
-                for id in made {
-                    networks.delete_subnet(&ctx, &id, None).await?;
-                }
-                return Err(error.into());
-            }
-        }
+    fn parse(body: &Body) -> Result<SubnetFields, NetError> {
+        parse(body, "POST")
     }
-    let body = if bulk { json!({ "subnets": views }) } else { json!({ "subnet": views.pop() }) };
-    Ok((StatusCode::CREATED, Json(body)))
+
+    fn id(row: &Subnet) -> &str {
+        &row.meta.id
+    }
+
+    async fn view(_networks: &Networks, _ctx: &Context, row: &Subnet) -> Result<View, NetError> {
+        Ok(view(row))
+    }
+
+    async fn views(networks: &Networks, ctx: &Context, _query: &Query) -> Result<Vec<View>, NetError> {
+        Ok(networks.subnets(ctx).await?.iter().map(view).collect())
+    }
+
+    async fn get(networks: &Networks, ctx: &Context, id: &str) -> Result<Subnet, NetError> {
+        networks.subnet(ctx, id).await
+    }
+
+    async fn create(networks: &Networks, ctx: &Context, new: SubnetFields) -> Result<Subnet, NetError> {
+        networks.create_subnet(ctx, new).await
+    }
+
+    async fn delete(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        revision: Option<i64>,
+    ) -> Result<(), NetError> {
+        networks.delete_subnet(ctx, id, revision).await
+    }
 }
 
-async fn show(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Json<Value>, Error> {
-    let subnet = networks.subnet(&ctx, &id).await?;
-    Ok(Json(json!({ "subnet": select(view(&subnet), &query) })))
-}
+impl Change for OfSubnets {
+    type Fields = SubnetFields;
 
-async fn update(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(json): Json<Value>,
-) -> Result<Json<Value>, Error> {
-    let fields = parse(&Body::one(&json, "subnet")?, "PUT")?;
-    let subnet = networks.update_subnet(&ctx, &id, fields, expected_revision(&headers)?).await?;
-    Ok(Json(json!({ "subnet": view(&subnet) })))
-}
+    fn parse_change(body: &Body) -> Result<SubnetFields, NetError> {
+        parse(body, "PUT")
+    }
 
-async fn delete(
-    State(networks): State<Networks>,
-    ctx: Context,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Error> {
-    networks.delete_subnet(&ctx, &id, expected_revision(&headers)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    async fn update(
+        networks: &Networks,
+        ctx: &Context,
+        id: &str,
+        fields: SubnetFields,
+        revision: Option<i64>,
+    ) -> Result<Subnet, NetError> {
+        networks.update_subnet(ctx, id, fields, revision).await
+    }
 }
