@@ -67,6 +67,10 @@ pub(crate) struct UpArgs {
     /// The address clients use, where it is not the listener's (behind a proxy, or listening on 0.0.0.0).
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
+    /// Settings of the services: a file with the tables [identity], [image], [volume], [object], [network] and
+    /// [compute] of `aquifer config`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// A PostgreSQL to keep rows in, instead of the embedded SQLite.
     #[arg(long, value_name = "postgres://…")]
     pub(crate) database: Option<String>,

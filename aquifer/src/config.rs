@@ -2,6 +2,7 @@
 //! refused with their name and line. `aquifer config` prints [`EXAMPLE`], which a test keeps true.
 
 use crate::error::AquiferError;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,6 +48,18 @@ pub(crate) struct Config {
     pub(crate) agent: Option<compute::AgentConfig>,
 }
 
+/// The tables of a file for `up`: the services' own. Where things are, `up` knows itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Services {
+    pub(crate) identity: identity::Config,
+    pub(crate) image: imagestore::Config,
+    pub(crate) volume: blockstore::Config,
+    pub(crate) object: objectstore::Config,
+    pub(crate) network: netagent::Config,
+    pub(crate) compute: compute::Config,
+}
+
 /// Where this process listens, and how clients reach it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -90,18 +103,28 @@ fn region() -> String {
 
 impl Config {
     pub(crate) fn read(file: &Path) -> Result<Config, AquiferError> {
-        let text = std::fs::read_to_string(file).map_err(|e| AquiferError::file(file, e))?;
-        Config::parse(&text).map_err(|e| AquiferError::Config(format!("{}: {e}", file.display())))
+        read(file)
     }
+}
 
-    fn parse(text: &str) -> Result<Config, toml::de::Error> {
-        toml::from_str(text)
+impl Services {
+    pub(crate) fn read(file: &Path) -> Result<Services, AquiferError> {
+        read(file)
     }
+}
+
+fn read<T: DeserializeOwned>(file: &Path) -> Result<T, AquiferError> {
+    let text = std::fs::read_to_string(file).map_err(|e| AquiferError::file(file, e))?;
+    toml::from_str(&text).map_err(|e| AquiferError::Config(format!("{}: {e}", file.display())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
 
     /// The lines of the example with their keys uncommented: `#key = value` is a key, `# text` is prose.
     fn uncommented() -> String {
@@ -114,8 +137,8 @@ mod tests {
 
     #[test]
     fn the_example_is_accepted_as_printed_and_with_every_key() {
-        Config::parse(EXAMPLE).unwrap();
-        Config::parse(&uncommented()).unwrap();
+        parse(EXAMPLE).unwrap();
+        parse(&uncommented()).unwrap();
     }
 
     #[test]
@@ -124,8 +147,10 @@ mod tests {
             [("", "nod"), ("[listen]\n", "apy"), ("[identity]\n", "lifetime"), ("[volume]\n", "x")]
         {
             let text = format!("node = \"n\"\ndatabase = \"sqlite:///x\"\n{table}{key} = 1\n");
-            let e = Config::parse(&text).unwrap_err().to_string();
+            let e = parse(&text).unwrap_err().to_string();
             assert!(e.contains(key), "{e}");
         }
+        assert!(toml::from_str::<Services>("[image]\nmd5_checksum = false\n").is_ok());
+        assert!(toml::from_str::<Services>("[listen]\n").is_err());
     }
 }

@@ -13,6 +13,7 @@ mod plan;
 
 use crate::cli::UpArgs;
 use crate::cloud::{self, Cloud};
+use crate::config::Services;
 use crate::control::{self, Line, Report};
 use crate::error::AquiferError;
 use crate::progress::Lines;
@@ -44,7 +45,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), AquiferError> {
     logging::to_file(&dir.join("log/aquifer.log"))?;
     state::failpoint::from_env().map_err(AquiferError::Config)?;
     api::metrics::install();
-    // A taken port is told before anything is started.
+    // A mistake in the file or a taken port is told before anything is started.
+    let settings = args.config.as_deref().map(Services::read).transpose()?.unwrap_or_default();
     let api = cloud::listen(args.listen).await?;
     let s3 = cloud::listen(args.s3_listen).await?;
     let secrets = Secrets::load_or_make(&dir.join("secrets.toml"))?;
@@ -66,7 +68,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), AquiferError> {
     let stop = CancellationToken::new();
     let served = async {
         let services = Instant::now();
-        let config = plan::config(&args, dir, running.endpoints())?;
+        let config = plan::config(&args, settings, dir, running.endpoints());
         let cloud = Arc::new(Cloud::assemble(&config).await?);
         let tracker = TaskTracker::new();
         tracker.spawn(api::server::serve(api, cloud.router(&Role::ALL), stop.clone()));

@@ -12,6 +12,7 @@ pub(crate) struct Cloud {
     pub(crate) first_start: Duration,
     aquifer: PathBuf,
     listen: [String; 2],
+    settings: PathBuf,
     child: Option<Child>,
 }
 
@@ -20,8 +21,10 @@ impl Cloud {
         let free = || -> Result<String> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string()) };
         let dir = tempfile::Builder::new().prefix("aquifer-bench-").tempdir()?;
         let listen = [free()?, free()?];
-        let mut cloud =
-            Cloud { dir, first_start: Duration::ZERO, aquifer: aquifer.into(), listen, child: None };
+        let settings = dir.path().join("bench.toml");
+        std::fs::write(&settings, "")?;
+        let aquifer = aquifer.into();
+        let mut cloud = Cloud { dir, first_start: Duration::ZERO, aquifer, listen, settings, child: None };
         cloud.first_start = cloud.start()?;
         Ok(cloud)
     }
@@ -41,6 +44,8 @@ impl Cloud {
                 "--data-dir",
             ])
             .arg(self.dir.path())
+            .arg("--config")
+            .arg(&self.settings)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -54,6 +59,12 @@ impl Cloud {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(began.elapsed())
+    }
+
+    /// Stops the cloud and starts it again with these tables of the configuration.
+    pub(crate) fn configure(&mut self, settings: &str) -> Result<()> {
+        std::fs::write(&self.settings, settings)?;
+        self.restart().map(drop)
     }
 
     /// Stops the cloud and says how long it takes to come back.

@@ -74,7 +74,7 @@ async fn main() -> Result<()> {
         volumes::from_image(&cloud, &session, args.runs, &mut report).await?;
     }
     if wanted(Part::Image) {
-        images::upload(&cloud, &session, args.runs.min(3), &mut report).await?;
+        images::upload(&mut cloud, args.runs.min(3), &mut report).await?;
     }
     if wanted(Part::Boot) {
         boot::to_user_space(&cloud, &session, args.runs.min(5), &mut report).await?;

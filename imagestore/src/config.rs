@@ -1,5 +1,6 @@
 //! What an operator may say about images.
 
+use crate::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -22,6 +23,11 @@ pub struct Config {
     /// bytes and `size` and the hashes stay those of the upload. It costs the upload's size again. Without it a
     /// converted image becomes `raw`, as with upstream's conversion.
     pub keep_original: bool,
+    /// What `os_hash_value` is made with: `sha512` as upstream, or `sha384`, or `sha256`, which most machines make
+    /// at twice the speed. Images keep what they were made with.
+    pub hashing_algorithm: HashAlgorithm,
+    /// Make the MD5 `checksum`, too, as upstream does. Without it `checksum` is null and uploads are faster.
+    pub md5_checksum: bool,
     /// Images a page of a listing has where the caller names no limit.
     pub page: usize,
     /// The most images a page may have.
@@ -53,6 +59,8 @@ impl Default for Config {
             expansion_cap: 1100,
             project_quota: 0,
             keep_original: true,
+            hashing_algorithm: HashAlgorithm::Sha512,
+            md5_checksum: true,
             page: 25,
             page_max: 1000,
             property_quota: 128,

@@ -34,7 +34,8 @@ pub use data::Body;
 pub use error::ImageError;
 pub use http::{router, routes};
 pub use model::{
-    Digest, Form, Image, ImageSource, Member, MemberStatus, NewImage, RbdSource, Status, Visibility,
+    Digest, Form, HashAlgorithm, Image, ImageSource, Member, MemberStatus, NewImage, RbdSource, Status,
+    Visibility,
 };
 
 use api::{Links, Policy};

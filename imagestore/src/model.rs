@@ -204,10 +204,32 @@ pub struct Member {
 pub struct Digest {
     /// Bytes.
     pub size: u64,
+    /// In hexadecimal digits; absent where the operator does without.
+    pub md5: Option<String>,
+    /// What `hash` is of.
+    pub algorithm: HashAlgorithm,
     /// In hexadecimal digits.
-    pub md5: String,
-    /// In hexadecimal digits.
-    pub sha512: String,
+    pub hash: String,
+}
+
+/// What `os_hash_value` may be made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HashAlgorithm {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl HashAlgorithm {
+    /// Its name in `os_hash_algo`, as Python's hashlib has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HashAlgorithm::Sha256 => "sha256",
+            HashAlgorithm::Sha384 => "sha384",
+            HashAlgorithm::Sha512 => "sha512",
+        }
+    }
 }
 
 #[cfg(test)]

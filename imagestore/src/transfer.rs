@@ -214,6 +214,10 @@ impl Images {
         }
     }
 
+    fn hasher(&self) -> data::Hasher {
+        data::Hasher::new(self.config.hashing_algorithm, self.config.md5_checksum)
+    }
+
     async fn fill(
         &self,
         a: &Admitted,
@@ -234,7 +238,8 @@ impl Images {
         let format = if staged { None } else { plan.format() };
         let split = (plan == Plan::Convert(Format::Qcow2) && !staged)
             .then(|| data::Splitter::new(blobs.clone(), id, self.config.virtual_size_cap));
-        let to = Receive { image: image.clone(), room, cap: a.cap, announced, format, split };
+        let hasher = self.hasher();
+        let to = Receive { image: image.clone(), room, cap: a.cap, announced, format, split, hasher };
         let received = receive(to, body).await;
         // A cluster that does not answer would not close it either: the client hears of it now.
         if !received.as_ref().is_err_and(ImageError::is_unavailable) {
@@ -318,7 +323,7 @@ impl Images {
         let blobs = self.blobs(&image.store)?;
         let converted = Image { form: Form::Disk, ..image.clone() };
         let mut bytes = blobs.stream(&converted, 0, virtual_size.unwrap_or_default()).await?;
-        let mut hasher = data::Hasher::new();
+        let mut hasher = self.hasher();
         while let Some(chunk) = bytes.next().await {
             hasher.update(chunk?).await?;
         }
@@ -390,9 +395,9 @@ impl Finished {
         image.form = self.form;
         image.size = Some(self.digest.size);
         image.virtual_size = self.virtual_size;
-        image.checksum = Some(self.digest.md5.clone());
-        image.os_hash_algo = Some("sha512".to_owned());
-        image.os_hash_value = Some(self.digest.sha512.clone());
+        image.checksum = self.digest.md5.clone();
+        image.os_hash_algo = Some(self.digest.algorithm.as_str().to_owned());
+        image.os_hash_value = Some(self.digest.hash.clone());
         if self.raw {
             image.disk_format = Some("raw".to_owned());
         }

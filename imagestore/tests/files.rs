@@ -6,10 +6,10 @@ mod common;
 
 use common::{Cloud, body, disk, noise, until};
 use futures::StreamExt;
-use imagestore::Config;
+use imagestore::{Config, HashAlgorithm};
 use md5::{Digest, Md5};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -160,6 +160,21 @@ async fn without_originals_an_image_becomes_raw() {
     assert_eq!(image["checksum"], hex::<Md5>(&bytes));
     assert!(c.file("alice", &id).await == bytes);
     assert_eq!(c.rbd().list().await.unwrap(), [id.as_str()]);
+    c.delete("alice", &format!("/v2/images/{id}")).await;
+    c.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashes_are_those_the_operator_chose() {
+    let config =
+        Config { hashing_algorithm: HashAlgorithm::Sha256, md5_checksum: false, ..Config::default() };
+    let c = Cloud::with(testbed::databases().await.remove(0), config).await;
+    let id = c.create("alice", json!({"disk_format": "raw", "container_format": "bare"})).await;
+    let bytes = disk(6 << 20);
+    assert_eq!(c.put("alice", &id, "file", bytes.clone()).await.status(), StatusCode::NO_CONTENT);
+    let image = c.show(&id).await;
+    assert_eq!((&image["checksum"], &image["os_hash_algo"]), (&Value::Null, &json!("sha256")));
+    assert_eq!(image["os_hash_value"], hex::<sha2::Sha256>(&bytes));
     c.delete("alice", &format!("/v2/images/{id}")).await;
     c.end().await;
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::UpArgs;
 use crate::cloud::Cloud;
-use crate::config::{Bootstrap, Config, Listen};
+use crate::config::{Bootstrap, Config, Listen, Services};
 use crate::error::AquiferError;
 use crate::secrets::write_private;
 use compute::{Agent, AgentConfig, CephAccess};
@@ -17,7 +17,7 @@ const CLUSTER: &str = "ceph";
 /// The pools that `engines` makes; each is a tier of the same name.
 const TIERS: [&str; 5] = ["images", "volumes", "vms", "objects", "objects.index"];
 
-pub(super) fn config(args: &UpArgs, dir: &Path, engines: &Endpoints) -> Result<Config, AquiferError> {
+pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &Endpoints) -> Config {
     let tier = |name: &&str| TierConfig {
         name: (*name).into(),
         cluster: CLUSTER.into(),
@@ -28,13 +28,13 @@ pub(super) fn config(args: &UpArgs, dir: &Path, engines: &Endpoints) -> Result<C
     let mut cluster = ClusterConfig::new(CLUSTER, &engines.ceph_conf);
     cluster.user.clone_from(&engines.ceph_user);
     cluster.keyring = Some(engines.ceph_keyring.clone());
-    let mut object = objectstore::Config::default();
+    let Services { identity, image, volume, mut object, network, compute } = services;
     for policy in &mut object.policies {
-        policy.index_tier = Some("objects.index".into());
+        policy.index_tier.get_or_insert_with(|| "objects.index".into());
     }
     let database =
         args.database.clone().unwrap_or_else(|| format!("sqlite://{}", dir.join("aquifer.sqlite").display()));
-    Ok(Config {
+    Config {
         node: "up".into(),
         database,
         listen: Listen { api: args.listen, s3: args.s3_listen, public_url: args.public_url.clone() },
@@ -44,20 +44,20 @@ pub(super) fn config(args: &UpArgs, dir: &Path, engines: &Endpoints) -> Result<C
         identity: identity::Config {
             token_keys: dir.join("token-keys"),
             credential_keys: dir.join("credential-keys"),
-            ..identity::Config::default()
+            ..identity
         },
         bootstrap: Bootstrap::default(),
-        image: imagestore::Config { node: "up".into(), ..imagestore::Config::default() },
-        volume: blockstore::Config { guest_user: engines.ceph_user.clone(), ..blockstore::Config::default() },
+        image: imagestore::Config { node: "up".into(), ..image },
+        volume: blockstore::Config { guest_user: engines.ceph_user.clone(), ..volume },
         object,
         network: netagent::Config {
             ovn_nb: format!("unix:{}", engines.nb_socket.display()),
             ovn_sb: format!("unix:{}", engines.sb_socket.display()),
-            ..netagent::Config::default()
+            ..network
         },
-        compute: compute::Config::default(),
+        compute,
         agent: None,
-    })
+    }
 }
 
 /// The host agent of this machine. It talks to the controller over HTTP like any other.

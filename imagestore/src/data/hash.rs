@@ -1,10 +1,12 @@
-//! MD5 and SHA-512 of a stream, each on a thread of its own, so that neither holds up the runtime or the other.
+//! The hashes of a stream, each on a thread of its own, so that neither holds up the runtime or the other.
+//!
+//! They bound an upload: a core makes 600 to 700 MB/s of MD5 or SHA-512, and every byte is needed for both.
 
 use crate::ImageError;
-use crate::model::Digest;
+use crate::model::{Digest, HashAlgorithm};
 use bytes::Bytes;
 use md5::Md5;
-use sha2::Sha512;
+use sha2::{Sha256, Sha384, Sha512};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -13,8 +15,9 @@ const AHEAD: usize = 2;
 
 /// Hashes what it is given, in order.
 pub(crate) struct Hasher {
-    md5: Lane,
-    sha512: Lane,
+    md5: Option<Lane>,
+    algorithm: HashAlgorithm,
+    hash: Lane,
     size: u64,
 }
 
@@ -36,22 +39,37 @@ fn lane<D: md5::Digest + Send + 'static>() -> Lane {
 }
 
 impl Hasher {
-    pub(crate) fn new() -> Self {
-        Hasher { md5: lane::<Md5>(), sha512: lane::<Sha512>(), size: 0 }
+    /// MD5 is made where it is asked for.
+    pub(crate) fn new(algorithm: HashAlgorithm, md5: bool) -> Self {
+        let hash = match algorithm {
+            HashAlgorithm::Sha256 => lane::<Sha256>(),
+            HashAlgorithm::Sha384 => lane::<Sha384>(),
+            HashAlgorithm::Sha512 => lane::<Sha512>(),
+        };
+        Hasher { md5: md5.then(lane::<Md5>), algorithm, hash, size: 0 }
     }
 
     /// Takes the next bytes. Waits while the hashes are behind.
     pub(crate) async fn update(&mut self, chunk: Bytes) -> Result<(), ImageError> {
         self.size += chunk.len() as u64;
         let ended = |_| ImageError::Internal("a hash ended early".into());
-        self.md5.queue.send(chunk.clone()).await.map_err(ended)?;
-        self.sha512.queue.send(chunk).await.map_err(ended)
+        if let Some(md5) = &self.md5 {
+            md5.queue.send(chunk.clone()).await.map_err(ended)?;
+        }
+        self.hash.queue.send(chunk).await.map_err(ended)
     }
 
     /// What it all came to.
     pub(crate) async fn finish(self) -> Result<Digest, ImageError> {
-        let Hasher { md5, sha512, size } = self;
-        drop((md5.queue, sha512.queue));
-        Ok(Digest { size, md5: md5.done.await?, sha512: sha512.done.await? })
+        let Hasher { md5, algorithm, hash, size } = self;
+        drop(hash.queue);
+        let md5 = match md5 {
+            None => None,
+            Some(Lane { queue, done }) => {
+                drop(queue);
+                Some(done.await?)
+            }
+        };
+        Ok(Digest { size, md5, algorithm, hash: hash.done.await? })
     }
 }

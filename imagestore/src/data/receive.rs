@@ -24,6 +24,7 @@ pub(crate) struct Receive {
     pub(crate) format: Option<Format>,
     /// Takes out what can go to its place at once.
     pub(crate) split: Option<Splitter>,
+    pub(crate) hasher: Hasher,
 }
 
 /// What has come.
@@ -39,7 +40,6 @@ const GROWTH: u64 = 1 << 30;
 /// Takes the whole body; the image has exactly its size when this returns.
 pub(crate) async fn receive(mut to: Receive, body: &mut Body) -> Result<Received, ImageError> {
     let mut writer = ImageWriter::new(to.image.clone(), 0);
-    let mut hasher = Hasher::new();
     let mut gathered = BytesMut::with_capacity(CHUNK);
     let mut seen = 0u64;
     while let Some(frame) = body.next().await {
@@ -51,7 +51,7 @@ pub(crate) async fn receive(mut to: Receive, body: &mut Body) -> Result<Received
             gathered.extend_from_slice(&part);
             if gathered.len() == CHUNK {
                 let chunk = std::mem::replace(&mut gathered, BytesMut::with_capacity(CHUNK)).freeze();
-                to.take(chunk, &mut writer, &mut hasher).await?;
+                to.take(chunk, &mut writer).await?;
             }
         }
     }
@@ -59,7 +59,7 @@ pub(crate) async fn receive(mut to: Receive, body: &mut Body) -> Result<Received
         return Err(ImageError::invalid("The size of the uploaded data is not the one that was announced."));
     }
     if !gathered.is_empty() || seen == 0 {
-        to.take(gathered.freeze(), &mut writer, &mut hasher).await?;
+        to.take(gathered.freeze(), &mut writer).await?;
     }
     writer.finish().await?;
     if to.room != seen {
@@ -72,7 +72,7 @@ pub(crate) async fn receive(mut to: Receive, body: &mut Body) -> Result<Received
     if let Some(split) = &split {
         split.moved.save(&to.image, seen).await?;
     }
-    Ok(Received { digest: hasher.finish().await?, split })
+    Ok(Received { digest: to.hasher.finish().await?, split })
 }
 
 fn check_size(seen: u64, to: &Receive) -> Result<(), ImageError> {
@@ -89,12 +89,7 @@ fn check_size(seen: u64, to: &Receive) -> Result<(), ImageError> {
 }
 
 impl Receive {
-    async fn take(
-        &mut self,
-        chunk: Bytes,
-        writer: &mut ImageWriter,
-        hasher: &mut Hasher,
-    ) -> Result<(), ImageError> {
+    async fn take(&mut self, chunk: Bytes, writer: &mut ImageWriter) -> Result<(), ImageError> {
         if let Some(format) = self.format.take() {
             inspect::check_head(&chunk[..chunk.len().min(inspect::HEAD)], format)?;
         }
@@ -104,7 +99,7 @@ impl Receive {
             self.image.resize(more, false).await?;
             self.room = more;
         }
-        hasher.update(chunk.clone()).await?;
+        self.hasher.update(chunk.clone()).await?;
         let Some(split) = &mut self.split else { return Ok(writer.write(chunk).await?) };
         for part in split.take(end - chunk.len() as u64, &chunk).await? {
             match part {
