@@ -22,6 +22,7 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    pool::return_large_buffers();
     let cli = cli::Cli::parse();
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(1 << 20).build() {

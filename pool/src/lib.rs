@@ -24,6 +24,7 @@ mod tier;
 pub use cluster::{Cluster, Clusters, Health, PoolUsage, Usage};
 pub use config::{ClusterConfig, TierConfig};
 pub use error::{Error, OptionalExt};
+pub use ffi::return_large_buffers;
 pub use rados::{
     Ack, Cmp, ListCursor, Notification, NotifyOutcome, ObjectStat, OmapPage, Pool, ReadOp, ReadOutcome,
     ReadResult, Watch, WatchEvent, WriteOp, WriteOutcome,

@@ -6,7 +6,7 @@
 //!   belongs to the completion, not to the future: dropping the future frees nothing that Ceph still uses.
 //! - `rados`, `ops`, `list`, `watch`: clusters and io contexts, compound operations, listing, watches.
 //! - `image`, `image_manage`, `manage`: open images, and managing one, or those of a pool.
-//! - `exit`: how a process ends that has connections.
+//! - `exit`: how a process ends that has connections; `memory`: what it keeps of a burst.
 //!
 //! What leaves this folder is safe: handles that close themselves, in the right order (an operation in
 //! flight holds its image or io context, an image its io context, an io context its cluster).
@@ -28,10 +28,12 @@ pub(crate) mod image;
 pub(crate) mod image_manage;
 pub(crate) mod list;
 pub(crate) mod manage;
+mod memory;
 pub(crate) mod ops;
 pub(crate) mod rados;
 pub(crate) mod watch;
 
+pub use memory::return_large_buffers;
 use std::ffi::{CStr, CString, c_char};
 
 use crate::error::{Errno, errno};
