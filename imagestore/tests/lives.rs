@@ -194,6 +194,8 @@ async fn after_a_crash_an_upload_is_taken_back() {
             first.stop.cancel();
             dying.shutdown_background();
             drop(first);
+            // Taking it back may be cut short and done again, too.
+            state::failpoint::set("image.watch:look:after", state::failpoint::Action::RetryOnce);
             let node = if same_node { "a" } else { "b" };
             let second = Cloud::start(db.clone(), tiers, namespace, config(node)).await;
             second.until_status(&id, "queued").await;

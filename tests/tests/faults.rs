@@ -5,6 +5,7 @@
 
 mod cloud;
 
+use cloud::wire::Wire;
 use cloud::{Cloud, Session};
 use serde_json::json;
 use std::process::Command;
@@ -20,16 +21,55 @@ async fn a_hung_osd_and_a_full_pool_lose_nothing() {
     full_pool(&cloud, &demo, &bucket).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_database_is_told_and_nothing_sticks() {
+    let url = testbed::database_url().await;
+    let target = url.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let wire = Wire::to(target).await;
+    let through = url.replacen(target, &format!("127.0.0.1:{}", wire.port), 1);
+    let cloud = Cloud::up_with(&["--database", &through]);
+    let demo = cloud.demo().await;
+    let bucket = cloud.url(&format!("/v1/AUTH_{}/faults", demo.project().await));
+    demo.put(&bucket, b"").await;
+    demo.put(&format!("{bucket}/before"), b"acknowledged").await;
+    let before = volume(&demo).await;
+    demo.until(&before, "/volume/status", "available").await;
+    let during = volume(&demo).await;
+
+    wire.cut();
+    let (status, body) = demo.get("/volume/v3/volumes").await;
+    assert_eq!(status, 503, "{body}");
+    let (status, body) = demo.call("POST", "/volume/v3/volumes", Some(json!({"volume": {"size": 1}}))).await;
+    assert_eq!(status, 503, "{body}");
+    // A token that has been seen, and objects, need no database.
+    assert_eq!(demo.bytes(&format!("{bucket}/before")).await, b"acknowledged");
+
+    wire.mend();
+    // What was on its way goes on, and what was refused has left nothing.
+    demo.until(&during, "/volume/status", "available").await;
+    let listed = demo.ok("GET", "/volume/v3/volumes", None).await;
+    assert_eq!(listed["volumes"].as_array().unwrap().len(), 2, "{listed}");
+    for path in [before, during] {
+        demo.ok("DELETE", &path, None).await;
+        demo.until_gone(&path).await;
+    }
+}
+
+/// Asks for a volume of 1 GiB: its path.
+async fn volume(demo: &Session) -> String {
+    let volume = demo.ok("POST", "/volume/v3/volumes", Some(json!({"volume": {"size": 1}}))).await;
+    format!("/volume/v3/volumes/{}", volume["volume"]["id"].as_str().unwrap())
+}
+
 async fn hung_osd(cloud: &Cloud, demo: &Session, bucket: &str) {
     let osd = std::fs::read_to_string(cloud.path("run/ceph-osd.0.pid")).unwrap();
     signal(&osd, "STOP");
-    let volume = demo.ok("POST", "/volume/v3/volumes", Some(json!({"volume": {"size": 1}}))).await;
+    let path = volume(demo).await;
     let (status, text) = demo.try_put(&format!("{bucket}/during"), b"never acknowledged").await;
     signal(&osd, "CONT");
     assert_eq!(status, 503, "{text}");
     assert_eq!(demo.bytes(&format!("{bucket}/before")).await, b"acknowledged");
     demo.put(&format!("{bucket}/after"), b"healed").await;
-    let path = format!("/volume/v3/volumes/{}", volume["volume"]["id"].as_str().unwrap());
     demo.until(&path, "/volume/status", "available").await;
     demo.ok("DELETE", &path, None).await;
     demo.until_gone(&path).await;

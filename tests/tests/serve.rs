@@ -105,7 +105,7 @@ admin_password_file = "{d}/password"
 [identity]
 token_keys = "{d}/token-keys"
 credential_keys = "{d}/credential-keys"
-password_cost = 4
+password_hash_rounds = 4
 [network]
 ovn_nb = "unix:{nb}"
 ovn_sb = "unix:{sb}"

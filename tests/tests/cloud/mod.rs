@@ -1,6 +1,8 @@
 //! A whole cloud for a test: `aquifer up` in a folder and on ports of its own.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
 
+pub mod wire;
+
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -15,15 +17,22 @@ pub struct Cloud {
     pub dir: tempfile::TempDir,
     pub api: u16,
     pub s3: u16,
+    args: Vec<String>,
     child: Option<Child>,
 }
 
 impl Cloud {
     /// Brings up a new cloud.
     pub fn up() -> Cloud {
+        Cloud::up_with(&[])
+    }
+
+    /// Brings up a new cloud with more arguments.
+    pub fn up_with(args: &[&str]) -> Cloud {
+        let args = args.iter().map(|a| (*a).to_owned()).collect();
         let dir = tempfile::Builder::new().prefix("aquifer-cloud-").tempdir().unwrap();
         let (api, s3) = (free_port(), free_port());
-        let mut cloud = Cloud { dir, api, s3, child: None };
+        let mut cloud = Cloud { dir, api, s3, args, child: None };
         cloud.start();
         cloud
     }
@@ -44,6 +53,7 @@ impl Cloud {
                 &format!("127.0.0.1:{}", self.s3),
             ])
             .args(["--osd-size", "20"])
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
