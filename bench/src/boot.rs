@@ -8,6 +8,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const LINE: &str = "TESTIMG-USERSPACE";
+/// PCI Express ports of a server, taken ones included.
+const PORTS: u32 = 14;
 const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) async fn to_user_space(
@@ -56,6 +58,24 @@ async fn server(session: &Session, image: &str, network: &str) -> Result<Duratio
     Err(BenchError::Said("the server did not reach user space".into()))
 }
 
+/// The devices that a server has: a disk, a network card (QEMU's own DHCP answers it), a display, a channel for the
+/// guest agent, entropy, a balloon, and free ports for what is attached later.
+fn devices(drive: &str) -> Vec<String> {
+    let mut args = vec!["-nodefaults".to_owned(), "-drive".to_owned(), drive.to_owned()];
+    let mut device = |text: &str| args.extend(["-device".to_owned(), text.to_owned()]);
+    for n in 1..=PORTS {
+        device(&format!("pcie-root-port,id=port{n},chassis={n}"));
+    }
+    device("virtio-blk-pci,drive=root,bus=port1,bootindex=1");
+    device("virtio-net-pci,netdev=net,bus=port2,romfile=");
+    device("virtio-serial-pci,bus=port3");
+    device("virtio-balloon-pci,bus=port4");
+    device("virtio-rng-pci,bus=port5");
+    device("VGA");
+    args.extend(["-netdev".to_owned(), "user,id=net".to_owned()]);
+    args
+}
+
 /// Clone with `rbd`'s library, then QEMU with the devices a server of ours has.
 ///
 /// The clone stays: the watch of a killed QEMU keeps it for half a minute, and the whole cluster goes afterwards.
@@ -69,17 +89,16 @@ async fn qemu(cloud: &Cloud, image: &str, run: usize) -> Result<Duration> {
     let began = Instant::now();
     images.clone_image(image, "snap", &vms, &clone, pool::CreateOptions::default()).await?;
     let drive = format!(
-        "file=rbd:vms/{clone}:conf={},format=raw,if=virtio,cache=writeback",
+        "file=rbd:vms/{clone}:conf={},format=raw,if=none,id=root,cache=writeback,discard=unmap",
         cloud.ceph_conf().display()
     );
     let mut guest = tokio::process::Command::from(cloud.beside_engines("qemu-system-x86_64")?)
         .args([
             "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "192", "-smp", "1", "-display", "none",
-            "-nic", "none",
         ])
         .args(["-monitor", "none", "-serial"])
         .arg(format!("file:{}", console.display()))
-        .args(["-drive", &drive])
+        .args(devices(&drive))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
