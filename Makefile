@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TESTBED = cargo run -q -p testbed --bin testbed --features runner -- exec
 
 .DEFAULT_GOAL := help
-.PHONY: help up build doctor deny test test-install check bench conformance stop
+.PHONY: help up build doctor deny test test-install check bench bench-install conformance stop
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -39,7 +39,10 @@ deny: ## Licences and advisories of everything that is linked (installs cargo-de
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check
 
-bench: build test-install ## Measure, side by side
+bench-install:
+	@scripts/install bench
+
+bench: build test-install bench-install ## Measure, side by side (ARGS='--only identity,users')
 	cargo run -q --release -p bench $(ARGS)
 
 conformance: test-install ## Run tempest (TESTS=regex) against the cloud in DATA

@@ -1,5 +1,6 @@
 //! Tokens at the door: every route but the open ones passes here first.
 
+use crate::observe::By;
 use crate::{Caller, Error};
 use async_trait::async_trait;
 use axum::extract::{OriginalUri, Request, State};
@@ -46,13 +47,17 @@ pub(crate) struct Door {
 /// Puts the [`Caller`] of a valid token into the request, or answers 401.
 pub(crate) async fn require_token(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     match door.admit(&mut request).await {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(By(caller));
+            response
+        }
         Err(e) => e.into_response(),
     }
 }
 
 impl Door {
-    async fn admit(&self, request: &mut Request) -> Result<(), Error> {
+    async fn admit(&self, request: &mut Request) -> Result<Arc<Caller>, Error> {
         let denied = |e: Error| match e.status() {
             http::StatusCode::UNAUTHORIZED => {
                 e.with_header(WWW_AUTHENTICATE, &format!("Keystone uri=\"{}\"", self.realm))
@@ -70,8 +75,8 @@ impl Door {
         if let Some(UrlProject(id)) = request.extensions().get::<UrlProject>() {
             same_project(&caller, id)?;
         }
-        request.extensions_mut().insert(caller);
-        Ok(())
+        request.extensions_mut().insert(caller.clone());
+        Ok(caller)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::auth::{Door, UrlProject, require_token};
 use crate::error::{Asked, render};
 use crate::extract::BodyLimit;
+use crate::observe::{Kept, Observed};
 use crate::{Error, Links, Microversion, Microversions, RequestId, Routes, Style, TokenValidator};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -28,6 +29,8 @@ pub struct Service {
     pub loose_slash: bool,
     /// Sent beside `x-openstack-request-id` with the same value.
     pub own_request_id: Option<&'static str>,
+    /// Is shown every answered request that may have changed something.
+    pub observer: Option<fn(&Observed<'_>)>,
 }
 
 impl Service {
@@ -41,6 +44,7 @@ impl Service {
             project_in_path: false,
             loose_slash: false,
             own_request_id: None,
+            observer: None,
         }
     }
 
@@ -144,6 +148,7 @@ async fn frame(State(service): State<Arc<Service>>, mut request: Request, next: 
     let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(BodyLimit(service.body_limit));
+    let kept = service.observer.and_then(|observer| Some((observer, Kept::of(&request)?)));
     let accept = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let asked = Asked {
         method: request.method().clone(),
@@ -166,6 +171,9 @@ async fn frame(State(service): State<Arc<Service>>, mut request: Request, next: 
         headers.insert("x-openstack-request-id", value);
     }
     response.extensions_mut().insert(crate::metrics::Served(service.name));
+    if let Some((observer, kept)) = kept {
+        kept.show(observer, &response);
+    }
     response
 }
 

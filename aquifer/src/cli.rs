@@ -2,7 +2,7 @@
 
 use crate::error::AquiferError;
 use crate::roles::Role;
-use crate::{config, doctor, serve, status, terminal, up};
+use crate::{config, doctor, identity, policy, serve, status, terminal, up};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +41,12 @@ enum Command {
     ///
     /// A host that is known already gets a new secret; the old one is void at once.
     RegisterHost(RegisterArgs),
+    /// Look after identity: its first users and roles, its keys, revoked tokens.
+    #[command(subcommand)]
+    Identity(identity::Command),
+    /// Explain who may do what, and why.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Print a configuration file for `serve` with every key and its meaning.
     Config,
     /// Print shell completions.
@@ -52,6 +58,27 @@ pub(crate) struct DataDir {
     /// Where the cloud keeps everything.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/aquifer", env = "AQUIFER_DATA_DIR")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// Which cloud a command is for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// The controllers' configuration file, for a cloud that `serve` runs.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// The data directory, for a cloud that `up` runs.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/aquifer",
+        env = "AQUIFER_DATA_DIR",
+        conflicts_with = "config",
+        global = true
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// The database of that cloud, where `up` was given one.
+    #[arg(long, value_name = "postgres://…", conflicts_with = "config", global = true)]
+    pub(crate) database: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,6 +148,8 @@ impl Cli {
             Command::RegisterHost(args) => {
                 terminal::say(&serve::register_host(&args.config, &args.name).await?)
             }
+            Command::Identity(command) => identity::run(command).await?,
+            Command::Policy(command) => return policy::run(command).await,
             Command::Config => terminal::say(config::EXAMPLE.trim_end()),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "aquifer", &mut std::io::stdout());

@@ -68,7 +68,7 @@ async fn serve(
     Ok(())
 }
 
-fn first_line(file: &Path) -> Result<String, AquiferError> {
+pub(crate) fn first_line(file: &Path) -> Result<String, AquiferError> {
     let text = std::fs::read_to_string(file).map_err(|e| AquiferError::file(file, e))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),

@@ -85,6 +85,26 @@ impl Cloud {
         self.child.as_ref().map(Child::id).unwrap_or_default()
     }
 
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.listen[0])
+    }
+
+    /// The program's own memory, MiB.
+    pub(crate) fn memory(&self) -> Result<f64> {
+        crate::memory::mib(self.pid())
+    }
+
+    pub(crate) fn admin_password(&self) -> Result<String> {
+        let clouds = self.clouds()?;
+        let password = clouds["clouds"]["aquifer-admin"]["auth"]["password"].as_str().map(str::to_owned);
+        password.ok_or_else(|| BenchError::Said("clouds.yaml has no password of the admin".into()))
+    }
+
+    fn clouds(&self) -> Result<Value> {
+        let text = std::fs::read_to_string(self.dir.path().join("clouds.yaml"))?;
+        serde_saphyr::from_str(&text).map_err(|e| BenchError::Said(e.to_string()))
+    }
+
     pub(crate) fn ceph_conf(&self) -> PathBuf {
         self.dir.path().join("ceph/ceph.conf")
     }
@@ -98,16 +118,14 @@ impl Cloud {
     }
 
     pub(crate) async fn session(&self) -> Result<Session> {
-        let clouds: Value =
-            serde_saphyr::from_str(&std::fs::read_to_string(self.dir.path().join("clouds.yaml"))?)
-                .map_err(|e| BenchError::Said(e.to_string()))?;
+        let clouds = self.clouds()?;
         let auth = &clouds["clouds"]["aquifer"]["auth"];
         let domain = json!({"id": "default"});
         let body = json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user":
                 {"name": auth["username"], "password": auth["password"], "domain": domain}}},
             "scope": {"project": {"name": auth["project_name"], "domain": domain}}}});
-        let base = format!("http://{}", self.listen[0]);
+        let base = self.base();
         let http = reqwest::Client::new();
         let r = http
             .post(format!("{base}/identity/v3/auth/tokens"))

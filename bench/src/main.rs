@@ -7,6 +7,7 @@
 
 mod boot;
 mod cloud;
+mod identity;
 mod images;
 mod memory;
 mod report;
@@ -27,6 +28,10 @@ enum Part {
     Image,
     /// POST server → user space against plain QEMU on a clone.
     Boot,
+    /// Identity against upstream's Keystone, which is installed for it.
+    Identity,
+    /// Identity with a million users against an empty one.
+    Users,
 }
 
 /// Measures a cloud of its own, in a scratch directory.
@@ -38,6 +43,14 @@ struct Args {
     /// Counted runs of each side, after one that is not counted.
     #[arg(long, default_value_t = 7)]
     runs: usize,
+    /// Seconds of each load on identity.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// The users of `--only users`; each has a tenth of the assignments, at least one.
+    #[arg(long, default_value_t = 1_000_000)]
+    users: u64,
+    #[arg(long, default_value_t = 10_000_000)]
+    assignments: u64,
     /// Measure these alone.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -62,6 +75,13 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let wanted = |p: Part| args.only.is_empty() || args.only.contains(&p);
     let mut report = Report::default();
+    if wanted(Part::Users) {
+        identity::many::users(args.users, args.assignments, &mut report).await?;
+    }
+    if args.only.iter().all(|p| *p == Part::Users) && !args.only.is_empty() {
+        report.print();
+        return Ok(());
+    }
     let mut cloud = Cloud::start_new(&args.aquifer)?;
     if wanted(Part::Start) {
         report.plain("nothing → cloud ready", &[cloud.first_start], "15 s");
@@ -78,6 +98,9 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Boot) {
         boot::to_user_space(&cloud, &session, args.runs.min(5), &mut report).await?;
+    }
+    if wanted(Part::Identity) {
+        identity::against_keystone(&cloud, args.seconds, &mut report).await?;
     }
     cloud.stop()?;
     report.print();

@@ -24,7 +24,20 @@ pub(crate) async fn idle(cloud: &Cloud, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn mib(pid: u32) -> Result<f64> {
+/// A process and all its children, MiB. What workers share counts once for each, on both sides of a comparison.
+pub(crate) fn of_tree(pid: u32) -> Result<f64> {
+    let mut all = mib(pid)?;
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+    for task in tasks {
+        let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
+            all += of_tree(child).unwrap_or_default();
+        }
+    }
+    Ok(all)
+}
+
+pub(crate) fn mib(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status
         .lines()

@@ -23,12 +23,32 @@ impl Report {
         ]);
     }
 
+    /// Answers a second on both sides, and how many times as many ours are.
+    pub(crate) fn rates(&mut self, what: &str, ours: f64, theirs: f64, aim: &str) {
+        let rate = |r: f64| if r < 100.0 { format!("{r:.1}/s") } else { format!("{r:.0}/s") };
+        let ratio = ours / theirs.max(1e-9);
+        let ratio = if ratio < 10.0 { format!("{ratio:.2}×") } else { format!("{ratio:.0}×") };
+        self.0.push([what.into(), rate(ours), rate(theirs), ratio, aim.into()]);
+    }
+
+    /// Memory on both sides.
+    pub(crate) fn sizes(&mut self, what: &str, ours: f64, theirs: f64, aim: &str) {
+        let ratio = ours / theirs.max(1e-9);
+        self.0.push([
+            what.into(),
+            format!("{ours:.0} MiB"),
+            format!("{theirs:.0} MiB"),
+            format!("{ratio:.2}×"),
+            aim.into(),
+        ]);
+    }
+
     pub(crate) fn size(&mut self, what: &str, mib: f64, aim: &str) {
         self.0.push([what.into(), format!("{mib:.0} MiB"), "–".into(), "–".into(), aim.into()]);
     }
 
     pub(crate) fn print(&self) {
-        println!("| what | Aquifer | the engine alone | time ratio | aim |\n|---|---|---|---|---|");
+        println!("| what | Aquifer | the engine or upstream | ratio | aim |\n|---|---|---|---|---|");
         for row in &self.0 {
             println!("| {} |", row.join(" | "));
         }

@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = identity::Config {
         token_keys: dir.join("token-keys"),
         credential_keys: dir.join("credential-keys"),
-        password_cost: 4,
+        password_hash_rounds: 4,
         ..identity::Config::default()
     };
     let identity = identity::Identity::new(db.clone(), config, links.clone()).await?;

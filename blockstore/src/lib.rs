@@ -41,6 +41,7 @@ pub use http::{router, routes};
 pub use model::{
     AttachMode, Attachment, Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType,
 };
+pub use policy::table as policy;
 pub use status::{AttachStatus, SnapshotStatus, VolumeStatus};
 pub use tasks::operations;
 

@@ -127,7 +127,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("volume_extension:availability_zones", ANYONE),
 ];
 
-/// The rules in force.
-pub(crate) fn table() -> Result<Policy, PolicyError> {
+/// The default rules, upstream's wording of a denial with them.
+pub fn table() -> Result<Policy, PolicyError> {
     Policy::new(RULES, |rule| format!("Policy doesn't allow {rule} to be performed."))
 }

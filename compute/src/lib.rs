@@ -40,6 +40,7 @@ pub use agent::Agent;
 pub use config::{Accelerator, AgentConfig, CephAccess, Config};
 pub use error::ComputeError;
 pub use http::{router, routes};
+pub use policy::table as policy;
 pub use tasks::operations;
 
 use api::{Context, Links, Policy};

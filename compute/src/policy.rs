@@ -161,7 +161,8 @@ fn denial(name: &str) -> String {
     format!("Policy doesn't allow {name} to be performed.")
 }
 
-pub(crate) fn table(file: Option<&Path>) -> Result<Policy, ComputeError> {
+/// The rules in force: the defaults, and what the operator's file replaces.
+pub fn table(file: Option<&Path>) -> Result<Policy, ComputeError> {
     let refused = |e: api::policy::PolicyError| ComputeError::Config(e.to_string());
     let policy = Policy::new(RULES, denial).map_err(refused)?;
     if let Some(file) = file {

@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config {
         token_keys: dir.join("token-keys"),
         credential_keys: dir.join("credential-keys"),
-        password_cost: 4,
+        password_hash_rounds: 4,
         ..Config::default()
     };
     let links = Links::new(&format!("http://{address}"));

@@ -7,7 +7,7 @@ use crate::password::hash_drawn;
 use crate::store::record::Fields;
 use crate::store::{ACCESS_RULE, APP_CREDENTIAL, Cond, ROLE, Record, subjects};
 use crate::subject::ids;
-use crate::token::Target;
+use crate::token::{Method, Target};
 use crate::{Identity, IdentityError};
 use api::schema::Schema;
 use api::{Context, Query};
@@ -37,6 +37,12 @@ impl Identity {
     /// What a limited token must not make more of.
     pub(crate) async fn unlimited_token(&self, ctx: &Context, what: &str) -> Result<(), IdentityError> {
         let token = self.validated(&ctx.token.0).await?;
+        // Nor must what began with a key that signs requests.
+        if token.claims.methods.contains(&Method::Ec2) {
+            return Err(IdentityError::Forbidden(format!(
+                "Using method 'ec2credential' is not allowed for managing {what}."
+            )));
+        }
         let restricted = token.subject.app_credential.as_ref();
         // What is limited to some requests must not make what is not.
         let restricted = restricted.is_some_and(|a| !a.unrestricted || a.access_rules.is_some());

@@ -7,7 +7,6 @@ use crate::store::{Cond, ENDPOINT, PROJECT, REGION, ROLE, Record, SERVICE, USER}
 use crate::{Identity, IdentityError};
 use api::Secret;
 use serde_json::{Value, json};
-use state::Timestamp;
 
 pub(crate) const DEFAULT_DOMAIN: &str = "default";
 
@@ -141,15 +140,16 @@ impl Identity {
         let id = match subjects::user_by_name(self.db.read(), name, &domain).await? {
             Some(user) => {
                 if !self.hasher.verify(&password.0, user.password_hash.as_ref()).await? {
-                    let hash = self.hasher.hash(&password.0).await?;
-                    let mut change = self.begin().await?;
-                    subjects::set_password(change.conn(), &user.id, &hash, Timestamp::now()).await?;
-                    change.commit().await?;
+                    self.put_password(&user.id, password).await?;
                 }
                 user.id
             }
             None => {
-                let new = record(&[("name", name), ("domain_id", DEFAULT_DOMAIN)]);
+                let mut new = record(&[("name", name), ("domain_id", DEFAULT_DOMAIN)]);
+                // As upstream: the operator's own account is not to be shut out.
+                let options = json!({"ignore_change_password_upon_first_use": true,
+                    "ignore_lockout_failure_attempts": true});
+                new.insert("options".into(), options);
                 self.insert_user(new, Some(password.clone())).await?.text("id").to_owned()
             }
         };

@@ -101,11 +101,18 @@ impl Identity {
             Scope::Project(p) => Some(p.id.as_str()),
             _ => None,
         };
+        let place = (subject.user.id.clone(), project.map(str::to_owned));
+        if let Some(known) = self.facts.rendered(&place) {
+            return Ok((*known).clone());
+        }
         let only = match project {
             Some(id) => self.endpoints_of_project(id).await?,
             None => None,
         };
-        Ok(self.whole_catalogue(began).await?.render(&subject.user.id, project, only.as_deref()))
+        let whole = self.whole_catalogue(began).await?;
+        let rendered = Arc::new(whole.render(&subject.user.id, project, only.as_deref()));
+        self.facts.keep_rendered(began, place, &rendered);
+        Ok((*rendered).clone())
     }
 }
 

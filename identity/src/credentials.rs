@@ -3,11 +3,14 @@
 use crate::input::{self, Shape};
 use crate::service::S3Credential;
 use crate::store::record::Fields;
+use crate::store::revocations::By;
 use crate::store::{CREDENTIAL, Cond, PROJECT, Record, USER};
 use crate::subject::SubjectKey;
 use crate::token::Target;
 use crate::{Identity, IdentityError};
 use api::{Caller, Context, Query, Secret};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use state::Timestamp;
@@ -24,6 +27,11 @@ const EC2: &str = "ec2";
 /// An EC2 credential's id follows from its access key, so that one key can mean one thing only.
 fn ec2_id(access: &str) -> String {
     hex::encode(Sha256::digest(access.as_bytes()))
+}
+
+/// The audit id that the chains of a key's tokens begin with: they end with the key.
+pub(crate) fn chain(access: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&Sha256::digest(format!("ec2 {access}"))[..16])
 }
 
 fn target(c: &Record) -> [(&str, &str); 1] {
@@ -68,12 +76,13 @@ impl Identity {
     fn seal(&self, mut c: Record) -> Record {
         let ec2 = (c.text("type") == EC2).then(|| Ec2::read(c.text("blob"))).flatten();
         c.insert("access_hash".into(), ec2.map(|e| ec2_id(&e.access)).into());
-        let sealed = self.credential_keys.encrypt(c.text("blob").as_bytes());
+        let (sealed, key) = self.credential_keys.sealed(c.text("blob").as_bytes());
         c.insert("blob".into(), sealed.into());
+        c.insert("key_id".into(), key.into());
         c
     }
 
-    fn open(&self, mut c: Record) -> Result<Record, IdentityError> {
+    pub(crate) fn open(&self, mut c: Record) -> Result<Record, IdentityError> {
         let plain = self.credential_keys.decrypt(c.text("blob")).and_then(|b| String::from_utf8(b).ok());
         let plain = plain.ok_or_else(|| {
             let what = format!("credential {} does not open with any of our keys", c.text("id"));
@@ -81,6 +90,7 @@ impl Identity {
         })?;
         c.insert("blob".into(), plain.into());
         c.remove("access_hash");
+        c.remove("key_id");
         Ok(c)
     }
 
@@ -119,7 +129,7 @@ impl Identity {
         c.insert("id".into(), id.into());
         input::default(&mut c, "project_id", Value::Null);
         let sealed = self.seal(c.clone());
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         CREDENTIAL.insert(change.conn(), &sealed).await.map_err(taken)?;
         change.commit().await?;
         Ok(c)
@@ -178,9 +188,12 @@ impl Identity {
     }
 
     pub(crate) async fn delete_credential(&self, ctx: &Context, id: &str) -> Result<(), IdentityError> {
-        self.credential_for(ctx, "identity:delete_credential", id).await?;
+        let c = self.credential_for(ctx, "identity:delete_credential", id).await?;
         let mut change = self.begin().await?;
         CREDENTIAL.delete(change.conn(), id).await?;
+        if let (EC2, Some(ec2)) = (c.text("type"), Ec2::read(c.text("blob"))) {
+            self.add_revocation(&mut change, By::Chain, &chain(&ec2.access)).await?;
+        }
         change.commit().await
     }
 
@@ -215,7 +228,7 @@ impl Identity {
             c.insert(name.into(), value.into());
         }
         c.insert("blob".into(), ec2.blob().into());
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         CREDENTIAL.insert(change.conn(), &self.seal(c)).await.map_err(taken)?;
         change.commit().await
     }
@@ -272,6 +285,7 @@ impl Identity {
         let (c, _) = self.ec2_of(ctx, "identity:ec2_delete_credential", user, access).await?;
         let mut change = self.begin().await?;
         CREDENTIAL.delete(change.conn(), c.text("id")).await?;
+        self.add_revocation(&mut change, By::Chain, &chain(access)).await?;
         change.commit().await
     }
 

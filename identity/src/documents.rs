@@ -1,5 +1,6 @@
 //! What identity only keeps for others: policy documents, OAuth consumers and the options of domains.
 
+use crate::bootstrap::DEFAULT_DOMAIN;
 use crate::input::{self, Shape};
 use crate::listing::Found;
 use crate::store::{CONSUMER, Kind, POLICY, Record};
@@ -15,6 +16,9 @@ static POLICY_SHAPE: LazyLock<Shape> = LazyLock::new(|| {
 });
 static CONSUMER_SHAPE: LazyLock<Shape> =
     LazyLock::new(|| Shape::new("consumer", json!({"description": input::text()}), &[]));
+
+/// The group of domain options that hold for the whole cloud.
+const COMPLIANCE: &str = "security_compliance";
 
 /// The kinds of documents, each with its rules.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +72,7 @@ impl Identity {
             record.insert("secret".into(), state::new_hex_id().into());
             input::default(&mut record, "description", Value::Null);
         }
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         what.kind().insert(change.conn(), &record).await?;
         change.commit().await?;
         Ok(record)
@@ -110,7 +114,7 @@ impl Identity {
             return Err(IdentityError::Invalid("Cannot change consumer secret".into()));
         }
         record.extend(changes);
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         what.kind().update(change.conn(), &record).await?;
         change.commit().await?;
         Ok(shown(record))
@@ -123,7 +127,7 @@ impl Identity {
         id: &str,
     ) -> Result<(), IdentityError> {
         self.enforce(ctx, &what.rule("delete"), &[])?;
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         what.kind().delete(change.conn(), id).await?;
         change.commit().await
     }
@@ -141,6 +145,46 @@ impl Identity {
         let all = self.domain_options(domain).await?;
         narrow(&all, group, option).ok_or_else(|| {
             IdentityError::Absent(format!("Could not find domain configuration for domain {domain}."))
+        })
+    }
+
+    /// What a request for a part of a domain's options sees. How passwords must be is the same in every domain and for
+    /// everybody to read.
+    pub(crate) async fn domain_config_part(
+        &self,
+        ctx: &Context,
+        domain: &str,
+        group: &str,
+        option: Option<&str>,
+    ) -> Result<Value, IdentityError> {
+        match group {
+            COMPLIANCE => self.compliance_config(ctx, domain, option),
+            group => self.domain_config(ctx, domain, Some(group), option).await,
+        }
+    }
+
+    /// As upstream, it is asked of the default domain, and shows what users need to choose a password.
+    fn compliance_config(
+        &self,
+        ctx: &Context,
+        domain: &str,
+        option: Option<&str>,
+    ) -> Result<Value, IdentityError> {
+        self.enforce(ctx, "identity:get_security_compliance_domain_config", &[])?;
+        let invalid = |why: &str| {
+            IdentityError::Forbidden(format!("Invalid domain specific configuration: {why} is not allowed."))
+        };
+        if domain != DEFAULT_DOMAIN {
+            return Err(invalid(
+                "Reading security compliance information for any domain other than the default domain",
+            ));
+        }
+        let mut all = Map::new();
+        all.insert(COMPLIANCE.into(), self.compliance.readable());
+        narrow(&all, Some(COMPLIANCE), option).ok_or_else(|| {
+            invalid(
+                "Reading security compliance values other than password_regex and password_regex_description",
+            )
         })
     }
 
@@ -192,7 +236,7 @@ impl Identity {
                 IdentityError::Absent(format!("Could not find domain configuration for domain {domain}."))
             })?;
         }
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         if replace {
             sqlx::query("DELETE FROM identity_domain_options WHERE domain_id = $1")
                 .bind(domain.to_owned())
@@ -226,7 +270,7 @@ impl Identity {
     ) -> Result<(), IdentityError> {
         self.enforce(ctx, "identity:delete_domain_config", &[])?;
         self.domain_config(ctx, domain, group, option).await?;
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         sqlx::query(
             "DELETE FROM identity_domain_options WHERE domain_id = $1 AND ($2 = '' OR grp = $2) \
              AND ($3 = '' OR opt = $3)",

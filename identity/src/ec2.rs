@@ -22,9 +22,11 @@ const TTL_SECS: i64 = 15 * 60;
 
 const REFUSED: fn(&'static str) -> IdentityError = IdentityError::Unauthenticated;
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Signed {
+    #[serde(default)]
     access: String,
+    #[serde(default)]
     signature: String,
     #[serde(default)]
     host: String,
@@ -45,10 +47,15 @@ struct Signed {
 
 impl Signed {
     fn read(body: &Value) -> Result<Signed, IdentityError> {
-        let part = ["credentials", "ec2Credentials"].iter().find_map(|k| body.get(*k));
+        let part = ["credentials", "credential", "ec2Credentials"].iter().find_map(|k| body.get(*k));
         let part = part.ok_or_else(|| expected("credentials", "the request body"))?;
-        Signed::deserialize(part)
-            .map_err(|_| IdentityError::Invalid("The credentials to check are not of the known form.".into()))
+        let signed = Signed::deserialize(part).map_err(|_| {
+            IdentityError::Invalid("The credentials to check are not of the known form.".into())
+        })?;
+        if signed.access.is_empty() || signed.signature.is_empty() {
+            return Err(REFUSED("no signature was supplied"));
+        }
+        Ok(signed)
     }
 }
 
@@ -62,7 +69,7 @@ impl Identity {
         if !signed.is_by(&secret) {
             return Err(REFUSED("the EC2 signature is wrong"));
         }
-        self.signed_in(key).await
+        self.signed_in(key, &signed.access).await
     }
 
     pub(crate) async fn s3_token(&self, body: &Value) -> Result<Issued, IdentityError> {
@@ -77,15 +84,19 @@ impl Identity {
         if !right.is_some_and(|r| same(&r, &signed.signature)) {
             return Err(REFUSED("the S3 signature is wrong"));
         }
-        self.signed_in(key).await
+        self.signed_in(key, &signed.access).await
     }
 
-    async fn signed_in(&self, key: crate::subject::SubjectKey) -> Result<Issued, IdentityError> {
+    async fn signed_in(
+        &self,
+        key: crate::subject::SubjectKey,
+        access: &str,
+    ) -> Result<Issued, IdentityError> {
         let proof = Proof {
             user: key.user,
             methods: vec![Method::Ec2],
             expires: None,
-            chain: None,
+            chain: Some(crate::credentials::chain(access)),
             app_credential: key.app_credential,
             bound: None,
         };
@@ -122,7 +133,26 @@ impl Signed {
         }
     }
 
+    /// Some clients sign the host without its port.
     fn is_by(&self, secret: &Secret) -> bool {
+        self.is_made_with(secret) || self.without_port().is_some_and(|s| s.is_made_with(secret))
+    }
+
+    fn without_port(&self) -> Option<Signed> {
+        let bare = |host: &str| host.rsplit_once(':').map(|(name, _)| name.to_owned());
+        let mut signed = self.clone();
+        let mut changed = false;
+        let headers = signed.headers.iter_mut().filter(|(k, _)| k.eq_ignore_ascii_case("host"));
+        for host in headers.map(|(_, v)| v).chain([&mut signed.host]) {
+            if let Some(name) = bare(host) {
+                *host = name;
+                changed = true;
+            }
+        }
+        changed.then_some(signed)
+    }
+
+    fn is_made_with(&self, secret: &Secret) -> bool {
         let key = secret.0.as_bytes();
         let right = match self.param("SignatureVersion") {
             "0" => {
@@ -201,6 +231,12 @@ fn s3_v4(secret: &Secret, text: &[u8]) -> Option<String> {
     let mut lines = std::str::from_utf8(text).ok()?.split('\n').skip(1);
     signed_at(lines.next()?).filter(|t| is_near(*t, Timestamp::now()))?;
     let scope = lines.next()?;
+    // As upstream: a signature for another service, or of another form, is none of S3's.
+    let parts: Vec<&str> = scope.split('/').collect();
+    let known = matches!(parts[..], [_, _, "s3" | "iam" | "sts", "aws4_request"]);
+    if !known || lines.count() != 1 {
+        return None;
+    }
     Some(hex::encode(hmac_sha256(&v4_key(secret.0.as_bytes(), scope)?, text)))
 }
 
@@ -268,10 +304,14 @@ mod tests {
         };
         let right = STANDARD.encode(hmac_sha1(secret.0.as_bytes(), b"Test2012-01-01T00:00:00"));
         assert!(signed("0", &right).is_by(&secret));
-        assert!(!signed("0", "").is_by(&secret));
+        assert!(!signed("0", "x").is_by(&secret));
         assert!(!signed("2", &right).is_by(&secret));
         let then = Timestamp::parse("2012-01-01T00:00:00Z").unwrap();
         let after = |secs| Timestamp::from_secs(then.secs() + secs);
+        let at = |host: &str, signature: &str| Signed { host: host.into(), ..signed("2", signature) };
+        let of_bare = at("example.com", "x").v2(secret.0.as_bytes());
+        assert!(at("example.com:8773", &of_bare).is_by(&secret), "signed without the port");
+        assert!(!at("example.org:8773", &of_bare).is_by(&secret));
         assert!(signed("0", &right).is_recent(after(60)));
         assert!(!signed("0", &right).is_recent(after(3600)));
     }

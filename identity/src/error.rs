@@ -30,6 +30,9 @@ pub enum IdentityError {
     /// 503: too many passwords are waiting to be hashed.
     #[error("the server is too busy to check passwords; please try again")]
     Busy,
+    /// 429: too many logins have failed.
+    #[error("Too many logins have failed; please try again in {seconds} seconds.")]
+    TooMany { seconds: u64 },
     #[error("database")]
     State(#[from] StateError),
     #[error("key repository {0}")]
@@ -39,7 +42,7 @@ pub enum IdentityError {
     #[error("policy")]
     Policy(#[from] api::policy::PolicyError),
     #[error("password hashing")]
-    Hash(#[source] bcrypt::BcryptError),
+    Hash(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("configuration: {0}")]
     Config(String),
     /// A refusal made by the shared HTTP layer, such as a schema check.

@@ -9,9 +9,10 @@ use crate::IdentityError;
 use crate::S3Credential;
 use crate::catalogue::Catalogue;
 use crate::roles::RoleModel;
-use crate::store::subjects;
+use crate::store::subjects::{self, DomainBy};
 use crate::subject::{Subject, SubjectKey, Validated};
 use lru::LruCache;
+use serde_json::Value;
 use state::{Db, Timestamp};
 use std::hash::Hash;
 use std::num::NonZeroUsize;
@@ -20,8 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Another process's change is noticed within this time, microseconds, even if its wake-up is lost.
 const LOOK: i64 = 900_000;
-/// Tokens, subjects and S3 keys remembered, each.
-const ROOM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// Tokens, subjects and S3 keys remembered, each. A token and its subject take about 2 KiB.
+const ROOM: NonZeroUsize = NonZeroUsize::MIN.saturating_add((16 << 10) - 1);
+
+/// Rendered catalogues remembered: one takes about 20 KiB.
+const FEW: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 pub(crate) struct Facts {
     generation: AtomicU64,
@@ -41,7 +45,14 @@ struct Held {
     s3: LruCache<String, S3Credential>,
     roles: Option<Arc<RoleModel>>,
     catalogue: Option<Arc<Catalogue>>,
+    /// The catalogue as a user sees it in a project.
+    rendered: LruCache<Place, Arc<Value>>,
+    /// The ids of projects by name and domain.
+    names: LruCache<(String, DomainBy), String>,
 }
+
+/// A user, and the project where the scope is one.
+pub(crate) type Place = (String, Option<String>);
 
 impl Facts {
     pub(crate) fn new() -> Self {
@@ -56,6 +67,8 @@ impl Facts {
                 s3: LruCache::new(ROOM),
                 roles: None,
                 catalogue: None,
+                rendered: LruCache::new(FEW),
+                names: LruCache::new(ROOM),
             }),
         }
     }
@@ -108,6 +121,8 @@ impl Facts {
             held.s3.clear();
             held.roles = None;
             held.catalogue = None;
+            held.rendered.clear();
+            held.names.clear();
         }
         work(&mut held)
     }
@@ -154,6 +169,22 @@ impl Facts {
 
     pub(crate) fn catalogue(&self) -> Option<Arc<Catalogue>> {
         self.with(|h| h.catalogue.clone())
+    }
+
+    pub(crate) fn rendered(&self, place: &Place) -> Option<Arc<Value>> {
+        self.with(|h| found(&mut h.rendered, place))
+    }
+
+    pub(crate) fn keep_rendered(&self, began: Generation, place: Place, value: &Arc<Value>) {
+        self.store(began, |h| drop(h.rendered.put(place, value.clone())));
+    }
+
+    pub(crate) fn project_named(&self, name: &(String, DomainBy)) -> Option<String> {
+        self.with(|h| found(&mut h.names, name))
+    }
+
+    pub(crate) fn keep_project_named(&self, began: Generation, name: (String, DomainBy), id: &str) {
+        self.store(began, |h| drop(h.names.put(name, id.to_owned())));
     }
 
     pub(crate) fn keep_catalogue(&self, began: Generation, value: &Arc<Catalogue>) {

@@ -160,7 +160,8 @@ impl Identity {
         query: &Query,
     ) -> Result<Found, IdentityError> {
         self.group_for(ctx, "identity:list_users_in_group", group).await?;
-        let must = vec![Cond::MemberOf(group.to_owned())];
+        let mut must = vec![Cond::MemberOf(group.to_owned())];
+        must.extend(crate::users::expiry_filter(query)?);
         self.list(&USER, &["domain_id", "enabled", "name"], must, query).await
     }
 

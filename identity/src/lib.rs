@@ -6,11 +6,15 @@
 
 mod access;
 mod app_credentials;
+mod audit;
 mod auth;
 mod bootstrap;
+mod caller;
 mod catalogue;
 mod catalogue_rules;
+mod compliance;
 mod config;
+mod credential_keys;
 mod credentials;
 mod documents;
 mod domains;
@@ -22,12 +26,16 @@ mod grants;
 mod groups;
 mod http;
 mod input;
+mod jws;
 mod keys;
+mod limit_model;
 mod limits;
 mod listing;
+mod logins;
 mod password;
 mod policies;
 mod projects;
+mod revocation;
 mod role_rules;
 mod roles;
 mod service;
@@ -37,14 +45,26 @@ mod token;
 mod trusts;
 mod users;
 
+pub use auth::LoginLimit;
 pub use bootstrap::{Bootstrap, CatalogueEntry};
-pub use config::Config;
+pub use caller::ScopeOf;
+pub use compliance::SecurityCompliance;
+pub use config::{Config, LimitModel, TokenProvider};
 pub use error::IdentityError;
 pub use http::{router, routes};
+pub use keys::Rotated;
+pub use password::PasswordAlgorithm;
+pub use policies::policy;
+pub use revocation::Revoke;
 pub use service::{Identity, S3Credential};
 
 /// Identity's tables.
 pub const MIGRATIONS: state::Migrations = state::Migrations {
     service: "identity",
-    steps: &[("0001_identity", include_str!("../migrations/0001_identity.sql"))],
+    steps: &[
+        ("0001_identity", include_str!("../migrations/0001_identity.sql")),
+        ("0002_revocations", include_str!("../migrations/0002_revocations.sql")),
+        ("0003_passwords", include_str!("../migrations/0003_passwords.sql")),
+        ("0004_indexes", include_str!("../migrations/0004_indexes.sql")),
+    ],
 };

@@ -1,5 +1,7 @@
-//! Unified limits, flat: a default per resource, and a project's or domain's own.
+//! Unified limits: a default per resource, and a project's or domain's own; see [`crate::limit_model`] for how these
+//! stand to each other.
 
+use crate::auth::expected;
 use crate::input;
 use crate::listing::Found;
 use crate::projects::target as project_target;
@@ -60,14 +62,13 @@ fn items(body: &Value, key: &str) -> Vec<Record> {
 }
 
 impl Identity {
-    async fn check_place(&self, item: &Record) -> Result<(), IdentityError> {
-        let invalid = |e: IdentityError| match e {
-            IdentityError::NotFound { .. } => IdentityError::Invalid(e.to_string()),
-            other => other,
-        };
-        SERVICE.need(self.db.read(), item.text("service_id")).await.map_err(invalid)?;
+    async fn check_place(&self, item: &Record, target: &str) -> Result<(), IdentityError> {
+        SERVICE
+            .get(self.db.read(), item.text("service_id"))
+            .await?
+            .ok_or_else(|| expected("service_id", target))?;
         if let Some(region) = item.opt_text("region_id") {
-            REGION.need(self.db.read(), region).await.map_err(invalid)?;
+            REGION.get(self.db.read(), region).await?.ok_or_else(|| expected("region_id", target))?;
         }
         Ok(())
     }
@@ -81,9 +82,9 @@ impl Identity {
         REGISTER.check(body)?;
         let items = items(body, "registered_limits");
         for item in &items {
-            self.check_place(item).await?;
+            self.check_place(item, "registered_limit").await?;
         }
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         for item in &items {
             REGISTERED_LIMIT.insert(change.conn(), item).await?;
         }
@@ -120,22 +121,22 @@ impl Identity {
         let mut limit = REGISTERED_LIMIT.need(self.db.read(), id).await?;
         let before = limit.clone();
         limit.extend(body["registered_limit"].as_object().cloned().unwrap_or_default());
-        self.check_place(&limit).await?;
+        self.check_place(&limit, "registered_limit").await?;
         let moved = ["service_id", "region_id", "resource_name"].iter().any(|n| limit[*n] != before[*n]);
         if moved {
-            self.unused(&before, "update").await?;
+            self.unused(&before).await?;
         }
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         REGISTERED_LIMIT.update(change.conn(), &limit).await?;
         change.commit().await?;
         Ok(limit)
     }
 
     /// A registered limit that projects have limits of cannot go.
-    async fn unused(&self, limit: &Record, what: &str) -> Result<(), IdentityError> {
+    async fn unused(&self, limit: &Record) -> Result<(), IdentityError> {
         match LIMIT.one(self.db.read(), &same_resource(limit)).await? {
             Some(_) => Err(IdentityError::Forbidden(format!(
-                "Unable to {what} registered limit {} because there are project limits associated with it.",
+                "Unable to update or delete registered limit {} because there are project limits associated with it.",
                 limit.text("id")
             ))),
             None => Ok(()),
@@ -145,8 +146,8 @@ impl Identity {
     pub(crate) async fn delete_registered_limit(&self, ctx: &Context, id: &str) -> Result<(), IdentityError> {
         self.enforce(ctx, "identity:delete_registered_limit", &[])?;
         let limit = REGISTERED_LIMIT.need(self.db.read(), id).await?;
-        self.unused(&limit, "delete").await?;
-        let mut change = self.begin().await?;
+        self.unused(&limit).await?;
+        let mut change = self.begin_aside().await?;
         REGISTERED_LIMIT.delete(change.conn(), id).await?;
         change.commit().await
     }
@@ -163,29 +164,41 @@ impl Identity {
             for name in ["project_id", "domain_id"] {
                 input::default(item, name, Value::Null);
             }
-            self.check_place(item).await?;
-            match (item.opt_text("project_id"), item.opt_text("domain_id")) {
-                (Some(id), None) => drop(PROJECT.need(self.db.read(), id).await?),
-                (None, Some(id)) => drop(self.need_domain(id).await?),
-                _ => {
-                    return Err(IdentityError::Invalid(
-                        "A limit needs either a project_id or a domain_id.".into(),
-                    ));
-                }
-            }
+            self.check_place(item, "limit").await?;
+            self.check_owner(item).await?;
             if REGISTERED_LIMIT.one(self.db.read(), &same_resource(item)).await?.is_none() {
-                return Err(IdentityError::Forbidden(format!(
-                    "Unable to create a limit that has no corresponding registered limit: {}.",
-                    item.text("resource_name")
-                )));
+                return Err(IdentityError::Forbidden(
+                    "Unable to create a limit that has no corresponding registered limit.".into(),
+                ));
             }
         }
-        let mut change = self.begin().await?;
+        self.check_limits(&items).await?;
+        let mut change = self.begin_aside().await?;
         for item in &items {
             LIMIT.insert(change.conn(), item).await?;
         }
         change.commit().await?;
         Ok(items)
+    }
+
+    /// The project or domain must exist. A project that is a domain has its limits as a domain.
+    async fn check_owner(&self, item: &mut Record) -> Result<(), IdentityError> {
+        let owner = |r: &Record, n: &str| r.opt_text(n).map(str::to_owned);
+        match (owner(item, "project_id"), owner(item, "domain_id")) {
+            (Some(id), None) => {
+                let found = PROJECT.get(self.db.read(), &id).await?;
+                if found.ok_or_else(|| expected("project_id", "limit"))?.flag("is_domain") {
+                    item.insert("domain_id".into(), id.into());
+                    item.insert("project_id".into(), Value::Null);
+                }
+                Ok(())
+            }
+            (None, Some(id)) => match self.need_domain(&id).await {
+                Err(IdentityError::NotFound { .. }) => Err(expected("domain_id", "limit")),
+                other => other.map(drop),
+            },
+            _ => Err(IdentityError::Invalid("A limit needs either a project_id or a domain_id.".into())),
+        }
     }
 
     pub(crate) async fn list_limits(&self, ctx: &Context, query: &Query) -> Result<Found, IdentityError> {
@@ -235,7 +248,8 @@ impl Identity {
         UPDATE.check(body)?;
         let mut limit = LIMIT.need(self.db.read(), id).await?;
         limit.extend(body["limit"].as_object().cloned().unwrap_or_default());
-        let mut change = self.begin().await?;
+        self.check_limits(std::slice::from_ref(&limit)).await?;
+        let mut change = self.begin_aside().await?;
         LIMIT.update(change.conn(), &limit).await?;
         change.commit().await?;
         Ok(limit)
@@ -243,7 +257,7 @@ impl Identity {
 
     pub(crate) async fn delete_limit(&self, ctx: &Context, id: &str) -> Result<(), IdentityError> {
         self.enforce(ctx, "identity:delete_limit", &[])?;
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         LIMIT.delete(change.conn(), id).await?;
         change.commit().await
     }

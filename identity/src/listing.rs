@@ -11,7 +11,7 @@ pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
     /// The marker of the next page, where there is one.
     pub(crate) next: Option<String>,
-    /// The operator's limit cut the list.
+    /// A limit cut the list.
     pub(crate) truncated: bool,
 }
 
@@ -83,8 +83,8 @@ impl Identity {
         if more {
             records.truncate(limit);
         }
-        let next = records.last().filter(|_| more && asked.is_some()).map(|r| r.text("id").to_owned());
-        Ok(Found { records, truncated: more && next.is_none(), next })
+        let next = records.last().filter(|_| more).map(|r| r.text("id").to_owned());
+        Ok(Found { records, truncated: more, next })
     }
 }
 

@@ -59,7 +59,7 @@ impl Identity {
         p.insert("id".into(), state::new_hex_id().into());
         p.insert("is_domain".into(), false.into());
         fill(&mut p);
-        let mut change = self.begin().await?;
+        let mut change = self.begin_aside().await?;
         PROJECT.insert(change.conn(), &p).await.map_err(|e| same_name(e, &p))?;
         change.commit().await?;
         Ok(p)
@@ -91,6 +91,8 @@ impl Identity {
                 p.text("parent_id")
             )));
         }
+        let deepest =
+            self.config.max_project_depth.min(self.config.limit_model.depth().unwrap_or(usize::MAX));
         for depth in 1.. {
             if !above.flag("enabled") {
                 return Err(IdentityError::Invalid(format!(
@@ -98,7 +100,7 @@ impl Identity {
                     above.text("id")
                 )));
             }
-            if depth > self.config.max_project_depth {
+            if depth > deepest {
                 return Err(IdentityError::Forbidden(format!(
                     "Max hierarchy depth reached for {} branch.",
                     p.text("parent_id")

@@ -33,7 +33,8 @@ impl Identity {
         match ROLE.get(self.db.read(), id).await? {
             Some(role) => {
                 let domain = role.opt_text("domain_id").unwrap_or("None");
-                self.enforce(ctx, &rule(verb, &role), &[("target.role.domain_id", domain)])?;
+                let about = [("target.role.domain_id", domain), ("target.role.name", role.text("name"))];
+                self.enforce(ctx, &rule(verb, &role), &about)?;
                 Ok(role)
             }
             None => {

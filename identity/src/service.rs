@@ -1,15 +1,19 @@
 //! The service object: what every rule needs, and the look-ups other services call.
 
 use crate::access;
+use crate::auth::Limiter;
+use crate::compliance::Compliance;
 use crate::facts::Facts;
-use crate::keys::KeyRing;
-use crate::password::Hasher;
-use crate::policies::RULES;
+use crate::keys::{KeyRing, Ring, Rotated};
+use crate::password::{Hasher, Scheme};
+use crate::policies::policy;
 use crate::store::subjects;
+use crate::subject::LATE_SECS;
+use crate::token::TokenKeys;
 use crate::{Config, IdentityError};
 use api::{Asking, Caller, Context, DomainRef, Links, Policy, ProjectRef, Secret, TokenValidator, UserRef};
 use async_trait::async_trait;
-use state::{Db, Tx};
+use state::{Db, Timestamp, Tx};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +27,11 @@ pub struct Identity {
     pub(crate) config: Config,
     pub(crate) links: Links,
     pub(crate) policy: Policy,
-    pub(crate) token_keys: KeyRing,
+    pub(crate) token_keys: TokenKeys,
     pub(crate) credential_keys: KeyRing,
     pub(crate) hasher: Hasher,
+    pub(crate) compliance: Compliance,
+    pub(crate) limiter: Limiter,
     pub(crate) facts: Facts,
 }
 
@@ -39,24 +45,34 @@ pub struct S3Credential {
 impl Identity {
     /// Opens the key repositories (made if absent) over a migrated database.
     pub async fn new(db: Db, config: Config, links: Links) -> Result<Arc<Identity>, IdentityError> {
-        if !(4..=31).contains(&config.password_cost) {
-            return Err(IdentityError::Config("password_cost must be from 4 to 31".into()));
+        let scheme = Scheme::new(
+            config.password_hash_algorithm,
+            config.password_hash_rounds,
+            config.scrypt_block_size,
+            config.scrypt_parallelism,
+        )?;
+        if config.totp_previous_windows > 10 || config.receipt_lifetime_seconds == 0 {
+            return Err(IdentityError::Config(
+                "totp_previous_windows must be at most 10 and receipt_lifetime_seconds at least 1".into(),
+            ));
         }
         if config.token_lifetime_seconds == 0 || config.max_active_keys < 2 {
             return Err(IdentityError::Config(
                 "token_lifetime_seconds must be at least 1 and max_active_keys at least 2".into(),
             ));
         }
-        let denial = |rule: &str| format!("You are not authorized to perform the requested action: {rule}.");
-        let policy = Policy::new(RULES, denial)?;
+        let policy = policy()?;
         if let Some(file) = &config.policy_file {
             policy.load(file)?;
         }
+        config.limit_model.check_projects(&db).await?;
         let identity = Arc::new(Identity {
             policy,
-            token_keys: KeyRing::open(&config.token_keys)?,
-            credential_keys: KeyRing::open(&config.credential_keys)?,
-            hasher: Hasher::new(config.password_cost, config.hashing_threads),
+            token_keys: TokenKeys::open(&config)?,
+            credential_keys: Ring::open(&config.credential_keys)?,
+            hasher: Hasher::new(scheme, config.hashing_threads),
+            compliance: Compliance::new(config.security_compliance.clone())?,
+            limiter: Limiter::new(config.login_limit.clone()),
             facts: Facts::new(),
             db,
             config,
@@ -70,7 +86,9 @@ impl Identity {
     /// user or project is disabled or gone. Remembered, so that object traffic costs identity nothing.
     pub async fn s3_credential(&self, access_key: &str) -> Result<Option<S3Credential>, IdentityError> {
         let began = self.facts.fresh(&self.db).await?;
-        if let Some(known) = self.facts.s3(access_key) {
+        // What ends by itself is remembered until then.
+        let ends = |c: &S3Credential| c.caller.expires_at <= Timestamp::now();
+        if let Some(known) = self.facts.s3(access_key).filter(|k| !ends(k)) {
             return Ok(Some(known));
         }
         let found = match self.ec2_signer(access_key).await {
@@ -78,10 +96,7 @@ impl Identity {
             Err(IdentityError::Unauthenticated(_)) => return Ok(None),
             Err(e) => return Err(e),
         };
-        // What ends by itself at some time is not remembered past it: it is not remembered at all.
-        if found.caller.expires_at.micros() == i64::MAX {
-            self.facts.keep_s3(began, access_key, &found);
-        }
+        self.facts.keep_s3(began, access_key, &found);
         Ok(Some(found))
     }
 
@@ -108,9 +123,24 @@ impl Identity {
     }
 
     /// Makes the staged token key the one that signs, and stages a new one. Running processes follow by
-    /// themselves; tokens stay valid while their key is among the `max_active_keys`.
-    pub async fn rotate(&self) -> Result<(), IdentityError> {
-        self.token_keys.rotate(self.config.max_active_keys)
+    /// themselves; a key stays for as long as its tokens live.
+    pub async fn rotate(&self) -> Result<Rotated, IdentityError> {
+        let late = Duration::from_secs(LATE_SECS.unsigned_abs());
+        let lifetime = Duration::from_secs(self.config.token_lifetime_seconds);
+        self.token_keys.rotate(self.config.max_active_keys, lifetime + late)
+    }
+
+    /// Replaces every token key: all tokens end now. For keys that got into wrong hands.
+    pub async fn renew_token_keys(&self) -> Result<Rotated, IdentityError> {
+        let renewed = self.token_keys.renew()?;
+        // What processes remember of tokens ends as well.
+        self.begin().await?.commit().await?;
+        Ok(renewed)
+    }
+
+    /// So many passwords were hashed or checked by this process so far.
+    pub fn passwords_hashed(&self) -> u64 {
+        self.hasher.done()
     }
 
     /// The rules in force, for the command line to explain.
@@ -129,25 +159,32 @@ impl Identity {
         Ok(self.policy.enforce(ctx, rule, &about)?)
     }
 
-    /// Begins a change that may alter what tokens say.
+    /// Begins a change that may alter what tokens say, or what else is remembered.
     pub(crate) async fn begin(&self) -> Result<Change<'_>, IdentityError> {
-        Ok(Change { tx: self.db.begin().await?, facts: &self.facts })
+        Ok(Change { tx: self.db.begin().await?, facts: Some(&self.facts) })
+    }
+
+    /// Begins a change of what nothing remembered depends on, such as a new user: what is not there is never
+    /// remembered. Where there are many of these, tokens stay remembered all the same.
+    pub(crate) async fn begin_aside(&self) -> Result<Change<'_>, IdentityError> {
+        Ok(Change { tx: self.db.begin().await?, facts: None })
     }
 }
 
 /// A transaction whose commit ends what is remembered, here and in every other process.
 pub(crate) struct Change<'a> {
     tx: Tx,
-    facts: &'a Facts,
+    facts: Option<&'a Facts>,
 }
 
 impl Change<'_> {
     pub(crate) async fn commit(mut self) -> Result<(), IdentityError> {
+        let Some(facts) = self.facts else { return Ok(self.tx.commit().await?) };
         let epoch = subjects::next_epoch(self.tx.conn()).await?;
         self.tx.wake(TOPIC);
         let done = self.tx.commit().await;
         // Also where the commit's outcome is unknown.
-        self.facts.changed(if done.is_ok() { epoch } else { 0 });
+        facts.changed(if done.is_ok() { epoch } else { 0 });
         Ok(done?)
     }
 }

@@ -1,5 +1,6 @@
 //! What a token's ids mean at this moment: its user, its scope, its roles. And whether that is still so.
 
+use crate::auth::Rules;
 use crate::facts::Generation;
 use crate::store::assignments::TargetKind;
 use crate::store::subjects::{self, ProjectRow, UserRow};
@@ -7,9 +8,11 @@ use crate::store::{APP_CREDENTIAL, Record, TRUST, record::Fields};
 use crate::token::{Claims, Target};
 use crate::{Identity, IdentityError};
 use api::{Caller, DomainRef, ProjectRef, RoleRef, Scope, Secret, UserRef};
+use bytes::Bytes;
 use serde_json::Value;
 use state::Timestamp;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// What a [`Subject`] is remembered by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,6 +27,8 @@ pub(crate) struct SubjectKey {
 pub(crate) struct Subject {
     pub(crate) user: UserRef,
     pub(crate) password_expires_at: Option<Timestamp>,
+    /// What the user must prove to log in.
+    pub(crate) mfa: Rules,
     pub(crate) scope: Scope,
     /// The project of the scope is a domain acting as one.
     pub(crate) is_domain: bool,
@@ -52,9 +57,22 @@ pub(crate) struct Validated {
     pub(crate) claims: Claims,
     pub(crate) subject: Arc<Subject>,
     pub(crate) caller: Arc<Caller>,
+    /// The keys that were asked, see [`crate::token::TokenKeys::version`].
+    keys: u64,
+    /// What `GET /v3/auth/tokens` answers, with the catalogue and without.
+    bodies: [OnceCell<Bytes>; 2],
 }
 
 impl Validated {
+    /// The JSON of the token, made once for as long as the token is remembered.
+    pub(crate) async fn body(&self, identity: &Identity, catalogue: bool) -> Result<Bytes, IdentityError> {
+        let made = self.bodies[usize::from(catalogue)].get_or_try_init(|| async {
+            let body = identity.token_body(&self.claims, &self.subject, catalogue).await?;
+            Ok::<_, IdentityError>(Bytes::from(serde_json::to_vec(&body)?))
+        });
+        made.await.cloned()
+    }
+
     /// The requests that the token is good for, where it is not good for all.
     pub(crate) fn access_rules(&self) -> Option<&[Record]> {
         self.subject.app_credential.as_ref().and_then(|a| a.access_rules.as_deref())
@@ -62,22 +80,36 @@ impl Validated {
 }
 
 /// How long after its end a token still tells a service whose it was, as upstream has it: two days.
-const LATE_SECS: i64 = 2 * 24 * 3600;
+pub(crate) const LATE_SECS: i64 = 2 * 24 * 3600;
 
 const REFUSED: fn(&'static str) -> IdentityError = IdentityError::Unauthenticated;
 
 impl Identity {
     /// A token's meaning, or why it has none any more.
     pub(crate) async fn validated(&self, token: &str) -> Result<Arc<Validated>, IdentityError> {
+        let found = self.validated_now(token).await;
+        if matches!(found, Err(IdentityError::Unauthenticated(_))) {
+            counted("refused");
+        }
+        found
+    }
+
+    async fn validated_now(&self, token: &str) -> Result<Arc<Validated>, IdentityError> {
         let began = self.facts.fresh(&self.db).await?;
         let now = Timestamp::now();
-        if let Some(known) = self.facts.token(token) {
+        let keys = self.token_keys.version();
+        if let Some(known) = self.facts.token(token).filter(|k| k.keys == keys) {
             let good = now < known.claims.expires_at() && now < known.subject.valid_until;
-            return if good { Ok(known) } else { Err(REFUSED("the token has expired")) };
+            if !good {
+                return Err(REFUSED("the token has expired"));
+            }
+            counted("remembered");
+            return Ok(known);
         }
         let claims = Claims::decode(token, &self.token_keys, now, 0).ok_or(REFUSED("not a token of ours"))?;
-        let found = self.examined(token, claims).await?;
+        let found = self.examined(token, claims, keys).await?;
         self.facts.keep_token(began, token, &found);
+        counted("examined");
         Ok(found)
     }
 
@@ -85,13 +117,15 @@ impl Identity {
     pub(crate) async fn validated_late(&self, token: &str) -> Result<Arc<Validated>, IdentityError> {
         self.facts.fresh(&self.db).await?;
         let claims = Claims::decode(token, &self.token_keys, Timestamp::now(), LATE_SECS);
-        self.examined(token, claims.ok_or(REFUSED("not a token of ours"))?).await
+        self.examined(token, claims.ok_or(REFUSED("not a token of ours"))?, 0).await
     }
 
-    async fn examined(&self, token: &str, claims: Claims) -> Result<Arc<Validated>, IdentityError> {
-        if subjects::is_revoked(self.db.read(), &claims.audit[0]).await? {
-            return Err(REFUSED("the token was revoked"));
-        }
+    async fn examined(
+        &self,
+        token: &str,
+        claims: Claims,
+        keys: u64,
+    ) -> Result<Arc<Validated>, IdentityError> {
         let key = SubjectKey {
             user: claims.user.clone(),
             target: claims.target.clone(),
@@ -104,8 +138,11 @@ impl Identity {
         if Timestamp::now() >= subject.valid_until {
             return Err(REFUSED("the trust or application credential has expired"));
         }
+        if self.is_revoked(&claims, &subject).await? {
+            return Err(REFUSED("the token was revoked"));
+        }
         let caller = Arc::new(caller(&claims, &subject, token));
-        Ok(Arc::new(Validated { claims, subject, caller }))
+        Ok(Arc::new(Validated { claims, subject, caller, keys, bodies: Default::default() }))
     }
 
     /// The subject of these ids, if the user may have this scope now.
@@ -128,6 +165,7 @@ impl Identity {
                 domain: DomainRef { id: user.domain_id, name: user.domain_name },
             },
             password_expires_at: user.password_expires_at,
+            mfa: Rules::of(&user.options),
             scope: Scope::Unscoped,
             is_domain: false,
             roles: Vec::new(),
@@ -167,7 +205,8 @@ impl Identity {
 
     async fn enabled_user(&self, id: &str) -> Result<UserRow, IdentityError> {
         let user = subjects::user_by_id(self.db.read(), id).await?.ok_or(REFUSED("no such user"))?;
-        if user.enabled { Ok(user) } else { Err(REFUSED("the user or its domain is disabled")) }
+        let enabled = user.enabled && !self.is_dormant(&user.id, &user.options).await?;
+        if enabled { Ok(user) } else { Err(REFUSED("the user or its domain is disabled")) }
     }
 
     async fn enter_project(&self, subject: &mut Subject, id: &str) -> Result<ProjectRow, IdentityError> {
@@ -278,6 +317,10 @@ impl Identity {
         });
         Ok(())
     }
+}
+
+fn counted(result: &'static str) {
+    metrics::counter!("aquifer_identity_tokens_validated_total", "result" => result).increment(1);
 }
 
 /// When the trust or application credential ends by itself.

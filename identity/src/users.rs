@@ -2,14 +2,15 @@
 
 use crate::input::{self, Shape};
 use crate::listing::Found;
+use crate::logins::By;
 use crate::password::MAX_LEN;
 use crate::projects::home_domain;
 use crate::store::assignments::{self, Forget};
+use crate::store::passwords::{self, Mark, NewPassword};
 use crate::store::record::Fields;
 use crate::store::subjects::{self, Holder};
 use crate::store::{ACCESS_RULE, APP_CREDENTIAL, CREDENTIAL, Cond, PROJECT, Record, TRUST, USER};
 use crate::{Identity, IdentityError};
-use api::schema::Schema;
 use api::{Context, Query, Secret};
 use serde_json::{Value, json};
 use state::{Timestamp, Tx};
@@ -23,18 +24,12 @@ static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
         "lock_password": {"type": ["boolean", "null"]},
         "ignore_user_inactivity": {"type": ["boolean", "null"]},
         "multi_factor_auth_enabled": {"type": ["boolean", "null"]},
-        "multi_factor_auth_rules": {"type": ["array", "null"], "items": {"type": "array",
-            "items": {"type": "string"}}}}, "additionalProperties": false});
+        "multi_factor_auth_rules": {"type": ["array", "null"], "uniqueItems": true, "items": {
+            "type": "array", "minItems": 1, "uniqueItems": true, "items": {"type": "string"}}}}, "additionalProperties": false});
     let properties = json!({"name": input::name(255), "description": input::text(), "enabled": input::flag(),
         "domain_id": input::maybe_id(), "default_project_id": input::maybe_id(), "options": options,
         "password": {"type": ["string", "null"], "maxLength": MAX_LEN}});
     Shape::new("user", properties, &["name"])
-});
-
-static PASSWORD: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(&json!({"type": "object", "required": ["user"], "properties": {"user": {"type": "object",
-        "required": ["original_password", "password"], "properties": {
-            "original_password": {"type": "string"}, "password": {"type": "string"}}}}}))
 });
 
 const FILTERS: &[&str] = &["domain_id", "enabled", "name", "default_project_id"];
@@ -71,6 +66,9 @@ impl Identity {
         }
         self.enforce(ctx, "identity:create_user", &[("target.user.domain_id", u.text("domain_id"))])?;
         let password = take_password(&mut u);
+        if let Some(p) = &password {
+            self.compliance.check_strength(&p.0)?;
+        }
         self.insert_user(u, password).await
     }
 
@@ -88,16 +86,19 @@ impl Identity {
         if let Some(options) = options.as_object_mut() {
             input::merge_options(&mut u, options);
         }
-        u.insert("password_expires_at".into(), Value::Null);
-        let hash = match &password {
-            Some(p) => Some(self.hasher.hash(&p.0).await?),
+        let now = Timestamp::now();
+        let new = match &password {
+            Some(p) => Some(self.new_password(p, &u["options"], By::Administrator).await?),
             None => None,
         };
-        let mut change = self.begin().await?;
+        let expires_at = new.as_ref().and_then(|n| n.expires_at);
+        u.insert("password_expires_at".into(), expires_at.map(Timestamp::micros).into());
+        // A new user has no tokens, and nothing of it is remembered.
+        let mut change = self.begin_aside().await?;
         USER.insert(change.conn(), &u).await?;
-        if let Some(hash) = hash {
-            // A new user has no tokens to refuse.
-            subjects::set_password(change.conn(), u.text("id"), &hash, Timestamp(0)).await?;
+        passwords::mark(change.conn(), u.text("id"), Mark::Created, now).await?;
+        if let Some(new) = &new {
+            passwords::set(&mut change, u.text("id"), new, now, 0).await?;
         }
         change.commit().await?;
         Ok(u)
@@ -113,6 +114,11 @@ impl Identity {
         }
     }
 
+    pub(crate) async fn show_user(&self, ctx: &Context, id: &str) -> Result<Record, IdentityError> {
+        let found = self.user_for(ctx, "identity:get_user", id).await?;
+        Ok(self.with_activity(vec![found]).await?.remove(0))
+    }
+
     pub(crate) async fn list_users(&self, ctx: &Context, query: &Query) -> Result<Found, IdentityError> {
         let domain = ctx.domain_id().or(query.get("domain_id")).unwrap_or_default();
         self.enforce(ctx, "identity:list_users", &[("target.domain_id", domain)])?;
@@ -120,6 +126,7 @@ impl Identity {
         if let Some(own) = ctx.domain_id().filter(|_| !ctx.is_admin()) {
             must.push(Cond::eq("domain_id", own));
         }
+        must.extend(expiry_filter(query)?);
         self.list(&USER, FILTERS, must, query).await
     }
 
@@ -129,65 +136,59 @@ impl Identity {
         id: &str,
         body: &Value,
     ) -> Result<Record, IdentityError> {
-        let mut u = self.user_for(ctx, "identity:update_user", id).await?;
+        let u = self.user_for(ctx, "identity:update_user", id).await?;
         let mut changes = read(|| SHAPE.changes(body, id))?;
         input::trim_name(&mut changes);
         if changes.get("domain_id").is_some_and(|d| *d != u["domain_id"]) {
             return Err(IdentityError::Invalid("Cannot change Domain ID".into()));
         }
         let password = take_password(&mut changes);
-        changes.remove("original_password");
-        input::merge_options(&mut u, &mut changes);
-        let stops = u.flag("enabled") && changes.get("enabled") == Some(&Value::Bool(false));
-        changes.remove("password_expires_at");
-        u.extend(changes);
-        self.check_default_project(&u).await?;
-        let hash = match &password {
-            Some(p) => Some(self.hasher.hash(&p.0).await?),
+        for name in ["original_password", "password_expires_at"] {
+            changes.remove(name);
+        }
+        if let Some(p) = &password {
+            self.compliance.check_strength(&p.0)?;
+        }
+        let mut after = u.clone();
+        input::merge_options(&mut after, &mut changes);
+        after.extend(changes.clone());
+        self.check_default_project(&after).await?;
+        let new = match &password {
+            Some(p) => Some(self.new_password(p, &after["options"], By::Administrator).await?),
             None => None,
         };
+        self.write_user(after, changes, new).await
+    }
+
+    async fn write_user(
+        &self,
+        mut u: Record,
+        changes: Record,
+        new: Option<NewPassword>,
+    ) -> Result<Record, IdentityError> {
+        let id = u.text("id").to_owned();
         let now = Timestamp::now();
         let mut change = self.begin().await?;
+        change.lock(&format!("user:{id}")).await?;
+        let before = USER.need(change.conn(), &id).await?;
+        // The user may have changed its password since it was read.
+        u.insert("password_expires_at".into(), before["password_expires_at"].clone());
         USER.update(change.conn(), &u).await?;
-        if let Some(hash) = hash {
-            subjects::set_password(change.conn(), id, &hash, now).await?;
+        if let Some(new) = &new {
+            u.insert("password_expires_at".into(), new.expires_at.map(Timestamp::micros).into());
+            passwords::set(&mut change, &id, new, now, self.former_passwords()).await?;
         }
-        if stops {
-            subjects::refuse_tokens(change.conn(), Holder::User, id, now).await?;
+        if u.flag("enabled") {
+            passwords::mark(change.conn(), &id, Mark::Forgiven, now).await?;
+            if changes.contains_key("enabled") {
+                passwords::mark(change.conn(), &id, Mark::Active, now).await?;
+            }
+        }
+        if new.is_some() || before.flag("enabled") && !u.flag("enabled") {
+            subjects::refuse_tokens(change.conn(), Holder::User, &id, now).await?;
         }
         change.commit().await?;
         Ok(u)
-    }
-
-    /// A user changes its own password, proving itself by the old one instead of a token.
-    pub(crate) async fn change_password(&self, id: &str, body: &Value) -> Result<(), IdentityError> {
-        PASSWORD.check(body).map_err(|_| {
-            IdentityError::Invalid("Expecting to find original_password and password in user.".into())
-        })?;
-        let (old, new) = (&body["user"]["original_password"], &body["user"]["password"]);
-        let (old, new) = (old.as_str().unwrap_or_default(), new.as_str().unwrap_or_default());
-        if old.len() > MAX_LEN || new.len() > MAX_LEN || new.is_empty() {
-            return Err(IdentityError::Invalid("The password is empty or too long.".into()));
-        }
-        let user = subjects::user_by_id(self.db.read(), id).await?;
-        let hash = user.as_ref().and_then(|u| u.password_hash.as_ref());
-        let right = self.hasher.verify(old, hash).await?;
-        if !user.is_some_and(|u| right && u.enabled) {
-            return Err(IdentityError::Unauthenticated("wrong original password"));
-        }
-        if old == new {
-            return Err(IdentityError::Invalid(
-                "The new password must not be the same as the original one.".into(),
-            ));
-        }
-        let locked = USER.get(self.db.read(), id).await?;
-        if locked.is_some_and(|u| u["options"]["lock_password"] == Value::Bool(true)) {
-            return Err(IdentityError::Invalid("The password of this user is locked.".into()));
-        }
-        let hash = self.hasher.hash(new).await?;
-        let mut change = self.begin().await?;
-        subjects::set_password(change.conn(), id, &hash, Timestamp::now()).await?;
-        change.commit().await
     }
 
     pub(crate) async fn delete_user(&self, ctx: &Context, id: &str) -> Result<(), IdentityError> {
@@ -251,6 +252,7 @@ fn take_password(u: &mut Record) -> Option<Secret> {
 /// A user goes, and with it whatever named it.
 pub(crate) async fn forget_user(tx: &mut Tx, id: &str) -> Result<(), IdentityError> {
     USER.delete(tx.conn(), id).await?;
+    passwords::forget(tx.conn(), id).await?;
     assignments::forget(tx.conn(), Forget::Actor, id).await?;
     for kind in [&CREDENTIAL, &APP_CREDENTIAL, &ACCESS_RULE] {
         kind.delete_where(tx.conn(), &[Cond::eq("user_id", id)]).await?;
@@ -263,6 +265,31 @@ pub(crate) async fn forget_user(tx: &mut Tx, id: &str) -> Result<(), IdentityErr
         .execute(tx.conn())
         .await?;
     Ok(())
+}
+
+/// `password_expires_at=lt:2026-11-21T00:00:00Z`, which may be repeated.
+pub(crate) fn expiry_filter(query: &Query) -> Result<Vec<Cond>, IdentityError> {
+    let cond = |asked: &str| {
+        let (operator, time) = asked.split_once(':')?;
+        let operator = match operator {
+            "lt" => "<",
+            "lte" => "<=",
+            "gt" => ">",
+            "gte" => ">=",
+            "eq" => "=",
+            "neq" => "<>",
+            _ => return None,
+        };
+        Some(Cond::Int("password_expires_at", operator, Timestamp::parse(time)?.micros()))
+    };
+    let wrong = |asked: &str| {
+        IdentityError::Invalid(format!(
+            "Invalid input for password_expires_at: {}. Expected one of lt, lte, gt, gte, eq and neq, a colon and a \
+             time such as 2016-11-06T15:32:17Z.",
+            asked.chars().take(100).collect::<String>()
+        ))
+    };
+    query.all("password_expires_at").map(|asked| cond(asked).ok_or_else(|| wrong(asked))).collect()
 }
 
 /// A user as clients see it.

@@ -37,6 +37,7 @@ pub use model::{
     Digest, Form, HashAlgorithm, Image, ImageSource, Member, MemberStatus, NewImage, RbdSource, Status,
     Visibility,
 };
+pub use policy::policy;
 
 use api::{Links, Policy};
 use data::Blobs;

@@ -45,7 +45,7 @@ pub(crate) const RULES: &[Rule] = rules! {
 };
 
 /// The rules with upstream's wording of a denial.
-pub(crate) fn policy() -> Result<Policy, ImageError> {
+pub fn policy() -> Result<Policy, ImageError> {
     Policy::new(RULES, |rule| format!("You are not authorized to complete {rule} action."))
         .map_err(|e| ImageError::Config(e.to_string()))
 }

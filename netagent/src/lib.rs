@@ -33,6 +33,7 @@ pub use floating_ip::FloatingIpFields;
 pub use ipam::WantedIp;
 pub use network::NetworkFields;
 pub use ovn::agents::Agent;
+pub use policy::policy;
 pub use port::{Binding, NewPort, PortFields};
 pub use quota::Usage;
 pub use router::{Interface, RouterFields, WantedGateway};

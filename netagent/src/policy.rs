@@ -106,6 +106,11 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// The 403's words.
+/// The default rules.
+pub fn policy() -> Result<api::Policy, api::policy::PolicyError> {
+    api::Policy::new(RULES, denial)
+}
+
 pub(crate) fn denial(rule: &str) -> String {
     format!("rule:{rule} is disallowed by policy")
 }

@@ -65,8 +65,7 @@ impl Networks {
     /// Makes the service: migrates its tables and begins to connect to OVN, which may come later.
     pub async fn start(db: Db, config: Config, links: Links) -> Result<Self, NetError> {
         db.migrate(&store::MIGRATIONS).await?;
-        let policy = Policy::new(policy::RULES, policy::denial)
-            .map_err(|error| NetError::Config(error.to_string()))?;
+        let policy = policy::policy().map_err(|error| NetError::Config(error.to_string()))?;
         if let Some(file) = &config.policy_file {
             policy.load(file).map_err(|error| NetError::Config(error.to_string()))?;
         }

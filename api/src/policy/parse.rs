@@ -1,17 +1,6 @@
 //! The rule language's parser. Bounded: a rule is at most 8 KiB and nests at most 32 deep.
 
-/// A parsed check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Check {
-    Always,
-    Never,
-    Not(Box<Check>),
-    All(Vec<Check>),
-    Any(Vec<Check>),
-    Role(String),
-    Rule(String),
-    Match { kind: String, value: String },
-}
+use super::check::{ATTRIBUTES, Check, Left, Part, Text};
 
 const MAX_BYTES: usize = 8 << 10;
 const MAX_DEPTH: usize = 32;
@@ -108,12 +97,59 @@ fn atom(word: &str) -> Result<Check, String> {
         _ => {}
     }
     match word.split_once(':') {
-        Some(("role", name)) if !name.is_empty() => Ok(Check::Role(name.to_owned())),
+        Some(("role", name)) if !name.is_empty() => Ok(Check::Role(text(name)?)),
         Some(("rule", name)) if !name.is_empty() => Ok(Check::Rule(name.to_owned())),
+        Some(("http" | "https", _)) => Err(format!(
+            "{word:?} asks another server: no rule of this cloud depends on one, write the rule itself"
+        )),
         Some((kind, value)) if !kind.is_empty() && !value.is_empty() => {
-            let value = value.strip_prefix('\'').and_then(|v| v.strip_suffix('\'')).unwrap_or(value);
-            Ok(Check::Match { kind: kind.to_owned(), value: value.to_owned() })
+            Ok(Check::Match { left: left(kind)?, right: text(unquoted(value).unwrap_or(value))? })
         }
         _ => Err(format!("{word:?} is not a check")),
     }
+}
+
+fn unquoted(word: &str) -> Option<&str> {
+    let by = |quote: char| word.strip_prefix(quote)?.strip_suffix(quote);
+    by('\'').or_else(|| by('"'))
+}
+
+fn left(kind: &str) -> Result<Left, String> {
+    if let Some(literal) = unquoted(kind) {
+        return Ok(Left::Literal(literal.to_owned()));
+    }
+    if matches!(kind, "True" | "False" | "None") || kind.parse::<f64>().is_ok() {
+        return Ok(Left::Literal(kind.to_owned()));
+    }
+    match ATTRIBUTES.contains(&kind) {
+        true => Ok(Left::Attribute(kind.to_owned())),
+        false => Err(format!("no token has {kind:?}; there are {}", ATTRIBUTES.join(", "))),
+    }
+}
+
+/// `%(name)s` is an attribute of the target, `%%` a percent sign.
+fn text(word: &str) -> Result<Text, String> {
+    let mut parts = Vec::new();
+    let mut plain = String::new();
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once('%') {
+        plain.push_str(before);
+        if let Some(after) = after.strip_prefix('%') {
+            plain.push('%');
+            rest = after;
+            continue;
+        }
+        let field = after.strip_prefix('(').and_then(|a| a.split_once(")s")).filter(|(n, _)| !n.is_empty());
+        let (name, after) = field.ok_or_else(|| format!("{word:?}: after % comes (name)s"))?;
+        if !plain.is_empty() {
+            parts.push(Part::Plain(std::mem::take(&mut plain)));
+        }
+        parts.push(Part::Field(name.to_owned()));
+        rest = after;
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        parts.push(Part::Plain(plain));
+    }
+    Ok(Text(parts))
 }

@@ -35,6 +35,13 @@ pub(crate) async fn catalogue(
     admin_password: &str,
     config: &Config,
 ) -> Result<(), AquiferError> {
+    let wanted = wanted(admin_password, &config.region);
+    cloud.identity.bootstrap(wanted).await.map_err(AquiferError::service("the catalogue"))?;
+    cloud.compute.bootstrap().await.map_err(AquiferError::service("flavors"))
+}
+
+/// What identity begins with.
+pub(crate) fn wanted(admin_password: &str, region: &str) -> Bootstrap {
     let services = CATALOGUE.iter().chain([&OBJECT_STORE]).map(|(service_type, name, description, path)| {
         CatalogueEntry {
             service_type: (*service_type).into(),
@@ -43,13 +50,11 @@ pub(crate) async fn catalogue(
             path: (*path).into(),
         }
     });
-    let wanted = Bootstrap {
+    Bootstrap {
         admin_password: Secret(admin_password.into()),
-        region: config.region.clone(),
+        region: region.into(),
         services: services.collect(),
-    };
-    cloud.identity.bootstrap(wanted).await.map_err(AquiferError::service("the catalogue"))?;
-    cloud.compute.bootstrap().await.map_err(AquiferError::service("flavors"))
+    }
 }
 
 pub(super) async fn ensure(

@@ -43,6 +43,7 @@ pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &En
         tiers: TIERS.iter().map(tier).collect(),
         identity: identity::Config {
             token_keys: dir.join("token-keys"),
+            jws_keys: dir.join("jws-keys"),
             credential_keys: dir.join("credential-keys"),
             ..identity
         },

@@ -1,18 +1,25 @@
 //! Authentication: a request proves who it is by one or more methods, asks for a scope, and gets a token.
 
+mod limit;
 mod methods;
+mod mfa;
+mod receipt;
 mod request;
 mod scope;
+mod totp;
 mod view;
 
+pub(crate) use limit::Limiter;
+pub use limit::LoginLimit;
+pub(crate) use mfa::Rules;
 pub(crate) use request::{AuthBody, expected};
 
-use crate::store::subjects;
 use crate::subject::{Subject, SubjectKey, Validated};
 use crate::token::{Claims, Method, Target, new_audit_id};
 use crate::{Identity, IdentityError};
 use serde_json::Value;
 use state::Timestamp;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Who a request has shown to be, and what that allows.
@@ -37,18 +44,50 @@ pub(crate) struct Issued {
     pub(crate) body: Value,
 }
 
+/// What a login comes to.
+pub(crate) enum Outcome {
+    Token(Issued),
+    /// The user must also prove itself in another way, and show this then.
+    Receipt(Issued),
+}
+
+impl Outcome {
+    pub(crate) fn body(&self) -> &Value {
+        let (Outcome::Token(issued) | Outcome::Receipt(issued)) = self;
+        &issued.body
+    }
+}
+
+/// How a login reached us.
+#[derive(Debug, Default)]
+pub(crate) struct Entrance<'a> {
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) receipt: Option<&'a str>,
+    pub(crate) catalogue: bool,
+}
+
 impl Identity {
-    /// A token for a request to `POST /v3/auth/tokens`.
+    /// What `POST /v3/auth/tokens` answers.
     pub(crate) async fn authenticate(
         &self,
         body: AuthBody,
-        catalogue: bool,
-    ) -> Result<Issued, IdentityError> {
-        self.facts.fresh(&self.db).await?;
+        entrance: &Entrance<'_>,
+    ) -> Result<Outcome, IdentityError> {
         let (identity, scope) = body.into_parts()?;
-        let proof = self.prove(&identity).await?;
+        self.facts.fresh(&self.db).await?;
+        let mut proof = self.prove(entrance.from, &identity, &scope).await?;
+        if let Some(text) = entrance.receipt {
+            proof = methods::both(proof, self.received(text)?)?;
+        }
+        let key = SubjectKey { user: proof.user.clone(), target: Target::Unscoped, app_credential: None };
+        let user = self.subject(key).await?;
+        if !user.mfa.allow(&proof.methods) {
+            return Ok(Outcome::Receipt(self.receipt(&proof, &user)));
+        }
         let target = self.target(&proof, scope).await?;
-        self.issue(proof, target, catalogue).await
+        let issued = self.issue(proof, target, entrance.catalogue).await?;
+        self.note_activity(&user.user.id).await?;
+        Ok(Outcome::Token(issued))
     }
 
     /// Makes the token, if the user may have that scope.
@@ -131,13 +170,5 @@ impl Identity {
             }
             other => other,
         }
-    }
-
-    /// Refuses this one token from now on.
-    pub(crate) async fn revoke(&self, claims: &Claims) -> Result<(), IdentityError> {
-        let mut change = self.begin().await?;
-        subjects::forget_revocations(change.conn(), Timestamp::now()).await?;
-        subjects::revoke(change.conn(), &claims.audit[0], claims.expires_at()).await?;
-        change.commit().await
     }
 }

@@ -28,11 +28,14 @@ pub(crate) struct IdentityPart {
     #[serde(default)]
     pub(crate) password: Option<PasswordPart>,
     #[serde(default)]
+    pub(crate) totp: Option<PasswordPart>,
+    #[serde(default)]
     pub(crate) token: Option<TokenPart>,
     #[serde(default)]
     pub(crate) application_credential: Option<AppCredentialPart>,
 }
 
+/// A user with its password, or with its passcode.
 #[derive(Deserialize)]
 pub(crate) struct PasswordPart {
     pub(crate) user: UserPart,
@@ -44,6 +47,8 @@ pub(crate) struct UserPart {
     pub(crate) name: Option<String>,
     #[serde(default)]
     pub(crate) password: String,
+    #[serde(default)]
+    pub(crate) passcode: String,
     pub(crate) domain: Option<DomainPart>,
 }
 
@@ -112,12 +117,13 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let text = json!({"type": "string"});
     let domain = json!({"type": "object", "properties": {"id": text, "name": text}});
     let user = json!({"type": "object",
-        "properties": {"id": text, "name": text, "password": text, "domain": domain}});
+        "properties": {"id": text, "name": text, "password": text, "passcode": text, "domain": domain}});
     let app = json!({"type": "object", "required": ["secret"],
         "properties": {"id": text, "name": text, "secret": text, "user": user}});
     let identity = json!({"type": "object", "required": ["methods"], "properties": {
         "methods": {"type": "array", "items": text},
         "password": {"type": "object", "required": ["user"], "properties": {"user": user}},
+        "totp": {"type": "object", "required": ["user"], "properties": {"user": user}},
         "token": {"type": "object", "required": ["id"], "properties": {"id": text}},
         "application_credential": app}});
     let project = json!({"type": "object", "properties": {"id": text, "name": text, "domain": domain}});
@@ -136,11 +142,28 @@ pub(crate) fn expected(what: &str, within: &str) -> IdentityError {
     ))
 }
 
+impl IdentityPart {
+    /// The methods, each once: whoever repeats one a thousand times has it checked once.
+    pub(super) fn distinct(&self) -> Vec<&str> {
+        let mut out: Vec<&str> = Vec::new();
+        for method in &self.methods {
+            // All that exist are fewer; what comes after is refused with the first that is unknown.
+            if out.len() > 8 {
+                break;
+            }
+            if !out.contains(&method.as_str()) {
+                out.push(method);
+            }
+        }
+        out
+    }
+}
+
 impl DomainPart {
-    pub(crate) fn by(self) -> Result<DomainBy, IdentityError> {
-        match (self.id, self.name) {
-            (Some(id), _) => Ok(DomainBy::Id(id)),
-            (None, Some(name)) => Ok(DomainBy::Name(name)),
+    pub(crate) fn by(&self) -> Result<DomainBy, IdentityError> {
+        match (&self.id, &self.name) {
+            (Some(id), _) => Ok(DomainBy::Id(id.clone())),
+            (None, Some(name)) => Ok(DomainBy::Name(name.clone())),
             (None, None) => Err(expected("id or name", "domain")),
         }
     }

@@ -3,7 +3,7 @@
 use super::Proof;
 use super::request::Asked;
 use crate::store::record::Fields;
-use crate::store::subjects;
+use crate::store::subjects::{self, DomainBy};
 use crate::subject::SubjectKey;
 use crate::token::Target;
 use crate::{Identity, IdentityError};
@@ -27,15 +27,23 @@ impl Identity {
             Asked::System => Target::System,
             Asked::Trust(id) => Target::Trust(id),
             Asked::ProjectId(id) => Target::Project(id),
-            Asked::ProjectName(name, domain) => {
-                let found = subjects::project_by_name(self.db.read(), &name, &domain).await?;
-                Target::Project(found.ok_or(REFUSED("no such project"))?.id)
-            }
+            Asked::ProjectName(name, domain) => Target::Project(self.project_by_name((name, domain)).await?),
             Asked::Domain(by) => {
                 let found = subjects::domain(self.db.read(), &by).await?;
                 Target::Domain(found.ok_or(REFUSED("no such domain"))?.id)
             }
         })
+    }
+
+    async fn project_by_name(&self, named: (String, DomainBy)) -> Result<String, IdentityError> {
+        let began = self.facts.now();
+        if let Some(known) = self.facts.project_named(&named) {
+            return Ok(known);
+        }
+        let found = subjects::project_by_name(self.db.read(), &named.0, &named.1).await?;
+        let id = found.ok_or(REFUSED("no such project"))?.id;
+        self.facts.keep_project_named(began, named, &id);
+        Ok(id)
     }
 
     /// An application credential's project is the only scope it knows.
@@ -66,7 +74,8 @@ impl Identity {
     /// Who a trust's token stands for, when this user asks for one.
     pub(super) async fn trust_bearer(&self, id: &str, user: &str) -> Result<String, IdentityError> {
         let trust = match self.living_trust(id).await {
-            Err(IdentityError::Unauthenticated(_)) => return Err(IdentityError::not_found("trust", id)),
+            // As upstream: who names a trust that is gone is told no more than that the login failed.
+            Err(IdentityError::Unauthenticated(_)) => return Err(REFUSED("the trust is gone")),
             other => other?,
         };
         if trust.text("trustee_user_id") != user {

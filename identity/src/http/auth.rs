@@ -1,25 +1,33 @@
 //! `/v3/auth/…`: tokens, and what the bearer of one may reach.
 
-use super::{Answer, App, Body, done, json};
-use crate::auth::{AuthBody, Issued};
+use super::{Answer, App, Body, Touched, done, json};
+use crate::audit::{self, Claimed};
+use crate::auth::{AuthBody, Entrance, Issued, Outcome};
 use crate::listing::flag;
 use crate::store::assignments::TargetKind;
 use crate::subject::Validated;
 use crate::{Identity, IdentityError};
-use api::{Context, Error, Query, Routes, Scope};
-use axum::extract::State;
+use api::{Context, Error, Origin, Query, Routes, Scope};
+use axum::extract::{FromRequestParts, State};
 use axum::response::IntoResponse;
+use http::header::{CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json as object;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-subject-token");
+const RECEIPT: HeaderName = HeaderName::from_static("openstack-auth-receipt");
+/// A service that sends it knows of access rules and checks them; the value is the version it knows.
+const ACCESS_RULES: HeaderName = HeaderName::from_static("openstack-identity-access-rules");
 
 pub(super) fn routes(r: Routes<Arc<Identity>>) -> Routes<Arc<Identity>> {
     r.open(|r| r.post("/v3/auth/tokens", issue))
         .get("/v3/auth/tokens", show)
         .head("/v3/auth/tokens", check)
         .delete("/v3/auth/tokens", revoke)
+        .get("/v3/OS-REVOKE/events", revocations)
         .get("/v3/auth/catalog", catalogue)
         .get("/v3/auth/projects", projects)
         .get("/v3/auth/domains", domains)
@@ -29,15 +37,60 @@ pub(super) fn routes(r: Routes<Arc<Identity>>) -> Routes<Arc<Identity>> {
 }
 
 fn with_token(status: StatusCode, issued: Issued) -> Answer {
+    with_header(status, SUBJECT, &issued)
+}
+
+fn with_header(status: StatusCode, name: HeaderName, issued: &Issued) -> Answer {
     let mut response = json(status, &issued.body);
     let value = HeaderValue::from_str(&issued.token).map_err(Error::internal)?;
-    response.headers_mut().insert(SUBJECT, value);
+    response.headers_mut().insert(name, value);
     Ok(response)
 }
 
-async fn issue(State(identity): App, query: Query, Body(body): Body) -> Answer {
-    let body = AuthBody::read(&body)?;
-    with_token(StatusCode::CREATED, identity.authenticate(body, !query.has("nocatalog")).await?)
+/// Where a request comes from; `None` where it came by no connection.
+pub(super) struct Source(pub(super) Option<IpAddr>);
+
+impl FromRequestParts<Arc<Identity>> for Source {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, identity: &Arc<Identity>) -> Result<Self, Error> {
+        let forwarded = parts.headers.get_all("x-forwarded-for").into_iter().filter_map(|v| v.to_str().ok());
+        let peer = parts.extensions.get::<api::server::Peer>();
+        Ok(Source(peer.map(|p| identity.limiter.rules().source(p.0.ip(), forwarded))))
+    }
+}
+
+impl Identity {
+    /// A refusal that says where to log in.
+    pub(super) fn challenge(&self, e: impl Into<Error>) -> Error {
+        let e = e.into();
+        match e.status() {
+            StatusCode::UNAUTHORIZED => {
+                e.with_header(WWW_AUTHENTICATE, &format!("Keystone uri=\"{}\"", self.links.to("/identity")))
+            }
+            _ => e,
+        }
+    }
+}
+
+async fn issue(
+    State(identity): App,
+    Source(from): Source,
+    origin: Origin,
+    headers: HeaderMap,
+    query: Query,
+    Body(body): Body,
+) -> Answer {
+    let asked = AuthBody::read(&body)?;
+    let receipt = headers.get(RECEIPT).map(|v| v.to_str().unwrap_or_default());
+    let entrance = Entrance { from, receipt, catalogue: !query.has("nocatalog") };
+    let outcome = identity.authenticate(asked, &entrance).await;
+    let origin = Origin { address: from, ..origin };
+    audit::authenticated(&origin, Claimed::of(&body), outcome.as_ref().map(Outcome::body));
+    match outcome.map_err(|e| identity.challenge(e))? {
+        Outcome::Token(issued) => with_token(StatusCode::CREATED, issued),
+        Outcome::Receipt(issued) => with_header(StatusCode::UNAUTHORIZED, RECEIPT, &issued),
+    }
 }
 
 /// The token in the header, if the caller may do this with it.
@@ -60,13 +113,22 @@ async fn subject(
         Err(e) => return Err(e.into()),
     };
     identity.enforce(ctx, rule, &[("target.token.user_id", &found.subject.user.id)])?;
+    let version = headers.get(ACCESS_RULES).and_then(|v| v.to_str().ok()?.trim().parse::<f64>().ok());
+    if found.access_rules().is_some() && rule != "identity:revoke_token" && !version.is_some_and(|v| v >= 1.0)
+    {
+        // Whoever does not know of the rules would let the token do everything.
+        return Err(Error::not_found("Failed to validate token."));
+    }
     Ok(found)
 }
 
 async fn show(State(identity): App, ctx: Context, headers: HeaderMap, query: Query) -> Answer {
     let found = subject(&identity, &ctx, &headers, &query, "identity:validate_token").await?;
-    let body = identity.token_body(&found.claims, &found.subject, !query.has("nocatalog")).await?;
-    with_token(StatusCode::OK, Issued { token: found.caller.token.0.clone(), body })
+    let body = found.body(&identity, !query.has("nocatalog")).await?;
+    let token = HeaderValue::from_str(&found.caller.token.0).map_err(Error::internal)?;
+    let kind = HeaderValue::from_static("application/json");
+    let vary = HeaderValue::from_static("X-Auth-Token");
+    Ok(([(SUBJECT, token), (CONTENT_TYPE, kind), (VARY, vary)], body).into_response())
 }
 
 async fn check(State(identity): App, ctx: Context, headers: HeaderMap, query: Query) -> Answer {
@@ -77,7 +139,15 @@ async fn check(State(identity): App, ctx: Context, headers: HeaderMap, query: Qu
 async fn revoke(State(identity): App, ctx: Context, headers: HeaderMap) -> Answer {
     let found = subject(&identity, &ctx, &headers, &Query::default(), "identity:revoke_token").await?;
     identity.revoke(&found.claims).await?;
-    Ok(done())
+    let mut response = done();
+    response.extensions_mut().insert(Touched(found.claims.audit[0].clone()));
+    Ok(response)
+}
+
+async fn revocations(State(identity): App, ctx: Context, query: Query) -> Answer {
+    let events = identity.revocation_events(&ctx, query.get("since")).await?;
+    let links = object!({"self": identity.url("OS-REVOKE/events"), "next": null, "previous": null});
+    Ok(json(StatusCode::OK, &object!({"events": events, "links": links})))
 }
 
 async fn catalogue(State(identity): App, ctx: Context) -> Answer {
@@ -111,12 +181,16 @@ async fn system(State(identity): App, ctx: Context) -> Answer {
     Ok(json(StatusCode::OK, &object!({"system": system, "links": links})))
 }
 
-async fn ec2(State(identity): App, ctx: Context, Body(body): Body) -> Answer {
+async fn ec2(State(identity): App, ctx: Context, origin: Origin, Body(body): Body) -> Answer {
     identity.enforce(&ctx, "identity:ec2tokens_validate", &[])?;
-    with_token(StatusCode::OK, identity.ec2_token(&body).await?)
+    let issued = identity.ec2_token(&body).await;
+    audit::authenticated(&origin, Claimed::key(&body), issued.as_ref().map(|i| &i.body));
+    with_token(StatusCode::OK, issued?)
 }
 
-async fn s3(State(identity): App, ctx: Context, Body(body): Body) -> Answer {
+async fn s3(State(identity): App, ctx: Context, origin: Origin, Body(body): Body) -> Answer {
     identity.enforce(&ctx, "identity:s3tokens_validate", &[])?;
-    with_token(StatusCode::OK, identity.s3_token(&body).await?)
+    let issued = identity.s3_token(&body).await;
+    audit::authenticated(&origin, Claimed::key(&body), issued.as_ref().map(|i| &i.body));
+    with_token(StatusCode::OK, issued?)
 }

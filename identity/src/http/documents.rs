@@ -121,7 +121,7 @@ async fn delete_config(State(identity): App, ctx: Context, Path(id): Path<String
 }
 
 async fn show_group(State(identity): App, ctx: Context, Path((id, group)): Path<(String, String)>) -> Answer {
-    let config = identity.domain_config(&ctx, &id, Some(&group), None).await?;
+    let config = identity.domain_config_part(&ctx, &id, &group, None).await?;
     Ok(json(StatusCode::OK, &object!({"config": config})))
 }
 
@@ -149,7 +149,7 @@ async fn show_option(
     ctx: Context,
     Path((id, group, option)): Path<(String, String, String)>,
 ) -> Answer {
-    let config = identity.domain_config(&ctx, &id, Some(&group), Some(&option)).await?;
+    let config = identity.domain_config_part(&ctx, &id, &group, Some(&option)).await?;
     Ok(json(StatusCode::OK, &object!({"config": config})))
 }
 

@@ -47,7 +47,7 @@ async fn delete(State(identity): App, ctx: Context, Path(id): Path<String>) -> A
 
 async fn users(State(identity): App, ctx: Context, Path(id): Path<String>, query: Query) -> Answer {
     let mut found = identity.users_of_group(&ctx, &id, &query).await?;
-    found.records = found.records.into_iter().map(shown).collect();
+    found.records = identity.with_activity(found.records).await?.into_iter().map(shown).collect();
     Ok(identity.many_at(&format!("groups/{id}/users"), "users", "users", &query, found))
 }
 

@@ -24,8 +24,8 @@ pub(super) fn routes(r: Routes<Arc<Identity>>) -> Routes<Arc<Identity>> {
 
 async fn model(State(identity): App, ctx: Context) -> Answer {
     identity.enforce(&ctx, "identity:get_limit_model", &[])?;
-    let description = "Limit enforcement and validation does not take project hierarchy into consideration.";
-    let model = object!({"name": "flat", "description": description});
+    let model = identity.config.limit_model;
+    let model = object!({"name": model.name(), "description": model.description()});
     Ok(json(StatusCode::OK, &object!({"model": model})))
 }
 

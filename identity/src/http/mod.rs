@@ -52,8 +52,13 @@ pub fn routes() -> Routes<Arc<Identity>> {
 
 /// The API, mounted at `/identity`.
 pub fn router(identity: Arc<Identity>, links: &Links) -> axum::Router {
-    api::Service::identity().mount("/identity", routes(), identity.clone(), identity, links)
+    let service = api::Service { observer: Some(crate::audit::changed), ..api::Service::identity() };
+    service.mount("/identity", routes(), identity.clone(), identity, links)
 }
+
+/// The id of what a request has made, in its response's extensions, for the audit record.
+#[derive(Clone)]
+pub(crate) struct Touched(pub(crate) String);
 
 impl From<IdentityError> for Error {
     fn from(e: IdentityError) -> Self {
@@ -71,6 +76,8 @@ impl From<IdentityError> for Error {
             }
             Unauthorized(text) => Error::unauthorized(text),
             Busy => Error::unavailable(e.to_string()),
+            TooMany { seconds } => Error::new(StatusCode::TOO_MANY_REQUESTS, e.to_string())
+                .with_header(header::RETRY_AFTER, &seconds.to_string()),
             Keys(..) | BadKey(..) | Policy(_) | Hash(_) | Config(_) => Error::internal(e),
         }
     }
@@ -126,7 +133,10 @@ impl Identity {
 
     /// One record under its key, linked to itself below `path`.
     pub(crate) fn one(&self, status: StatusCode, key: &str, path: &str, record: Record) -> Response {
-        json(status, &json!({key: self.linked(path, record)}))
+        let touched = Touched(record.text("id").to_owned());
+        let mut response = json(status, &json!({key: self.linked(path, record)}));
+        response.extensions_mut().insert(touched);
+        response
     }
 
     /// A list of records, each linked to itself below `path`.

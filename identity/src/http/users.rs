@@ -1,5 +1,6 @@
 //! `/v3/users`.
 
+use super::auth::Source;
 use super::{Answer, App, Body, done};
 use crate::Identity;
 use crate::users::shown;
@@ -25,12 +26,12 @@ async fn create(State(identity): App, ctx: Context, Body(body): Body) -> Answer 
 
 async fn list(State(identity): App, ctx: Context, query: Query) -> Answer {
     let mut found = identity.list_users(&ctx, &query).await?;
-    found.records = found.records.into_iter().map(shown).collect();
+    found.records = identity.with_activity(found.records).await?.into_iter().map(shown).collect();
     Ok(identity.many("users", "users", &query, found))
 }
 
 async fn show(State(identity): App, ctx: Context, Path(id): Path<String>) -> Answer {
-    let found = identity.user_for(&ctx, "identity:get_user", &id).await?;
+    let found = identity.show_user(&ctx, &id).await?;
     Ok(identity.one(StatusCode::OK, "user", "users", shown(found)))
 }
 
@@ -50,7 +51,12 @@ async fn groups(State(identity): App, ctx: Context, Path(id): Path<String>, quer
 }
 
 /// Open: the old password proves who asks, also when it has expired.
-async fn password(State(identity): App, Path(id): Path<String>, Body(body): Body) -> Answer {
-    identity.change_password(&id, &body).await?;
+async fn password(
+    State(identity): App,
+    Source(from): Source,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Answer {
+    identity.change_password(from, &id, &body).await.map_err(|e| identity.challenge(e))?;
     Ok(done())
 }

@@ -54,6 +54,7 @@ pub(crate) static CREDENTIAL: Kind = Kind {
         ("type", Text),
         ("blob", Text),
         ("access_hash", Text),
+        ("key_id", Text),
     ],
 };
 

@@ -6,7 +6,9 @@
 
 pub(crate) mod assignments;
 pub(crate) mod kinds;
+pub(crate) mod passwords;
 pub(crate) mod record;
+pub(crate) mod revocations;
 pub(crate) mod subjects;
 
 pub(crate) use kinds::*;

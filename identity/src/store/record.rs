@@ -61,6 +61,8 @@ pub(crate) enum Cond {
     In(&'static str, Vec<String>),
     /// The column, lower-cased, is like this pattern (of ASCII text): a superset of what is meant.
     Like(&'static str, String),
+    /// The number in the column, by this operator.
+    Int(&'static str, &'static str, i64),
     /// Ids after this one.
     After(String),
     /// Users in this group.
@@ -217,6 +219,9 @@ impl Kind {
             Cond::GroupsOf(user) => {
                 let at = place(Bind::Text(Some(user.clone())));
                 sql.push_str(&format!("id IN (SELECT group_id FROM identity_members WHERE user_id = {at})"));
+            }
+            Cond::Int(column, operator, v) => {
+                sql.push_str(&format!("{column} {operator} {}", place(Bind::Int(Some(*v)))));
             }
             Cond::After(id) => sql.push_str(&format!("id > {}", place(Bind::Text(Some(id.clone()))))),
         }

@@ -2,6 +2,7 @@
 
 use crate::IdentityError;
 use crate::store::assignments::TargetKind;
+use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use state::{Flag, Timestamp};
@@ -20,6 +21,7 @@ pub(crate) struct UserRow {
     /// The later of the user's and its domain's.
     pub(crate) valid_from: Timestamp,
     pub(crate) password_hash: Option<PasswordHash>,
+    pub(crate) options: Value,
 }
 
 /// Not for logs.
@@ -33,7 +35,7 @@ impl std::fmt::Debug for PasswordHash {
 }
 
 const USERS: &str = "SELECT u.id, u.name, u.domain_id, d.name, u.enabled, d.enabled, u.password_expires_at, \
-    u.default_project_id, u.valid_from, d.valid_from, u.password_hash \
+    u.default_project_id, u.valid_from, d.valid_from, u.password_hash, u.options \
     FROM identity_users u JOIN identity_projects d ON d.id = u.domain_id";
 
 fn user(row: &AnyRow) -> Result<UserRow, sqlx::Error> {
@@ -48,6 +50,7 @@ fn user(row: &AnyRow) -> Result<UserRow, sqlx::Error> {
         default_project_id: row.try_get(7)?,
         valid_from: Timestamp(valid.0.max(valid.1)),
         password_hash: row.try_get::<Option<String>, _>(10)?.map(PasswordHash),
+        options: serde_json::from_str(row.try_get(11)?).map_err(|e| sqlx::Error::Decode(e.into()))?,
     })
 }
 
@@ -61,7 +64,7 @@ pub(crate) async fn user_by_id<'e>(
 }
 
 /// How a request names a domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum DomainBy {
     Id(String),
     Name(String),
@@ -152,6 +155,25 @@ pub(crate) async fn domain<'e>(
     Ok(query.fetch_optional(on).await?.map(|r| project(&r)).transpose()?)
 }
 
+/// Both the actors and the targets are lists, so that the primary key finds the rows: neither a user with many
+/// assignments nor a project with many costs more than it must.
+fn role_ids_sql(above: usize) -> String {
+    let list: Vec<String> = (0..above).map(|i| format!("${}", i + 6)).collect();
+    let (targets, inherited) = match list.is_empty() {
+        true => ("$2".to_owned(), String::new()),
+        false => {
+            let list = list.join(", ");
+            (format!("$2, {list}"), format!(" OR (inherited = $5 AND target_id IN ({list}))"))
+        }
+    };
+    format!(
+        "SELECT DISTINCT role_id FROM identity_assignments WHERE actor_id IN \
+         (SELECT $1 UNION ALL SELECT group_id FROM identity_members WHERE user_id = $1) \
+         AND target_id IN ({targets}) \
+         AND ((target_id = $2 AND inherited = $3 AND target_kind = $4){inherited})"
+    )
+}
+
 /// The roles a user was given on a target, directly or through groups, and the inherited ones on `above`. A role on
 /// a domain is none on the project that the domain also is, nor the other way round.
 pub(crate) async fn role_ids<'e>(
@@ -161,16 +183,7 @@ pub(crate) async fn role_ids<'e>(
     target: &str,
     above: &[String],
 ) -> Result<Vec<String>, IdentityError> {
-    let mut sql = String::from(
-        "SELECT DISTINCT role_id FROM identity_assignments WHERE (actor_id = $1 OR actor_id IN \
-         (SELECT group_id FROM identity_members WHERE user_id = $1)) \
-         AND ((target_id = $2 AND inherited = $3 AND target_kind = $4)",
-    );
-    if !above.is_empty() {
-        let list: Vec<String> = (0..above.len()).map(|i| format!("${}", i + 6)).collect();
-        sql.push_str(&format!(" OR (inherited = $5 AND target_id IN ({}))", list.join(", ")));
-    }
-    sql.push(')');
+    let sql = role_ids_sql(above.len());
     let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(user.to_owned())
         .bind(target.to_owned())
@@ -183,24 +196,6 @@ pub(crate) async fn role_ids<'e>(
         }
     }
     Ok(query.fetch_all(on).await?)
-}
-
-/// Sets a password's hash and refuses the tokens issued so far.
-pub(crate) async fn set_password<'e>(
-    on: impl Executor<'e, Database = Any>,
-    user: &str,
-    hash: &str,
-    now: Timestamp,
-) -> Result<(), IdentityError> {
-    sqlx::query(
-        "UPDATE identity_users SET password_hash = $2, password_changed_at = $3, valid_from = $3 WHERE id = $1",
-    )
-    .bind(user.to_owned())
-    .bind(hash.to_owned())
-    .bind(now)
-    .execute(on)
-    .await?;
-    Ok(())
 }
 
 /// Whose tokens are refused.
@@ -223,40 +218,6 @@ pub(crate) async fn refuse_tokens<'e>(
     };
     sqlx::query(sql).bind(id.to_owned()).bind(now).execute(on).await?;
     Ok(())
-}
-
-pub(crate) async fn revoke<'e>(
-    on: impl Executor<'e, Database = Any>,
-    audit_id: &str,
-    expires_at: Timestamp,
-) -> Result<(), IdentityError> {
-    sqlx::query(
-        "INSERT INTO identity_revocations (audit_id, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(audit_id.to_owned())
-    .bind(expires_at)
-    .execute(on)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn forget_revocations<'e>(
-    on: impl Executor<'e, Database = Any>,
-    now: Timestamp,
-) -> Result<(), IdentityError> {
-    sqlx::query("DELETE FROM identity_revocations WHERE expires_at < $1").bind(now).execute(on).await?;
-    Ok(())
-}
-
-pub(crate) async fn is_revoked<'e>(
-    on: impl Executor<'e, Database = Any>,
-    audit_id: &str,
-) -> Result<bool, IdentityError> {
-    let row = sqlx::query("SELECT audit_id FROM identity_revocations WHERE audit_id = $1")
-        .bind(audit_id.to_owned())
-        .fetch_optional(on)
-        .await?;
-    Ok(row.is_some())
 }
 
 pub(crate) async fn epoch<'e>(on: impl Executor<'e, Database = Any>) -> Result<i64, IdentityError> {
@@ -290,4 +251,75 @@ pub(crate) async fn set_app_secret<'e>(
         .execute(on)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::{Db, Engine};
+
+    /// How SQLite goes about a statement: `SEARCH … USING INDEX …`, or `SCAN …` for all rows.
+    async fn plan(db: &Db, sql: &str) -> String {
+        let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+            .fetch_all(db.read())
+            .await
+            .unwrap();
+        rows.iter().map(|r| r.try_get::<String, _>(3).unwrap()).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn what_logins_and_lists_ask_reads_no_whole_table() {
+        for db in testbed::databases().await {
+            db.migrate(&crate::MIGRATIONS).await.unwrap();
+            if db.engine() != Engine::Sqlite {
+                continue;
+            }
+            let grants = "SELECT role_id FROM identity_assignments WHERE actor_id IN ('a', 'b')";
+            let by_column = |table: &str, column: &str| {
+                format!("SELECT id FROM {table} WHERE {column} = 'x' ORDER BY id")
+            };
+            let mut all = vec![
+                format!("{USERS} WHERE u.id = 'x'"),
+                format!("{USERS} WHERE u.name = 'x' AND d.id = 'y'"),
+                format!("{USERS} WHERE u.name = 'x' AND d.domain_id = '' AND d.name = 'y'"),
+                format!("{PROJECTS} WHERE p.name = 'x' AND d.id = 'y'"),
+                role_ids_sql(0),
+                role_ids_sql(3),
+                grants.to_owned(),
+                format!("{grants} AND target_id IN ('x') ORDER BY actor_id, target_id, role_id, inherited"),
+                "SELECT role_id FROM identity_assignments WHERE target_id IN ('x')".to_owned(),
+                "SELECT id FROM identity_users WHERE domain_id = 'x' AND id > 'y' ORDER BY id LIMIT 9"
+                    .to_owned(),
+                "UPDATE identity_users SET default_project_id = NULL WHERE default_project_id = 'x'"
+                    .to_owned(),
+                "DELETE FROM identity_revoked WHERE forget_at < 5".to_owned(),
+                "SELECT id FROM identity_revoked WHERE id IN ('a', 'b')".to_owned(),
+            ];
+            for (table, column) in [
+                ("identity_users", "name"),
+                ("identity_projects", "name"),
+                ("identity_projects", "parent_id"),
+                ("identity_groups", "name"),
+                ("identity_credentials", "user_id"),
+                ("identity_credentials", "project_id"),
+                ("identity_credentials", "access_hash"),
+                ("identity_app_credentials", "user_id"),
+                ("identity_app_credentials", "project_id"),
+                ("identity_trusts", "trustor_user_id"),
+                ("identity_trusts", "trustee_user_id"),
+                ("identity_trusts", "project_id"),
+            ] {
+                all.push(by_column(table, column));
+            }
+            for sql in all {
+                let plan = plan(&db, &sql).await;
+                let scans =
+                    plan.split("; ").any(|step| step.starts_with("SCAN") && !step.contains("CONSTANT"));
+                assert!(!scans, "{sql}\n{plan}");
+            }
+            // With many assignments of a user as with many on a project, both are in the index.
+            let plan = plan(&db, &role_ids_sql(2)).await;
+            assert!(plan.contains("(actor_id=? AND target_id=?"), "{plan}");
+        }
+    }
 }

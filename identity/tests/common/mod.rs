@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use identity::{Bootstrap, CatalogueEntry, Config, Identity};
 use serde_json::{Value, json};
 use state::Db;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tower::ServiceExt;
@@ -43,8 +44,9 @@ impl Reply {
 pub fn config(dir: &tempfile::TempDir) -> Config {
     Config {
         token_keys: dir.path().join("token-keys"),
+        jws_keys: dir.path().join("jws-keys"),
         credential_keys: dir.path().join("credential-keys"),
-        password_cost: 4,
+        password_hash_rounds: 4,
         ..Config::default()
     }
 }
@@ -54,17 +56,17 @@ pub async fn clouds() -> Vec<Cloud> {
     clouds_with(|c| c).await
 }
 
-pub async fn clouds_with(adjust: fn(Config) -> Config) -> Vec<Cloud> {
+pub async fn clouds_with(adjust: impl Fn(Config) -> Config) -> Vec<Cloud> {
     let mut all = Vec::new();
     for db in testbed::databases().await {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        all.push(Cloud::start(db, dir, adjust).await);
+        all.push(Cloud::start(db, dir, &adjust).await);
     }
     all
 }
 
 impl Cloud {
-    pub async fn start(db: Db, dir: Arc<tempfile::TempDir>, adjust: fn(Config) -> Config) -> Cloud {
+    pub async fn start(db: Db, dir: Arc<tempfile::TempDir>, adjust: impl Fn(Config) -> Config) -> Cloud {
         db.migrate(&identity::MIGRATIONS).await.unwrap();
         let links = Links::new("http://cloud.example:5000");
         let identity = Identity::new(db.clone(), adjust(config(&dir)), links.clone()).await.unwrap();
@@ -86,6 +88,23 @@ impl Cloud {
     /// Another process on the same database and keys.
     pub async fn sibling(&self) -> Cloud {
         Cloud::start(self.db.clone(), self.dir.clone(), |c| c).await
+    }
+
+    /// Clouds of two processes that share nothing but the database and the keys, one for each engine.
+    pub async fn pairs(adjust: fn(Config) -> Config) -> Vec<(Cloud, Cloud)> {
+        let mut urls = Vec::new();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        urls.push((format!("sqlite://{}", dir.path().join("db.sqlite").display()), dir));
+        if std::env::var_os("AQUIFER_TEST_PG").is_some() {
+            urls.push((testbed::database_url().await, Arc::new(tempfile::tempdir().unwrap())));
+        }
+        let mut all = Vec::new();
+        for (url, dir) in urls {
+            let one = Cloud::start(Db::open(&url).await.unwrap(), dir.clone(), adjust).await;
+            let other = Cloud::start(Db::open(&url).await.unwrap(), dir, adjust).await;
+            all.push((one, other));
+        }
+        all
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
@@ -129,6 +148,25 @@ impl Cloud {
             auth["scope"] = scope;
         }
         self.raw("POST", "/v3/auth/tokens", None, json!({"auth": auth}).to_string()).await
+    }
+
+    /// A login from an address, with headers.
+    pub async fn auth_from(&self, from: &str, headers: &[(&str, &str)], auth: Value) -> Reply {
+        let mut request = Request::builder().method("POST").uri("/identity/v3/auth/tokens");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let peer = SocketAddr::new(from.parse().unwrap(), 4711);
+        let request = request.extension(api::server::Peer(peer));
+        self.send(request.body(json!({"auth": auth}).to_string().into()).unwrap()).await
+    }
+
+    /// Runs a statement on the rows themselves.
+    pub async fn sql(&self, sql: &'static str, args: &[&str]) {
+        let mut tx = self.db.begin().await.unwrap();
+        let query = args.iter().fold(sqlx::query(sql), |q, a| q.bind((*a).to_owned()));
+        query.execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     pub async fn login(&self, user: &str, password: &str, scope: Value) -> Result<String, Reply> {

@@ -1,0 +1,109 @@
+//! What is asked often costs no round trip to the database: checking a token, and whose an S3 key is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use api::{Secret, TokenValidator};
+use common::Cloud;
+use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{Event, Metadata, Subscriber, span};
+
+static QUERIES: AtomicU64 = AtomicU64::new(0);
+
+/// Counts what sqlx logs: one event a statement.
+struct Counter;
+
+impl Subscriber for Counter {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("sqlx::query")
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {
+        QUERIES.fetch_add(1, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The statements that `work` takes.
+async fn queries<T>(work: impl Future<Output = T>) -> (u64, T) {
+    let before = QUERIES.load(Ordering::Relaxed);
+    let done = work.await;
+    (QUERIES.load(Ordering::Relaxed) - before, done)
+}
+
+#[tokio::test]
+async fn the_hot_paths_ask_no_database() {
+    tracing::subscriber::set_global_default(Counter).unwrap();
+    for (cloud, other) in Cloud::pairs(|c| c).await {
+        let (project, user) = cloud.tenant("ann", &["member"]).await;
+        let token = cloud.tenant_token("ann").await;
+        let key = Secret("s3cr3t".into());
+        cloud.identity.ensure_ec2_credential(&user, &project, "AKEY", &key).await.unwrap();
+        // The process that did not issue the token learns of it once.
+        let (first, _) = queries(other.identity.validate(&token)).await;
+        assert!(first > 0, "the statements are counted");
+        other.identity.s3_credential("AKEY").await.unwrap().unwrap();
+
+        let began = Instant::now();
+        let (asked, ()) = queries(async {
+            for _ in 0..2000 {
+                other.identity.validate(&token).await.unwrap();
+                assert!(other.identity.s3_credential("AKEY").await.unwrap().is_some());
+            }
+        })
+        .await;
+        // One look at the epoch in nine tenths of a second, however many requests there are.
+        let looks = began.elapsed().as_millis() as u64 / 900 + 1;
+        assert!(asked <= looks, "{asked} statements in {:?}", began.elapsed());
+
+        // The same over HTTP, with the whole body.
+        assert_eq!(other.token("GET", &token, &token).await.status, 200);
+        let began = Instant::now();
+        let (asked, ()) = queries(async {
+            for _ in 0..200 {
+                let body = other.token("GET", &token, &token).await.expect(200);
+                assert!(body["token"]["catalog"].is_array());
+            }
+        })
+        .await;
+        let looks = began.elapsed().as_millis() as u64 / 900 + 1;
+        assert!(asked <= looks, "{asked} statements in {:?}", began.elapsed());
+        let again = json!({"project": {"name": "ann-p", "domain": {"id": "default"}}});
+        other.auth(common::by_token(&token), again.clone()).await.expect(201);
+        let (asked, reply) = queries(other.auth(common::by_token(&token), again)).await;
+        assert_eq!(reply.status, 201);
+        assert!(asked <= 2, "a token from a token: {asked} statements");
+
+        // New users, credentials and limits take nothing from what is remembered.
+        let admin = cloud.admin().await;
+        cloud.identity.validate(&admin).await.unwrap();
+        cloud.identity.validate(&token).await.unwrap();
+        let region = json!({"credential": {"type": "cert", "blob": "x", "user_id": user}});
+        cloud.call("POST", "/v3/credentials", &admin, region).await.expect(201);
+        let (asked, _) = queries(cloud.identity.validate(&token)).await;
+        assert!(asked <= 1, "{asked}");
+        // What may change a token's meaning is looked at again, here at once and there within the second.
+        cloud
+            .call("PATCH", &format!("/v3/users/{user}"), &admin, json!({"user": {"enabled": false}}))
+            .await
+            .expect(200);
+        assert!(cloud.identity.validate(&token).await.is_err());
+        assert!(cloud.identity.s3_credential("AKEY").await.unwrap().is_none());
+        let seen = async {
+            while other.identity.validate(&token).await.is_ok()
+                || other.identity.s3_credential("AKEY").await.unwrap().is_some()
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(1), seen).await.expect("not seen within a second");
+    }
+}
