@@ -23,6 +23,7 @@ impl Volumes {
             "" => format!("{pool}/{}", volume.image_name()),
             ns => format!("{pool}/{ns}/{}", volume.image_name()),
         };
+        let qos = self.qos_of_type(&volume.type_id).await?;
         let readonly = mode == AttachMode::Ro || volume.readonly();
         let mut info = json!({
             "driver_volume_type": "rbd",
@@ -36,7 +37,7 @@ impl Volumes {
             "secret_uuid": self.config.guest_secret,
             "volume_id": volume.id,
             "discard": true,
-            "qos_specs": null,
+            "qos_specs": qos.and_then(|q| q.of_front_end()),
             "access_mode": if readonly { "ro" } else { "rw" },
             "encrypted": false,
             "cacheable": false,

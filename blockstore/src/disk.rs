@@ -3,6 +3,7 @@
 //!
 //! Only names that this crate has made up are touched: an image in the trash under another name is somebody's.
 
+use crate::model::Metadata;
 use pool::{CreateOptions, Error, Image, ImageLink, OptionalExt, Pool, Rbd, Removed, Tier, copy_image};
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -133,6 +134,90 @@ pub(crate) async fn ensure_snap(tier: &Tier, name: &str, snap: &str) -> Result<(
         }
     })
     .await
+}
+
+/// Takes snapshots of several images at one instant: every image's exclusive lock is held (a guest's librbd gives it
+/// up once what it has acknowledged is written, and waits) before the first snapshot is taken, until after the last.
+/// What an earlier try has left is taken anew, so that all are of the same instant.
+pub(crate) async fn ensure_snaps(all: &[(Tier, String, String)]) -> Result<(), Error> {
+    let mut open = Vec::new();
+    let result = snaps_under_locks(all, &mut open).await;
+    let mut closed = Ok(());
+    for image in open {
+        // Closing gives the lock back.
+        closed = closed.and(image.close().await);
+    }
+    result.and(closed)
+}
+
+async fn snaps_under_locks(all: &[(Tier, String, String)], open: &mut Vec<Image>) -> Result<(), Error> {
+    for (tier, name, snap) in all {
+        remove_snap(tier, name, snap).await?;
+        open.push(tier.pool.rbd().open(name).await?);
+    }
+    // Always in the same order (the caller's): two groups cannot wait for one another.
+    for image in open.iter() {
+        image.lock_acquire().await?;
+    }
+    for (image, (_, _, snap)) in open.iter().zip(all) {
+        image.snap_create(snap).await?;
+    }
+    for image in open.iter() {
+        image.lock_release().await?;
+    }
+    Ok(())
+}
+
+/// Renames an image. Twice is no error; `NotFound` where there is neither.
+pub(crate) async fn ensure_renamed(tier: &Tier, from: &str, to: &str) -> Result<(), Error> {
+    let rbd = tier.pool.rbd();
+    match rbd.rename(from, to).await {
+        Err(Error::NotFound { what }) if !rbd.exists(to).await? => Err(Error::NotFound { what }),
+        Err(Error::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// Renames a snapshot. Twice is no error; `NotFound` where there is neither.
+pub(crate) async fn ensure_snap_renamed(tier: &Tier, name: &str, from: &str, to: &str) -> Result<(), Error> {
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move {
+        match image.snap_rename(from, to).await {
+            Err(Error::NotFound { what }) if !image.snap_exists(to).await? => Err(Error::NotFound { what }),
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    })
+    .await
+}
+
+/// The size in bytes of an image at a snapshot; `None` where there is none of this name.
+pub(crate) async fn snap_size(tier: &Tier, name: &str, snap: &str) -> Result<Option<u64>, Error> {
+    let image = tier.pool.rbd().open_read_only(name).await?;
+    let all = with(image, |image| async move { image.snap_list().await }).await?;
+    Ok(all.into_iter().find(|s| s.name == snap).map(|s| s.size))
+}
+
+/// Makes librbd's limits on an image these and no others. (A clone begins with its parent's.)
+pub(crate) async fn limit(tier: &Tier, name: &str, limits: &Metadata) -> Result<(), Error> {
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move {
+        let now = image.metadata_list().await?;
+        for key in now.keys().filter(|k| k.starts_with("conf_rbd_qos_") && !limits.contains_key(*k)) {
+            image.metadata_remove(key).await?;
+        }
+        for (key, value) in limits.iter().filter(|(k, v)| now.get(*k) != Some(*v)) {
+            image.metadata_set(key, value).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Sets an image back to a snapshot. Twice is no error: the second time there is nothing to set back.
+pub(crate) async fn roll_back(tier: &Tier, name: &str, snap: &str) -> Result<(), Error> {
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move { image.snap_rollback(snap, Box::new(|_, _| {})).await }).await
 }
 
 /// Removes a snapshot; clones keep what they need of it. Twice is no error, nor is an image that is gone.

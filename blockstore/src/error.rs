@@ -29,6 +29,16 @@ pub enum VolumeError {
     NotFound(String),
     #[error("Invalid volume: {0}")]
     InvalidVolume(String),
+    #[error("Group {0} could not be found.")]
+    GroupNotFound(String),
+    #[error("GroupSnapshot {0} could not be found.")]
+    GroupSnapshotNotFound(String),
+    #[error("Group type {0} could not be found.")]
+    GroupTypeNotFound(String),
+    #[error("Invalid group: {0}")]
+    InvalidGroup(String),
+    #[error("Invalid group snapshot: {0}")]
+    InvalidGroupSnapshot(String),
     #[error("Invalid snapshot: {0}")]
     InvalidSnapshot(String),
     #[error("Invalid input received: {0}")]
@@ -89,14 +99,20 @@ impl From<VolumeError> for api::Error {
             | E::AttachmentNotFound(_)
             | E::TypeNotFound(_)
             | E::TypeNameNotFound(_)
+            | E::GroupNotFound(_)
+            | E::GroupSnapshotNotFound(_)
+            | E::GroupTypeNotFound(_)
             | E::TransferNotFound(_)
             | E::QosNotFound(_)
             | E::MessageNotFound(_)
             | E::ImageNotFound(_)
             | E::NotFound(_) => api::Error::not_found(text),
-            E::InvalidVolume(_) | E::InvalidSnapshot(_) | E::InvalidInput(_) | E::BadRequest(_) => {
-                api::Error::bad_request(text)
-            }
+            E::InvalidVolume(_)
+            | E::InvalidGroup(_)
+            | E::InvalidGroupSnapshot(_)
+            | E::InvalidSnapshot(_)
+            | E::InvalidInput(_)
+            | E::BadRequest(_) => api::Error::bad_request(text),
             E::Conflict(_) => api::Error::conflict(text),
             E::Gone(_) => api::Error::new(http::StatusCode::GONE, text),
             E::OverQuota(_) => api::Error::over_limit(text),

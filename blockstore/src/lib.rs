@@ -16,9 +16,14 @@ mod attachments;
 mod config;
 mod connection;
 mod disk;
+mod encryption;
 mod error;
+mod group_snapshots;
+mod group_types;
+mod groups;
 mod http;
 mod images;
+mod manage;
 mod messages;
 mod model;
 mod policy;
@@ -42,7 +47,7 @@ pub use model::{
     AttachMode, Attachment, Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType,
 };
 pub use policy::table as policy;
-pub use status::{AttachStatus, SnapshotStatus, VolumeStatus};
+pub use status::{AttachStatus, GroupStatus, SnapshotStatus, VolumeStatus};
 pub use tasks::operations;
 
 use api::{Context, Links, Policy};
@@ -53,7 +58,10 @@ use std::sync::Arc;
 /// The tables of this crate.
 pub const MIGRATIONS: Migrations = Migrations {
     service: "volume",
-    steps: &[("0001_volumes", include_str!("../migrations/0001_volumes.sql"))],
+    steps: &[
+        ("0001_volumes", include_str!("../migrations/0001_volumes.sql")),
+        ("0003_groups", include_str!("../migrations/0003_groups.sql")),
+    ],
 };
 
 /// The service object: everything the API, the tasks and the other services ask of volumes.

@@ -28,6 +28,8 @@ pub(crate) enum Action {
     CreateSnapshot,
     DeleteSnapshot,
     DeleteVolume,
+    Revert,
+    Manage,
 }
 
 impl Action {
@@ -39,6 +41,8 @@ impl Action {
             Action::CreateSnapshot => "010",
             Action::DeleteSnapshot => "011",
             Action::DeleteVolume => "018",
+            Action::Revert => "019",
+            Action::Manage => "020",
         }
     }
 
@@ -50,6 +54,8 @@ impl Action {
             Action::CreateSnapshot => "create snapshot",
             Action::DeleteSnapshot => "delete snapshot",
             Action::DeleteVolume => "delete volume",
+            Action::Revert => "revert volume to snapshot",
+            Action::Manage => "manage existing",
         }
     }
 }

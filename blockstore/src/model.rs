@@ -36,6 +36,8 @@ pub struct Volume {
     pub image_metadata: Metadata,
     pub snapshot_id: Option<String>,
     pub source_volid: Option<String>,
+    /// The group it belongs to.
+    pub group_id: Option<String>,
     pub migration_status: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Option<Timestamp>,
@@ -79,6 +81,8 @@ pub struct Snapshot {
     pub description: Option<String>,
     pub type_id: String,
     pub metadata: Metadata,
+    /// The snapshot of a whole group that it is a part of.
+    pub group_snapshot_id: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Option<Timestamp>,
 }
@@ -173,4 +177,6 @@ pub struct NewVolume {
     pub volume_type: Option<String>,
     pub zone: Option<String>,
     pub metadata: Metadata,
+    /// The group it joins.
+    pub group_id: Option<String>,
 }

@@ -16,9 +16,59 @@ pub(crate) struct QosSpecs {
     pub(crate) created_at: Timestamp,
 }
 
+/// The specs that librbd enforces, by the names that upstream's RBD driver gives them.
+const LIMITS: [(&str, &str); 12] = [
+    ("total_iops_sec", "conf_rbd_qos_iops_limit"),
+    ("read_iops_sec", "conf_rbd_qos_read_iops_limit"),
+    ("write_iops_sec", "conf_rbd_qos_write_iops_limit"),
+    ("total_bytes_sec", "conf_rbd_qos_bps_limit"),
+    ("read_bytes_sec", "conf_rbd_qos_read_bps_limit"),
+    ("write_bytes_sec", "conf_rbd_qos_write_bps_limit"),
+    ("total_iops_sec_max", "conf_rbd_qos_iops_burst"),
+    ("read_iops_sec_max", "conf_rbd_qos_read_iops_burst"),
+    ("write_iops_sec_max", "conf_rbd_qos_write_iops_burst"),
+    ("total_bytes_sec_max", "conf_rbd_qos_bps_burst"),
+    ("read_bytes_sec_max", "conf_rbd_qos_read_bps_burst"),
+    ("write_bytes_sec_max", "conf_rbd_qos_write_bps_burst"),
+];
+
+impl QosSpecs {
+    /// What librbd is told (an image's metadata), where the storage is to keep the limits. A value that is no number
+    /// limits nothing.
+    pub(crate) fn limits(&self) -> Metadata {
+        if self.consumer == "front-end" {
+            return Metadata::new();
+        }
+        let number = |key: &str| self.specs.get(key).filter(|v| v.parse::<u64>().is_ok()).cloned();
+        LIMITS.iter().filter_map(|(spec, key)| Some(((*key).to_owned(), number(spec)?))).collect()
+    }
+
+    /// What the hypervisor is told, where it is to keep the limits.
+    pub(crate) fn of_front_end(self) -> Option<Metadata> {
+        (self.consumer != "back-end" && !self.specs.is_empty()).then_some(self.specs)
+    }
+}
+
 const CONSUMERS: [&str; 3] = ["front-end", "back-end", "both"];
 
 impl Volumes {
+    pub(crate) async fn qos_of_type(&self, type_id: &str) -> Result<Option<QosSpecs>, VolumeError> {
+        match store::types::get(self.db.read(), type_id).await?.and_then(|t| t.qos_specs_id) {
+            Some(id) => store::qos::get(self.db.read(), &id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The limits that librbd keeps for volumes of a type.
+    pub(crate) async fn limits_of_type(&self, type_id: &str) -> Result<Metadata, VolumeError> {
+        Ok(self.qos_of_type(type_id).await?.map(|q| q.limits()).unwrap_or_default())
+    }
+
+    /// Whether there are QoS specs at all; without any, no image has limits.
+    pub(crate) async fn any_qos(&self) -> Result<bool, VolumeError> {
+        Ok(!store::qos::all(self.db.read()).await?.is_empty())
+    }
+
     pub(crate) async fn list_qos(&self, ctx: &Context) -> Result<Vec<QosSpecs>, VolumeError> {
         self.may(ctx, "volume_extension:qos_specs_manage:get_all", "")?;
         store::qos::all(self.db.read()).await

@@ -109,6 +109,18 @@ impl Volumes {
         Ok(())
     }
 
+    /// As [`Volumes::spend`], for one group more.
+    pub(crate) async fn spend_group(&self, tx: &mut Tx, project_id: &str) -> Result<(), VolumeError> {
+        tx.lock(&format!("quota:{project_id}")).await?;
+        let limit = self.limits(tx, project_id).await?.get("groups").copied().unwrap_or(-1);
+        if limit >= 0 && store::groups::used(tx, project_id).await? >= limit {
+            return Err(VolumeError::OverQuota(format!(
+                "Maximum number of groups allowed ({limit}) exceeded for quota 'groups'."
+            )));
+        }
+        Ok(())
+    }
+
     fn configured(&self) -> Limits {
         let q = &self.config.quota;
         let pairs = [
@@ -137,6 +149,7 @@ impl Volumes {
         let limits = self.limits(&mut tx, project_id).await?;
         let used = store::quotas::used(&mut tx, project_id).await?;
         let types = store::types::all(tx.conn()).await?;
+        let groups = store::groups::used(&mut tx, project_id).await?;
         tx.rollback().await?;
         let total = sum(used.values());
         let mut lines = BTreeMap::new();
@@ -147,7 +160,8 @@ impl Volumes {
         add("volumes".into(), total.volumes);
         add("snapshots".into(), total.snapshots);
         add("gigabytes".into(), total.volume_gib + total.snapshot_gib);
-        for other in ["backups", "backup_gigabytes", "per_volume_gigabytes", "groups"] {
+        add("groups".into(), groups);
+        for other in ["backups", "backup_gigabytes", "per_volume_gigabytes"] {
             add(other.into(), 0);
         }
         for kind in types {

@@ -50,7 +50,7 @@ impl Volumes {
     }
 
     /// As [`Volumes::find_snapshot`], held against every other change of it or of its volume.
-    async fn hold_snapshot(
+    pub(crate) async fn hold_snapshot(
         &self,
         ctx: &Context,
         id: &str,
@@ -91,6 +91,7 @@ impl Volumes {
             description: new.description,
             type_id: volume.type_id.clone(),
             metadata: new.metadata,
+            group_snapshot_id: None,
             created_at: Timestamp::now(),
             updated_at: None,
         };
@@ -190,7 +191,8 @@ impl Volumes {
         };
         let (mut tx, snapshot) = self.hold_snapshot(ctx, id, rule).await?;
         let step = if force { Step::ForceDelete } else { Step::Delete };
-        let next = snapshot.status.after(step).ok_or_else(|| {
+        let part = snapshot.group_snapshot_id.is_some() && !force;
+        let next = snapshot.status.after(step).filter(|_| !part).ok_or_else(|| {
             VolumeError::InvalidSnapshot(
                 "Snapshot status must be one of available, error, error_deleting and must not be part of a group, \
                  or have dependent volumes."

@@ -46,7 +46,7 @@ words! {
 /// ```text
 ///              ┌────────► error ◄──────┐ (also from extending: error_extending,
 ///              │                       │  deleting: error_deleting)
-///  creating ───┴──► available ◄────────┴── extending | uploading | retyping | awaiting-transfer
+///  creating ───┴──► available ◄────────┴── extending | uploading | retyping | reverting | awaiting-transfer
 ///                    │  ▲ │ └──────────────────────────────▲ (and back to where it was)
 ///                    │  │ └─► reserved ─► attaching ─► in-use ─► detaching ─► available
 ///                    ▼  └───────┴────────────┘ (given back)
@@ -98,6 +98,8 @@ pub enum Step {
     /// Upload also while attached.
     ForceUpload,
     Retype,
+    /// Back to the latest snapshot.
+    Revert,
     OfferTransfer,
     EndTransfer,
     /// Promise the volume to a server.
@@ -116,12 +118,13 @@ impl VolumeStatus {
         use Step as S;
         use VolumeStatus as V;
         Some(match (step, self) {
-            (S::Created, V::Creating | V::Downloading) => V::Available,
+            (S::Created, V::Creating | V::Downloading | V::Managing) => V::Available,
+            (S::Failed, V::Managing) => V::ErrorManaging,
             (S::Failed, V::Creating | V::Downloading) => V::Error,
             (S::Failed, V::Deleting) => V::ErrorDeleting,
             (S::Failed, V::Extending) => V::ErrorExtending,
-            (S::Failed, V::Retyping | V::Uploading) => V::Error,
-            (S::Settled(to), V::Extending | V::Uploading | V::Retyping)
+            (S::Failed, V::Retyping | V::Uploading | V::Reverting) => V::Error,
+            (S::Settled(to), V::Extending | V::Uploading | V::Retyping | V::Reverting)
                 if matches!(to, V::Available | V::InUse | V::Reserved | V::Attaching | V::Detaching) =>
             {
                 to
@@ -140,6 +143,7 @@ impl VolumeStatus {
             (S::Upload, V::Available) => V::Uploading,
             (S::ForceUpload, V::Available | V::InUse) => V::Uploading,
             (S::Retype, V::Available | V::InUse) => V::Retyping,
+            (S::Revert, V::Available) => V::Reverting,
             (S::OfferTransfer, V::Available) => V::AwaitingTransfer,
             (S::EndTransfer, V::AwaitingTransfer) => V::Available,
             (S::Reserve, V::Available | V::Downloading) => V::Reserved,
@@ -165,7 +169,8 @@ impl VolumeStatus {
 words! {
 /// ```text
 ///   creating ──► available ──► deleting ──► (row removed)
-///      │                          │
+///      │         ▲ │              │
+///      │         │ └► restoring ──┘ (available again, whatever becomes of the volume)
 ///      └──► error ──► deleting    └──► error_deleting ──► deleting
 /// ```
 SnapshotStatus {
@@ -190,7 +195,40 @@ impl SnapshotStatus {
             (Step::Failed, T::Creating) => T::Error,
             (Step::Failed, T::Deleting) => T::ErrorDeleting,
             (Step::Delete, T::Available | T::Error | T::ErrorDeleting) => T::Deleting,
+            (Step::Revert, T::Available) => T::Restoring,
             (Step::ForceDelete, _) => T::Deleting,
+            _ => return None,
+        })
+    }
+}
+
+words! {
+/// Of a group and of a group's snapshot:
+/// ```text
+///   creating ──► available ──► deleting ──► (row removed)
+///      │                          │
+///      └──► error ──► deleting    └──► error_deleting ──► deleting
+/// ```
+GroupStatus {
+    Creating = "creating",
+    Available = "available",
+    Updating = "updating",
+    Deleting = "deleting",
+    Error = "error",
+    ErrorDeleting = "error_deleting",
+    Deleted = "deleted",
+}
+}
+
+impl GroupStatus {
+    /// The state after `step`, or `None` where the step is not allowed now.
+    pub fn after(self, step: Step) -> Option<GroupStatus> {
+        use GroupStatus as G;
+        Some(match (step, self) {
+            (Step::Created, G::Creating) => G::Available,
+            (Step::Failed, G::Creating) => G::Error,
+            (Step::Failed, G::Deleting) => G::ErrorDeleting,
+            (Step::Delete, G::Available | G::Error | G::ErrorDeleting) => G::Deleting,
             _ => return None,
         })
     }

@@ -42,6 +42,11 @@ impl Volumes {
         with_snapshots: bool,
     ) -> Result<(Transfer, String), VolumeError> {
         let (mut tx, mut volume) = self.hold(ctx, volume_id, "volume:create_transfer").await?;
+        if volume.group_id.is_some() {
+            return Err(VolumeError::InvalidVolume(
+                "it belongs to a group: remove it from there first.".into(),
+            ));
+        }
         let snapshots = store::snapshots::of_volume(tx.conn(), volume_id).await?;
         if !snapshots.is_empty() && !with_snapshots {
             return Err(VolumeError::InvalidVolume("status must be available with no snapshots.".into()));

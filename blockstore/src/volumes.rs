@@ -107,6 +107,24 @@ impl Volumes {
         {
             return self.admitted(ctx, id, "volume:get", Some(there));
         }
+        let source = new.source.clone();
+        let (volume, kind) = self.planned(ctx, project, new).await?;
+        let mut tx = self.db.begin().await?;
+        if let Some(group) = &volume.group_id {
+            self.joins(&mut tx, ctx, group, &kind).await?;
+        }
+        self.begin_create(&mut tx, ctx, &volume, &kind, &source).await?;
+        tx.commit().await?;
+        Ok(volume)
+    }
+
+    /// The row of a volume that is asked for, and its type. Nothing is spent yet.
+    pub(crate) async fn planned(
+        &self,
+        ctx: &Context,
+        project: String,
+        new: NewVolume,
+    ) -> Result<(Volume, VolumeType), VolumeError> {
         let origin = self.origin(ctx, &new).await?;
         let size = new.size_gib.or(origin.size_gib).filter(|s| *s > 0).ok_or_else(|| {
             VolumeError::InvalidInput(format!(
@@ -143,17 +161,28 @@ impl Volumes {
             image_metadata: origin.image_metadata,
             snapshot_id: origin.snapshot_id,
             source_volid: origin.source_volid,
+            group_id: new.group_id.clone(),
             migration_status: None,
             created_at: Timestamp::now(),
             updated_at: None,
             attachments: Vec::new(),
         };
-        let mut tx = self.db.begin().await?;
-        self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::volume(size)).await?;
-        store::volumes::insert(&mut tx, &volume).await?;
-        tasks::create::spawn(&mut tx, ctx, &volume, &new.source).await?;
-        tx.commit().await?;
-        Ok(volume)
+        Ok((volume, kind))
+    }
+
+    /// Spends the quota of a planned volume, and hands its making to a task.
+    pub(crate) async fn begin_create(
+        &self,
+        tx: &mut Tx,
+        ctx: &Context,
+        volume: &Volume,
+        kind: &VolumeType,
+        source: &Source,
+    ) -> Result<(), VolumeError> {
+        self.in_the_clear(tx, kind).await?;
+        self.spend(tx, &volume.project_id, kind, quotas::Spend::volume(volume.size_gib)).await?;
+        store::volumes::insert(tx, volume).await?;
+        tasks::create::spawn(tx, ctx, volume, source).await
     }
 
     async fn origin(&self, ctx: &Context, new: &NewVolume) -> Result<Origin, VolumeError> {
@@ -232,7 +261,7 @@ impl Volumes {
         Ok((snapshot, of))
     }
 
-    fn zone(&self, asked: Option<&str>) -> Result<String, VolumeError> {
+    pub(crate) fn zone(&self, asked: Option<&str>) -> Result<String, VolumeError> {
         match asked {
             Some(zone) if zone != self.config.zone => {
                 Err(VolumeError::InvalidInput(format!("Availability zone '{zone}' is invalid.")))
@@ -401,7 +430,11 @@ impl Volumes {
                     .into(),
             )
         };
-        if !force && (!volume.attachments.is_empty() || (!cascade && !snapshots.is_empty())) {
+        if !force
+            && (volume.group_id.is_some()
+                || !volume.attachments.is_empty()
+                || (!cascade && !snapshots.is_empty()))
+        {
             return Err(refuse());
         }
         if !force && snapshots.iter().any(|s| s.status.after(Step::Delete).is_none()) {
@@ -455,6 +488,44 @@ impl Volumes {
         tasks::extend::spawn(&mut tx, ctx, &volume, new_size).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Sets a volume back to its latest snapshot.
+    pub(crate) async fn revert(&self, ctx: &Context, id: &str, snapshot_id: &str) -> Result<(), VolumeError> {
+        let (mut tx, mut volume) = self.hold(ctx, id, "volume:revert_to_snapshot").await?;
+        let mut all = store::snapshots::of_volume(tx.conn(), id).await?;
+        all.sort_by_key(|s| s.created_at);
+        if !all.iter().any(|s| s.id == snapshot_id) {
+            return Err(VolumeError::SnapshotNotFound(snapshot_id.to_owned()));
+        }
+        let latest = all.pop().filter(|s| s.id == snapshot_id);
+        let latest = latest.ok_or_else(|| {
+            VolumeError::InvalidInput(format!(
+                "Specified snapshot {snapshot_id} is not the latest one of volume {id}."
+            ))
+        })?;
+        if latest.size_gib != volume.size_gib {
+            return Err(VolumeError::InvalidInput(format!(
+                "Can't revert volume {id} to its latest snapshot {snapshot_id}: the volume's size has been changed \
+                 since then."
+            )));
+        }
+        self.advance(&mut tx, &mut volume, Step::Revert, |v| {
+            VolumeError::InvalidVolume(format!(
+                "Can't revert volume {} to its latest snapshot. Volume must be available, but it is {}.",
+                v.id, v.status
+            ))
+        })
+        .await?;
+        let next = latest.status.after(Step::Revert).ok_or_else(|| {
+            VolumeError::InvalidSnapshot(format!(
+                "Can't revert volume {id}: its latest snapshot must be available, but it is {}.",
+                latest.status
+            ))
+        })?;
+        store::snapshots::set_status(&mut tx, &latest.id, next, &latest.progress).await?;
+        tasks::revert::spawn(&mut tx, ctx, &volume, &latest).await?;
+        Ok(tx.commit().await?)
     }
 
     /// An administrator's word on a volume's state, for when the machinery and the world disagree.
@@ -522,7 +593,9 @@ impl Volumes {
         on_demand: bool,
     ) -> Result<(), VolumeError> {
         let (mut tx, mut volume) = self.hold(ctx, id, "volume:retype").await?;
-        if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse) {
+        if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse)
+            || volume.group_id.is_some()
+        {
             return Err(VolumeError::InvalidVolume(format!(
                 "Retype needs volume to be in available or in-use state, not be part of an active migration or a \
                  consistency group, requested type has to be different that the one from the volume, and for \
@@ -553,8 +626,13 @@ impl Volumes {
                 false => VolumeError::BadRequest(text.into()),
             });
         }
+        self.in_the_clear(&mut tx, &kind).await?;
         self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
         volume.multiattach = kind.multiattach();
+        let before = store::types::get(tx.conn(), &volume.type_id).await?.and_then(|t| t.qos_specs_id);
+        if before != kind.qos_specs_id {
+            tasks::limit::spawn(&mut tx, id).await?;
+        }
         (volume.type_id, volume.type_name) = (kind.id, kind.name);
         self.write(&mut tx, &mut volume).await?;
         Ok(tx.commit().await?)

@@ -271,3 +271,186 @@ async fn upload() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn revert() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let v = kit.create(Source::Empty, Some(1)).await;
+        let write = |byte: u8| {
+            let (kit, name) = (&kit, v.image_name());
+            async move {
+                let image = kit.tier.pool.rbd().open(&name).await.unwrap();
+                image.write_at(0, Bytes::from(vec![byte; 4096])).await.unwrap();
+                image.close().await.unwrap();
+            }
+        };
+        let read = || async { kit.open(&v.id).await.read_at(0, 4096).await.unwrap()[0] };
+        write(1).await;
+        let old = kit.snapshot(&v.id).await;
+        write(2).await;
+        let latest = kit.snapshot(&v.id).await;
+        let ask = |snapshot: String| {
+            let (kit, path) = (&kit, format!("/volumes/{}/action", v.id));
+            async move {
+                let body = json!({"revert": {"snapshot_id": snapshot}});
+                kit.call("alice", Method::POST, &path, body).await.0.as_u16()
+            }
+        };
+        for point in ["volume.revert:rollback:before", "volume.revert:rollback:after"] {
+            let _armed = Armed::new(&[(point, Action::RetryOnce)]);
+            write(3).await;
+            assert_eq!(ask(latest.clone()).await, 202);
+            kit.becomes(&v.id, VolumeStatus::Available).await;
+            kit.settled().await;
+            assert_eq!(read().await, 2);
+        }
+        assert_eq!(ask(old).await, 400, "only to the latest");
+        assert_eq!(ask(state::new_id()).await, 404);
+        {
+            let _armed = Armed::new(&[
+                ("volume.revert:rollback:before", Action::Fail),
+                ("volume.revert:undo:rollback:after", Action::RetryOnce),
+            ]);
+            assert_eq!(ask(latest.clone()).await, 202);
+            until("it fails", || async { (status(&kit, &v.id).await == VolumeStatus::Error).then_some(()) })
+                .await;
+            kit.settled().await;
+        }
+        let now = kit.volumes.get_snapshot(&ctx("alice"), &latest).await.unwrap();
+        assert_eq!(now.status, SnapshotStatus::Available);
+        assert_eq!(ask(latest).await, 400, "not while in error");
+    }
+}
+
+#[tokio::test]
+async fn limits_follow_the_type() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let specs = json!({"qos_specs": {"name": "slow", "total_iops_sec": "500", "consumer": "back-end"}});
+        let (_, made) = kit.call("admin", Method::POST, "/qos-specs", specs).await;
+        let qos = made["qos_specs"]["id"].as_str().unwrap().to_owned();
+        let (_, made) =
+            kit.call("admin", Method::POST, "/types", json!({"volume_type": {"name": "slow"}})).await;
+        let kind = made["volume_type"]["id"].as_str().unwrap();
+        let path = format!("/qos-specs/{qos}/associate?vol_type_id={kind}");
+        assert!(kit.call("admin", Method::GET, &path, Value::Null).await.0.is_success());
+        let limit = |id: String| {
+            let kit = &kit;
+            async move {
+                let all = kit.open(&id).await.metadata_list().await.unwrap();
+                all.get("conf_rbd_qos_iops_limit").cloned()
+            }
+        };
+        let new = NewVolume { size_gib: Some(1), volume_type: Some("slow".into()), ..NewVolume::default() };
+        let slow = kit.volumes.create(&ctx("alice"), new).await.unwrap();
+        kit.becomes(&slow.id, VolumeStatus::Available).await;
+        assert_eq!(limit(slow.id.clone()).await.as_deref(), Some("500"));
+        // A clone has the limits of its own type, not its parent's.
+        let source = Source::Volume(slow.id.clone());
+        let new = NewVolume { source, volume_type: Some("__DEFAULT__".into()), ..NewVolume::default() };
+        let free = kit.volumes.create(&ctx("alice"), new).await.unwrap();
+        kit.becomes(&free.id, VolumeStatus::Available).await;
+        assert_eq!(limit(free.id.clone()).await, None);
+        let turns = [
+            ("volume.limit:limit:before", Action::RetryOnce, "slow"),
+            ("volume.limit:limit:after", Action::RetryOnce, "__DEFAULT__"),
+            ("volume.limit:limit:before", Action::Fail, "slow"),
+            ("volume.limit:limit:after", Action::Fail, "__DEFAULT__"),
+        ];
+        for (point, action, to) in turns {
+            let _armed = Armed::new(&[(point, action), ("volume.limit:undo:limit:after", Action::RetryOnce)]);
+            kit.act("alice", &free.id, json!({"os-retype": {"new_type": to}})).await;
+            kit.settled().await;
+            // A step that has failed for good before it began changes nothing: it says so in the log.
+            let want = (to == "slow").then(|| "500".to_owned());
+            if (point, action) != ("volume.limit:limit:before", Action::Fail) {
+                assert_eq!(limit(free.id.clone()).await, want, "{point}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn manage_and_unmanage() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let host = "aquifer@volumes#volumes";
+        let there = || async { kit.images_there().await };
+        let v = kit.create(Source::Empty, Some(1)).await;
+        let s = kit.snapshot(&v.id).await;
+        let (snaps, path) = (format!("/snapshots/{s}/action"), format!("/volumes/{}/action", v.id));
+        let unmanage = json!({"os-unmanage": {}});
+        assert_eq!(kit.call("alice", Method::POST, &path, unmanage.clone()).await.0, 403);
+        assert_eq!(
+            kit.call("admin", Method::POST, &path, unmanage.clone()).await.0,
+            400,
+            "it has a snapshot"
+        );
+        assert_eq!(kit.call("admin", Method::POST, &snaps, unmanage.clone()).await.0, 202);
+        // The snapshot comes back by the name it kept, whatever fails on the way.
+        let mut source = format!("snapshot-{s}");
+        for (when, action) in [
+            ("before", Action::RetryOnce),
+            ("after", Action::RetryOnce),
+            ("before", Action::Fail),
+            ("after", Action::Fail),
+        ] {
+            let point = format!("snapshot.manage:adopt:{when}");
+            let undo = ("snapshot.manage:undo:adopt:after", Action::RetryOnce);
+            let _armed = Armed::new(&[(&point, action), undo]);
+            let body =
+                json!({"snapshot": {"volume_id": v.id, "ref": {"source-name": source}, "name": "back"}});
+            let (status, made) = kit.call("admin", Method::POST, "/manageable_snapshots", body).await;
+            assert_eq!(status, 202, "{made}");
+            let id = made["snapshot"]["id"].as_str().unwrap().to_owned();
+            kit.settled().await;
+            let now = kit.volumes.get_snapshot(&ctx("admin"), &id).await.unwrap();
+            let all = kit.open(&v.id).await.snap_list().await.unwrap();
+            if action == Action::Fail {
+                assert_eq!((now.status, all[0].name.as_str()), (SnapshotStatus::Error, source.as_str()));
+            } else {
+                source = format!("snapshot-{id}");
+                assert_eq!((now.status, all[0].name.as_str()), (SnapshotStatus::Available, source.as_str()));
+            }
+            let path = format!("/snapshots/{id}/action");
+            assert_eq!(kit.call("admin", Method::POST, &path, unmanage.clone()).await.0, 202);
+        }
+        let none = json!({"snapshot": {"volume_id": v.id, "ref": {"source-name": "none"}}});
+        assert_eq!(kit.call("admin", Method::POST, "/os-snapshot-manage", none).await.0, 400);
+
+        assert_eq!(kit.call("admin", Method::POST, &path, unmanage.clone()).await.0, 202);
+        kit.gone(&v.id).await;
+        assert_eq!(there().await, [v.image_name()], "the image stays");
+        let mut source = v.image_name();
+        for (when, action) in [
+            ("before", Action::RetryOnce),
+            ("after", Action::RetryOnce),
+            ("before", Action::Fail),
+            ("after", Action::Fail),
+        ] {
+            let point = format!("volume.manage:adopt:{when}");
+            let undo = ("volume.manage:undo:adopt:after", Action::RetryOnce);
+            let _armed = Armed::new(&[(&point, action), undo]);
+            let body = json!({"volume": {"host": host, "ref": {"source-name": source}, "name": "back"}});
+            assert_eq!(kit.call("alice", Method::POST, "/manageable_volumes", body.clone()).await.0, 403);
+            let (status, made) = kit.call("admin", Method::POST, "/manageable_volumes", body).await;
+            assert_eq!(status, 202, "{made}");
+            let id = made["volume"]["id"].as_str().unwrap().to_owned();
+            kit.settled().await;
+            let now = kit.volumes.get(&ctx("admin"), &id).await.unwrap().status;
+            if action == Action::Fail {
+                assert_eq!((now, there().await), (VolumeStatus::ErrorManaging, vec![source.clone()]));
+            } else {
+                source = format!("volume-{id}");
+                assert_eq!((now, there().await), (VolumeStatus::Available, vec![source.clone()]));
+            }
+            let path = format!("/volumes/{id}/action");
+            assert_eq!(kit.call("admin", Method::POST, &path, unmanage.clone()).await.0, 202);
+        }
+        for (host, source) in [(host, "none"), ("elsewhere@x#x", source.as_str())] {
+            let body = json!({"volume": {"host": host, "ref": {"source-name": source}}});
+            assert_eq!(kit.call("admin", Method::POST, "/os-volume-manage", body).await.0, 400);
+        }
+    }
+}

@@ -88,11 +88,13 @@ async fn perform(v: &Volumes, ask: &Ask, id: &str, verb: &str, body: &Value) -> 
         }
         "revert" => {
             ask.since(40)?;
-            return Err(Error::not_implemented("Reverting to a snapshot is not built yet.").into());
+            let snapshot = text(inner(body, verb)?.get("snapshot_id")).filter(|s| !s.is_empty());
+            let missing = || Error::bad_request("Missing required element 'snapshot_id' in request body.");
+            v.revert(ctx, id, &snapshot.ok_or_else(missing)?).await?;
         }
+        "os-unmanage" => v.unmanage(ctx, id).await?,
         "os-migrate_volume"
         | "os-migrate_volume_completion"
-        | "os-unmanage"
         | "os-reimage"
         | "os-extend_volume_completion" => {
             return Err(Error::not_implemented(format!("{verb} is not built yet.")).into());

@@ -78,7 +78,8 @@ pub(super) fn volumes(service: &Volumes, ask: &Ask) -> Result<Filter, Error> {
             "created_at" if ask.at(60) => f.created = times(key, value)?,
             "updated_at" if ask.at(60) => f.updated = times(key, value)?,
             "consumes_quota" if ask.at(65) => f.nothing |= truth(value) == Some(false),
-            // Groups, clusters, replication: no volume here has one.
+            "group_id" if !value.is_empty() => f.group_id = some(),
+            // Consistency groups, clusters, replication: no volume here has one.
             "group_id"
             | "consistencygroup_id"
             | "cluster_name"
@@ -107,6 +108,7 @@ pub(super) fn snapshots(ask: &Ask) -> Result<store::snapshots::Filter, Error> {
             "id" => f.ids = Some(ids(value)),
             "metadata" => f.metadata = pairs(key, value)?,
             "project_id" | "tenant_id" if ask.ctx.is_admin() => f.project_id = some(),
+            "group_snapshot_id" if !value.is_empty() => f.group_snapshot_id = some(),
             "group_snapshot_id" | "cgsnapshot_id" => f.nothing |= !value.is_empty(),
             "consumes_quota" if ask.at(65) => f.nothing |= truth(value) == Some(false),
             _ if ask.at(31) => {

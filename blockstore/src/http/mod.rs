@@ -2,7 +2,11 @@
 
 mod actions;
 mod attachments;
+mod encryption;
 mod filters;
+mod group_types;
+mod groups;
+mod manage;
 mod messages;
 mod metadata;
 mod qos;
@@ -41,6 +45,10 @@ fn declare() -> Routes<Shared> {
         .with(quotas::routes)
         .with(services::routes)
         .with(transfers::routes)
+        .with(encryption::routes)
+        .with(group_types::routes)
+        .with(groups::routes)
+        .with(manage::routes)
         .with(messages::routes)
 }
 

@@ -108,6 +108,41 @@ schemas! {
         "description": name(), "extra_specs": nullable(extra_specs()),
         "os-volume-type-access:is_public": boolean(),
     }), &["name"]);
+    ENCRYPTION = object("encryption", encryption(), &["provider", "control_location"]);
+    ENCRYPTION_UPDATE = object("encryption", encryption(), &[]);
+    MANAGE_VOLUME = object("volume", json!({
+        "name": name(), "description": name(), "host": name(), "cluster": name(), "ref": {"type": "object"},
+        "volume_type": name(), "availability_zone": name(), "metadata": metadata(), "bootable": boolean(),
+    }), &["ref"]);
+    MANAGE_SNAPSHOT = object("snapshot", json!({
+        "name": name(), "description": name(), "volume_id": {"type": "string", "maxLength": 255},
+        "ref": {"type": "object"}, "metadata": metadata(),
+    }), &["ref", "volume_id"]);
+    CREATE_GROUP_TYPE = object("group_type", json!({
+        "name": {"type": "string", "minLength": 1, "maxLength": 255}, "description": name(),
+        "group_specs": nullable(extra_specs()), "is_public": boolean(),
+    }), &["name"]);
+    GROUP_SPECS = json!({
+        "type": "object", "properties": {"group_specs": extra_specs()}, "required": ["group_specs"],
+        "additionalProperties": false,
+    });
+    CREATE_GROUP = object("group", json!({
+        "name": name(), "description": name(), "availability_zone": name(),
+        "group_type": {"type": "string", "minLength": 1, "maxLength": 255},
+        "volume_types": {
+            "type": "array", "minItems": 1, "uniqueItems": true, "items": {"type": "string", "maxLength": 255},
+        },
+    }), &["group_type", "volume_types"]);
+    COPY_GROUP = object("create-from-src", json!({
+        "name": name(), "description": name(), "source_group_id": id_or_null(), "group_snapshot_id": id_or_null(),
+    }), &[]);
+    UPDATE_GROUP = object("group", json!({
+        "name": name(), "description": name(), "add_volumes": {"type": ["string", "null"]},
+        "remove_volumes": {"type": ["string", "null"]},
+    }), &[]);
+    CREATE_GROUP_SNAPSHOT = object("group_snapshot", json!({
+        "name": name(), "description": name(), "group_id": {"type": "string", "maxLength": 255},
+    }), &["group_id"]);
     UPDATE_TYPE = object("volume_type", json!({
         "name": {"type": ["string", "null"], "maxLength": 255},
         "description": name(), "is_public": boolean(),
@@ -165,6 +200,15 @@ schemas! {
         "status": {"type": ["string", "null"]}, "attach_status": {"type": ["string", "null"], "enum": ["attached", "detached", null]},
         "migration_status": {"type": ["string", "null"]},
     }), &[]);
+}
+
+fn encryption() -> Value {
+    json!({
+        "provider": {"type": "string", "minLength": 1, "maxLength": 255},
+        "control_location": {"type": "string", "enum": ["front-end", "back-end"]},
+        "cipher": {"type": ["string", "null"], "maxLength": 255},
+        "key_size": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647},
+    })
 }
 
 fn extra_specs() -> Value {

@@ -234,6 +234,8 @@ async fn filters(ask: Ask) -> Answer<Json<Value>> {
         ("message", &["resource_uuid", "resource_type", "event_id", "request_id", "message_level"]),
         ("pool", &["name", "volume_type"]),
         ("volume_type", &["is_public"]),
+        ("group", &["name", "status"]),
+        ("group_snapshot", &["name", "status", "group_id"]),
     ];
     let wanted = ask.query.get("resource");
     let shown: Vec<Value> = all

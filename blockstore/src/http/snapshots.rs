@@ -108,7 +108,7 @@ async fn act(
             let progress = progress(&body[verb]["progress"])?;
             v.report_snapshot(&ask.ctx, &id, status()?, progress).await?;
         }
-        "os-unmanage" => return Err(Error::not_implemented("Unmanaging snapshots is not built yet.").into()),
+        "os-unmanage" => v.unmanage_snapshot(&ask.ctx, &id).await?,
         other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
     }
     Ok(StatusCode::ACCEPTED)

@@ -19,8 +19,6 @@ pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
         .delete("/types/{type_id}", delete)
         .post("/types/{type_id}/action", act)
         .get("/types/{type_id}/os-volume-type-access", access)
-        .get("/types/{type_id}/encryption", encryption)
-        .post("/types/{type_id}/encryption", encrypt)
         .get("/types/{type_id}/extra_specs", specs)
         .post("/types/{type_id}/extra_specs", add_specs)
         .get("/types/{type_id}/extra_specs/{key}", show_spec)
@@ -195,17 +193,6 @@ async fn access(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> An
     let projects = v.type_access(&ask.ctx, &id).await?;
     let shown: Vec<Value> = projects.iter().map(|p| json!({"volume_type_id": id, "project_id": p})).collect();
     Ok(Json(json!({"volume_type_access": shown})))
-}
-
-/// No type here is encrypted yet, and this is how upstream says so.
-async fn encryption(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
-    v.show_type(&ask.ctx, &id).await?;
-    Ok(Json(json!({})))
-}
-
-async fn encrypt(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
-    v.show_type(&ask.ctx, &id).await?;
-    Err(Error::not_implemented("Encrypted volume types are not built yet.").into())
 }
 
 async fn specs(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {

@@ -67,7 +67,7 @@ pub(super) fn plain(ask: &Ask, v: &Volume) -> Map<String, Value> {
         }
     };
     put(admin, "migration_status", json!(v.migration_status));
-    put(ask.at(13), "group_id", Value::Null);
+    put(ask.at(13), "group_id", json!(v.group_id));
     put(ask.at(21) && admin, "provider_id", Value::Null);
     put(ask.at(48), "service_uuid", Value::Null);
     // Attaching needs no lock on the host: librbd shares no target.
@@ -110,7 +110,7 @@ pub(super) fn snapshot(ask: &Ask, s: &model::Snapshot, detailed: bool) -> Value 
         view["os-extended-snapshot-attributes:project_id"] = json!(s.project_id);
     }
     if ask.at(14) && detailed {
-        view["group_snapshot_id"] = Value::Null;
+        view["group_snapshot_id"] = json!(s.group_snapshot_id);
     }
     if ask.at(41) {
         view["user_id"] = json!(s.user_id);

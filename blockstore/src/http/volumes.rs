@@ -84,10 +84,8 @@ fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
         ask.since(47)?;
         return Err(Error::not_implemented("Volumes from backups are not built yet."));
     }
-    for key in ["group_id", "consistencygroup_id"] {
-        if let Some(id) = word(key) {
-            return Err(Error::not_found(format!("Group {id} could not be found.")));
-        }
+    if let Some(id) = word("consistencygroup_id") {
+        return Err(Error::not_found(format!("ConsistencyGroup {id} could not be found.")));
     }
     let mut sources = [
         word("imageRef").or_else(|| word("image_id")).map(Source::Image),
@@ -111,6 +109,7 @@ fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
         volume_type: word("volume_type"),
         zone: word("availability_zone"),
         metadata: map(v.get("metadata")),
+        group_id: word("group_id").filter(|_| ask.at(13)),
     })
 }
 

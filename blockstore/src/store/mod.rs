@@ -1,6 +1,8 @@
 //! SQL, one table family a file. Nothing here decides anything: rules live in the nouns' modules.
 
 pub(crate) mod attachments;
+pub(crate) mod encryption;
+pub(crate) mod groups;
 pub(crate) mod messages;
 pub(crate) mod qos;
 pub(crate) mod quotas;

@@ -9,7 +9,7 @@ use sqlx::{Any, Executor};
 use state::{Timestamp, Tx};
 
 const SELECT: &str = "SELECT id, volume_id, project_id, user_id, size, status, progress, name, description, type_id, \
-    metadata, created_at, updated_at FROM snapshots";
+    metadata, group_snapshot_id, created_at, updated_at FROM snapshots";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -24,6 +24,7 @@ struct Row {
     description: Option<String>,
     type_id: String,
     metadata: String,
+    group_snapshot_id: Option<String>,
     created_at: Timestamp,
     updated_at: Option<i64>,
 }
@@ -43,6 +44,7 @@ impl TryFrom<Row> for Snapshot {
             description: r.description,
             type_id: r.type_id,
             metadata: from_json(&r.metadata)?,
+            group_snapshot_id: r.group_snapshot_id,
             created_at: r.created_at,
             updated_at: r.updated_at.map(Timestamp),
         })
@@ -52,7 +54,8 @@ impl TryFrom<Row> for Snapshot {
 pub(crate) async fn insert(tx: &mut Tx, s: &Snapshot) -> Result<(), VolumeError> {
     sqlx::query(
         "INSERT INTO snapshots (id, volume_id, project_id, user_id, size, status, progress, name, description, \
-         type_id, metadata, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         type_id, metadata, group_snapshot_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+         $13)",
     )
     .bind(s.id.clone())
     .bind(s.volume_id.clone())
@@ -65,6 +68,7 @@ pub(crate) async fn insert(tx: &mut Tx, s: &Snapshot) -> Result<(), VolumeError>
     .bind(s.description.clone())
     .bind(s.type_id.clone())
     .bind(to_json(&s.metadata)?)
+    .bind(s.group_snapshot_id.clone())
     .bind(s.created_at)
     .execute(tx.conn())
     .await?;
@@ -90,11 +94,22 @@ pub(crate) async fn of_volume<'e>(
     filter.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Snapshot::try_from).collect()
 }
 
+/// The parts of a group's snapshot, in any state.
+pub(crate) async fn of_group_snapshot<'e>(
+    db: impl Executor<'e, Database = Any>,
+    group_snapshot_id: &str,
+) -> Result<Vec<Snapshot>, VolumeError> {
+    let mut filter = Where::default();
+    filter.eq("group_snapshot_id", group_snapshot_id);
+    filter.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Snapshot::try_from).collect()
+}
+
 /// What a listing is narrowed to.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Filter {
     pub(crate) project_id: Option<String>,
     pub(crate) volume_id: Option<String>,
+    pub(crate) group_snapshot_id: Option<String>,
     pub(crate) status: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) name_like: Option<String>,
@@ -110,6 +125,7 @@ impl Filter {
         for (column, value) in [
             ("project_id", &self.project_id),
             ("volume_id", &self.volume_id),
+            ("group_snapshot_id", &self.group_snapshot_id),
             ("status", &self.status),
             ("name", &self.name),
         ] {

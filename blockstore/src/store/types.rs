@@ -106,6 +106,7 @@ pub(crate) async fn remove(tx: &mut Tx, id: &str) -> Result<(), VolumeError> {
         "DELETE FROM volume_types WHERE id = $1",
         "DELETE FROM volume_type_access WHERE type_id = $1",
         "DELETE FROM default_volume_types WHERE type_id = $1",
+        "DELETE FROM volume_type_encryption WHERE type_id = $1",
     ] {
         sqlx::query(sql).bind(id).execute(tx.conn()).await?;
     }

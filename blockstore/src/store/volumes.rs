@@ -10,7 +10,7 @@ use state::{Flag, Timestamp, Tx};
 
 const SELECT: &str = "SELECT v.id, v.project_id, v.user_id, v.size, v.growth, v.status, v.previous_status, v.name, \
     v.description, v.type_id, COALESCE(t.name, '') AS type_name, v.tier, v.zone, v.bootable, v.multiattach, \
-    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.migration_status, \
+    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.migration_status, \
     v.created_at, v.updated_at FROM volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
 
 #[derive(sqlx::FromRow)]
@@ -35,6 +35,7 @@ struct Row {
     image_metadata: String,
     snapshot_id: Option<String>,
     source_volid: Option<String>,
+    group_id: Option<String>,
     migration_status: Option<String>,
     created_at: Timestamp,
     updated_at: Option<i64>,
@@ -65,6 +66,7 @@ impl TryFrom<Row> for Volume {
             image_metadata: from_json(&r.image_metadata)?,
             snapshot_id: r.snapshot_id,
             source_volid: r.source_volid,
+            group_id: r.group_id,
             migration_status: r.migration_status,
             created_at: r.created_at,
             updated_at: r.updated_at.map(Timestamp),
@@ -77,8 +79,8 @@ pub(crate) async fn insert(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     sqlx::query(
         "INSERT INTO volumes (id, project_id, user_id, size, growth, status, previous_status, name, description, \
          type_id, tier, zone, bootable, multiattach, metadata, admin_metadata, image_metadata, snapshot_id, \
-         source_volid, created_at) VALUES ($1, $2, $3, $4, 0, $5, '', $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-         $15, $16, $17, $18)",
+         source_volid, group_id, created_at) VALUES ($1, $2, $3, $4, 0, $5, '', $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+         $15, $16, $17, $18, $19)",
     )
     .bind(v.id.clone())
     .bind(v.project_id.clone())
@@ -97,6 +99,7 @@ pub(crate) async fn insert(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     .bind(to_json(&v.image_metadata)?)
     .bind(v.snapshot_id.clone())
     .bind(v.source_volid.clone())
+    .bind(v.group_id.clone())
     .bind(v.created_at)
     .execute(tx.conn())
     .await?;
@@ -111,6 +114,24 @@ pub(crate) async fn get<'e>(
     let mut filter = Where::default();
     filter.eq("v.id", id);
     filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Volume::try_from).transpose()
+}
+
+/// A group's volumes in any state, oldest first; without attachments.
+pub(crate) async fn of_group<'e>(
+    db: impl Executor<'e, Database = Any>,
+    group_id: &str,
+) -> Result<Vec<Volume>, VolumeError> {
+    let mut filter = Where::default();
+    filter.eq("v.group_id", group_id);
+    let mut all: Vec<Volume> = filter
+        .query::<Row>(SELECT)
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(Volume::try_from)
+        .collect::<Result<_, _>>()?;
+    all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    Ok(all)
 }
 
 /// What a listing is narrowed to.
@@ -131,6 +152,7 @@ pub(crate) struct Filter {
     pub(crate) user_id: Option<String>,
     pub(crate) snapshot_id: Option<String>,
     pub(crate) source_volid: Option<String>,
+    pub(crate) group_id: Option<String>,
     pub(crate) migration_status: Option<String>,
     pub(crate) metadata: Metadata,
     pub(crate) image_metadata: Metadata,
@@ -168,6 +190,7 @@ impl Filter {
         text("v.user_id", &self.user_id);
         text("v.snapshot_id", &self.snapshot_id);
         text("v.source_volid", &self.source_volid);
+        text("v.group_id", &self.group_id);
         text("v.migration_status", &self.migration_status);
         if let Some(t) = &self.volume_type {
             w.and("(v.type_id = ? OR t.name = ?)", [t.as_str().into(), t.as_str().into()]);
@@ -357,7 +380,7 @@ pub(crate) async fn save(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     sqlx::query(
         "UPDATE volumes SET name = $1, description = $2, bootable = $3, multiattach = $4, metadata = $5, \
          admin_metadata = $6, image_metadata = $7, type_id = $8, migration_status = $9, project_id = $10, \
-         user_id = $11, snapshot_id = $12, updated_at = $13 WHERE id = $14",
+         user_id = $11, snapshot_id = $12, group_id = $13, updated_at = $14 WHERE id = $15",
     )
     .bind(v.name.clone())
     .bind(v.description.clone())
@@ -371,6 +394,7 @@ pub(crate) async fn save(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     .bind(v.project_id.clone())
     .bind(v.user_id.clone())
     .bind(v.snapshot_id.clone())
+    .bind(v.group_id.clone())
     .bind(Timestamp::now())
     .bind(v.id.clone())
     .execute(tx.conn())

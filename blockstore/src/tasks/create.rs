@@ -65,6 +65,7 @@ impl Operation for Create {
             return Err(StepError::fail(NO_BACKEND));
         }
         self.allocate(&volume, &params.source).await?;
+        self.limit(&volume, &params.source).await?;
         self.publish(&volume, &params.source).await.map_err(failed)
     }
 
@@ -125,6 +126,19 @@ impl Create {
         let id = volume.id.clone();
         let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
         disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)
+    }
+
+    /// The limits of the type's QoS specs; for a clone, instead of its parent's.
+    async fn limit(&self, volume: &Volume, source: &Source) -> Result<(), StepError> {
+        if !self.0.any_qos().await.map_err(failed)? {
+            return Ok(());
+        }
+        let limits = self.0.limits_of_type(&volume.type_id).await.map_err(failed)?;
+        if limits.is_empty() && matches!(source, Source::Empty) {
+            return Ok(());
+        }
+        let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
+        disk::limit(&tier, &volume.image_name(), &limits).await.map_err(storage)
     }
 
     async fn source(&self, volume_id: &str) -> Result<(Volume, Tier), StepError> {

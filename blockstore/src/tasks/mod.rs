@@ -4,17 +4,30 @@
 //! volume.create           make the image, then the volume is `available`
 //! volume.delete           remove the image or put it into the trash, then the row
 //! volume.extend           grow the image
+//! volume.limit            the limits of a new type
+//! volume.manage           an image that was there before becomes a volume; snapshot.manage: likewise
+//! volume.revert           back to the latest snapshot
 //! volume.upload           snapshot, and an image (of the images' service) that is a clone of it
 //! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
 //! snapshot.create, snapshot.delete
+//! group.settle            a group made of another one, or going with its volumes, follows them
+//! group_snapshot.create   snapshots of all its volumes at one instant
+//! group_snapshot.delete
 //! ```
 //! Operations on one volume run one at a time (subject `volume/<id>`; a snapshot's is its volume's).
 
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;
+pub(crate) mod group;
+pub(crate) mod group_snapshot;
+pub(crate) mod group_snapshot_delete;
+pub(crate) mod limit;
+pub(crate) mod manage;
+pub(crate) mod revert;
 pub(crate) mod snapshot;
 pub(crate) mod snapshot_delete;
+pub(crate) mod snapshot_manage;
 pub(crate) mod sweep;
 pub(crate) mod upload;
 
@@ -32,6 +45,13 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(create::Create(volumes.clone())),
         Arc::new(delete::Delete(volumes.clone())),
         Arc::new(extend::Extend(volumes.clone())),
+        Arc::new(group::Settle(volumes.clone())),
+        Arc::new(group_snapshot::Create(volumes.clone())),
+        Arc::new(group_snapshot_delete::Delete(volumes.clone())),
+        Arc::new(limit::Limit(volumes.clone())),
+        Arc::new(manage::Manage(volumes.clone())),
+        Arc::new(snapshot_manage::Manage(volumes.clone())),
+        Arc::new(revert::Revert(volumes.clone())),
         Arc::new(snapshot::Create(volumes.clone())),
         Arc::new(snapshot_delete::Delete(volumes.clone())),
         Arc::new(upload::Upload(volumes.clone())),

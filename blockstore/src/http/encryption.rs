@@ -1,0 +1,94 @@
+//! `/types/{id}/encryption`
+
+use super::schemas::{ENCRYPTION, ENCRYPTION_UPDATE};
+use super::{Answer, Ask, Shared, inner, integer, text, view};
+use crate::VolumeError;
+use crate::encryption::{Encryption, Wanted};
+use api::{Json, Path, Routes};
+use axum::extract::State;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
+    routes
+        .get("/types/{type_id}/encryption", show)
+        .post("/types/{type_id}/encryption", create)
+        .get("/types/{type_id}/encryption/{encryption_id}", show_item)
+        .put("/types/{type_id}/encryption/{encryption_id}", update)
+        .delete("/types/{type_id}/encryption/{encryption_id}", delete)
+}
+
+fn plain(e: &Encryption) -> Value {
+    json!({
+        "volume_type_id": e.type_id, "encryption_id": e.id, "provider": e.provider, "cipher": e.cipher,
+        "key_size": e.key_size, "control_location": e.control_location,
+    })
+}
+
+fn full(e: &Encryption) -> Value {
+    let mut view = plain(e);
+    view["created_at"] = e.created_at.micros_naive().into();
+    view["updated_at"] = view::time(e.updated_at);
+    view["deleted"] = false.into();
+    view["deleted_at"] = Value::Null;
+    view
+}
+
+fn wanted(e: &Value) -> Wanted {
+    Wanted {
+        provider: text(e.get("provider")),
+        cipher: e.get("cipher").map(|c| text(Some(c))),
+        key_size: e.get("key_size").map(integer),
+        control_location: text(e.get("control_location")),
+    }
+}
+
+/// Nothing, where the type is not encrypted.
+async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
+    let found = v.type_encryption(&ask.ctx, &id).await?;
+    Ok(Json(found.map_or(json!({}), |e| full(&e))))
+}
+
+async fn show_item(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path((id, key)): Path<(String, String)>,
+) -> Answer<Json<Value>> {
+    let found = v.type_encryption(&ask.ctx, &id).await?;
+    let value = found.and_then(|e| full(&e).get(&key).cloned());
+    let value = value.ok_or_else(|| {
+        VolumeError::NotFound(format!("Volume type encryption for type {id} has no {key}."))
+    })?;
+    Ok(Json(json!({key: value})))
+}
+
+async fn create(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path(id): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer<Json<Value>> {
+    ENCRYPTION.check(&body)?;
+    let made = v.encrypt_type(&ask.ctx, &id, wanted(inner(&body, "encryption")?)).await?;
+    Ok(Json(json!({"encryption": plain(&made)})))
+}
+
+async fn update(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path((id, encryption)): Path<(String, String)>,
+    Json(body): Json<Value>,
+) -> Answer<Json<Value>> {
+    ENCRYPTION_UPDATE.check(&body)?;
+    v.update_encryption(&ask.ctx, &id, &encryption, wanted(inner(&body, "encryption")?)).await?;
+    Ok(Json(body))
+}
+
+async fn delete(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path((id, encryption)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    v.delete_encryption(&ask.ctx, &id, &encryption).await?;
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,290 @@
+//! `/groups` (3.13) and `/group_snapshots` (3.14)
+
+use super::schemas::{COPY_GROUP, CREATE_GROUP, CREATE_GROUP_SNAPSHOT, UPDATE_GROUP};
+use super::{Answer, Ask, Shared, boolean, inner, text};
+use crate::Volumes;
+use crate::group_snapshots::GroupSnapshot;
+use crate::groups::{Group, GroupChange, GroupSource, NewGroup};
+use crate::status::GroupStatus;
+use crate::store::groups::{Filter, SORT_KEYS};
+use api::{Error, Json, Path, Routes};
+use axum::extract::State;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
+    routes
+        .get("/groups", list)
+        .post("/groups", create)
+        .get("/groups/detail", list_detail)
+        .post("/groups/action", copy)
+        .get("/groups/{group_id}", show)
+        .put("/groups/{group_id}", update)
+        .post("/groups/{group_id}/action", act)
+        .get("/group_snapshots", list_snapshots)
+        .post("/group_snapshots", create_snapshot)
+        .get("/group_snapshots/detail", detail_snapshots)
+        .get("/group_snapshots/{group_snapshot_id}", show_snapshot)
+        .delete("/group_snapshots/{group_snapshot_id}", delete_snapshot)
+        .post("/group_snapshots/{group_snapshot_id}/action", act_on_snapshot)
+}
+
+type Accepted = (StatusCode, Json<Value>);
+
+/// With its volumes where they are asked for (`list_volume`, 3.25).
+async fn detail(v: &Volumes, ask: &Ask, g: &Group) -> Answer<Value> {
+    let mut view = json!({
+        "id": g.id, "name": g.name, "description": g.description, "status": g.status.as_str(),
+        "availability_zone": g.zone, "created_at": g.created_at.micros_naive(), "group_type": g.group_type_id,
+        "volume_types": g.volume_types,
+    });
+    if ask.at(14) {
+        view["group_snapshot_id"] = json!(g.group_snapshot_id);
+        view["source_group_id"] = json!(g.source_group_id);
+    }
+    if ask.at(25) && ask.query.bool("list_volume")?.unwrap_or(false) {
+        view["volumes"] = json!(v.members(&g.id).await?);
+    }
+    if ask.at(38) {
+        view["replication_status"] = "disabled".into();
+    }
+    if ask.at(58) && ask.ctx.is_admin() {
+        view["project_id"] = json!(g.project_id);
+    }
+    Ok(view)
+}
+
+async fn list(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    listing(&v, &ask, false).await
+}
+
+async fn list_detail(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    listing(&v, &ask, true).await
+}
+
+fn filter(ask: &Ask) -> Result<Filter, Error> {
+    let mut f = Filter::default();
+    for (key, value) in ask.query.iter() {
+        let some = || Some(value.to_owned());
+        match key {
+            "id" => f.id = some(),
+            "name" => f.name = some(),
+            "status" => f.status = some(),
+            "group_id" => f.group_id = some(),
+            "project_id" if ask.ctx.is_admin() => f.project_id = some(),
+            "limit" | "marker" | "offset" | "sort" | "sort_key" | "sort_dir" | "all_tenants"
+            | "list_volume" => {}
+            _ if ask.at(31) => {
+                return Err(Error::bad_request(format!("Invalid filters {key} are found in query options.")));
+            }
+            _ => {}
+        }
+    }
+    Ok(f)
+}
+
+async fn listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
+    ask.since(13)?;
+    let page = ask.page(v, SORT_KEYS)?;
+    let filter = Filter { group_id: None, ..filter(ask)? };
+    let (found, more) = v.list_groups(&ask.ctx, filter, ask.all_projects()?, &page).await?;
+    let mut shown = Vec::new();
+    for group in &found {
+        shown.push(match detailed {
+            true => detail(v, ask, group).await?,
+            false => json!({"id": group.id, "name": group.name}),
+        });
+    }
+    let mut body = json!({"groups": shown});
+    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|g| g.id.as_str())) {
+        body["group_links"] = links;
+    }
+    Ok(Json(body))
+}
+
+async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
+    ask.since(13)?;
+    let group = v.find_group(&ask.ctx, &id, "group:get").await?;
+    Ok(Json(json!({"group": detail(&v, &ask, &group).await?})))
+}
+
+fn accepted(group: &Group) -> Accepted {
+    (StatusCode::ACCEPTED, Json(json!({"group": {"id": group.id, "name": group.name}})))
+}
+
+fn words(value: &Value) -> impl Iterator<Item = String> + '_ {
+    value.as_str().unwrap_or_default().split(',').map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+async fn create(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> Answer<Accepted> {
+    ask.since(13)?;
+    CREATE_GROUP.check(&body)?;
+    let g = inner(&body, "group")?;
+    let new = NewGroup {
+        name: text(g.get("name")).unwrap_or_default(),
+        description: text(g.get("description")),
+        group_type: text(g.get("group_type")).unwrap_or_default(),
+        volume_types: g["volume_types"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|t| text(Some(t)))
+            .collect(),
+        zone: text(g.get("availability_zone")).filter(|z| !z.is_empty()),
+    };
+    Ok(accepted(&v.create_group(&ask.ctx, new).await?))
+}
+
+async fn copy(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> Answer<Accepted> {
+    ask.since(14)?;
+    COPY_GROUP.check(&body)?;
+    let g = inner(&body, "create-from-src")?;
+    let word = |key: &str| text(g.get(key)).filter(|t| !t.is_empty());
+    let source = match (word("group_snapshot_id"), word("source_group_id")) {
+        (Some(id), None) => GroupSource::Snapshot(id),
+        (None, Some(id)) => GroupSource::Group(id),
+        _ => {
+            return Err(Error::bad_request(
+                "Exactly one of 'group_snapshot_id' and 'source_group_id' must be provided to create group from \
+                 source.",
+            )
+            .into());
+        }
+    };
+    let name = word("name").unwrap_or_default();
+    Ok(accepted(&v.copy_group(&ask.ctx, name, text(g.get("description")), source).await?))
+}
+
+async fn update(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path(id): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer<StatusCode> {
+    ask.since(13)?;
+    UPDATE_GROUP.check(&body)?;
+    let g = inner(&body, "group")?;
+    let change = GroupChange {
+        name: text(g.get("name")),
+        description: g.get("description").filter(|d| !d.is_null()).map(|d| text(Some(d))),
+        add: words(&g["add_volumes"]).collect(),
+        remove: words(&g["remove_volumes"]).collect(),
+    };
+    if change.name.is_none()
+        && change.description.is_none()
+        && change.add.is_empty()
+        && change.remove.is_empty()
+    {
+        return Err(Error::bad_request(
+            "Name, description, add_volumes, and remove_volumes can not be all empty in the request body.",
+        )
+        .into());
+    }
+    v.update_group(&ask.ctx, &id, change).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// The state that a reset asks for.
+fn status(body: &Value) -> Result<GroupStatus, Error> {
+    let word = body["reset_status"]["status"].as_str().unwrap_or_default();
+    word.parse().map_err(|_| Error::bad_request(format!("Invalid status '{word}' for a group's reset.")))
+}
+
+async fn act(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path(id): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer<StatusCode> {
+    ask.since(13)?;
+    match super::actions::verb(&body)? {
+        "delete" => {
+            let flag = inner(&body, "delete")?.get("delete-volumes");
+            let with_volumes = flag.map_or(Ok(false), |f| boolean(f, "delete-volumes"))?;
+            v.delete_group(&ask.ctx, &id, with_volumes).await?;
+        }
+        "reset_status" => {
+            ask.since(20)?;
+            v.reset_group(&ask.ctx, &id, status(&body)?).await?;
+        }
+        verb @ ("enable_replication"
+        | "disable_replication"
+        | "failover_replication"
+        | "list_replication_targets") => {
+            return Err(Error::not_implemented(format!("{verb} is not built yet.")).into());
+        }
+        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+fn snapshot_detail(ask: &Ask, s: &GroupSnapshot) -> Value {
+    let mut view = json!({
+        "id": s.id, "name": s.name, "description": s.description, "status": s.status.as_str(),
+        "group_id": s.group_id, "group_type_id": s.group_type_id, "created_at": s.created_at.micros_naive(),
+    });
+    if ask.at(58) && ask.ctx.is_admin() {
+        view["project_id"] = json!(s.project_id);
+    }
+    view
+}
+
+async fn list_snapshots(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    snapshot_listing(&v, &ask, false).await
+}
+
+async fn detail_snapshots(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+    snapshot_listing(&v, &ask, true).await
+}
+
+async fn snapshot_listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
+    ask.since(14)?;
+    let page = ask.page(v, SORT_KEYS)?;
+    let (found, more) = v.list_group_snapshots(&ask.ctx, filter(ask)?, ask.all_projects()?, &page).await?;
+    let one = |s: &GroupSnapshot| match detailed {
+        true => snapshot_detail(ask, s),
+        false => json!({"id": s.id, "name": s.name}),
+    };
+    let mut body = json!({"group_snapshots": found.iter().map(one).collect::<Vec<_>>()});
+    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|s| s.id.as_str())) {
+        body["group_snapshot_links"] = links;
+    }
+    Ok(Json(body))
+}
+
+async fn show_snapshot(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
+    ask.since(14)?;
+    let found = v.find_group_snapshot(&ask.ctx, &id, "group:get_group_snapshot").await?;
+    Ok(Json(json!({"group_snapshot": snapshot_detail(&ask, &found)})))
+}
+
+async fn create_snapshot(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> Answer<Accepted> {
+    ask.since(14)?;
+    CREATE_GROUP_SNAPSHOT.check(&body)?;
+    let s = inner(&body, "group_snapshot")?;
+    let name = text(s.get("name")).unwrap_or_default();
+    let group = text(s.get("group_id")).unwrap_or_default();
+    let made = v.create_group_snapshot(&ask.ctx, &group, name, text(s.get("description"))).await?;
+    let view = json!({"id": made.id, "name": made.name, "group_type_id": made.group_type_id});
+    Ok((StatusCode::ACCEPTED, Json(json!({"group_snapshot": view}))))
+}
+
+async fn delete_snapshot(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<StatusCode> {
+    ask.since(14)?;
+    v.delete_group_snapshot(&ask.ctx, &id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn act_on_snapshot(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path(id): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer<StatusCode> {
+    ask.since(19)?;
+    match super::actions::verb(&body)? {
+        "reset_status" => v.reset_group_snapshot(&ask.ctx, &id, status(&body)?).await?,
+        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+    }
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,296 @@
+//! Groups over the wire and as durable work, on both databases and a real cluster. Failpoints belong to the whole
+//! process, so these tests run one at a time.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod kit;
+
+use kit::{Kit, kits, until};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use state::failpoint::{self, Action};
+use tokio::sync::Mutex;
+
+static ONE: Mutex<()> = Mutex::const_new(());
+
+async fn post(kit: &Kit, who: &str, path: &str, body: Value) -> Value {
+    let (status, body) = kit.call(who, Method::POST, path, body).await;
+    assert!(status.is_success(), "{path}: {status} {body}");
+    body
+}
+
+fn id(v: &Value) -> String {
+    v["id"].as_str().unwrap().to_owned()
+}
+
+/// The ids of a group type and of the volume type that groups here have.
+async fn types(kit: &Kit) -> (String, String) {
+    let name = testbed::unique("gt");
+    let kind = post(kit, "admin", "/group_types", json!({"group_type": {"name": name}})).await;
+    let volume = kit.get("alice", "/types/default").await;
+    (id(&kind["group_type"]), id(&volume["volume_type"]))
+}
+
+/// A group of alice's with so many volumes.
+async fn group(kit: &Kit, volumes: usize) -> (String, Vec<String>) {
+    let (kind, volume_type) = types(kit).await;
+    let body = json!({"group": {"name": "g", "group_type": kind, "volume_types": [volume_type]}});
+    let group = id(&post(kit, "alice", "/groups", body).await["group"]);
+    let mut all = Vec::new();
+    for _ in 0..volumes {
+        let body = json!({"volume": {"size": 1, "group_id": group, "volume_type": volume_type}});
+        let made = post(kit, "alice", "/volumes", body).await;
+        assert_eq!(made["volume"]["group_id"], group);
+        all.push(id(&made["volume"]));
+    }
+    for v in &all {
+        kit.becomes(v, blockstore::VolumeStatus::Available).await;
+    }
+    (group, all)
+}
+
+async fn becomes(kit: &Kit, path: &str, status: &str) -> Value {
+    until(&format!("{path} {status}"), || async {
+        let (_, body) = kit.call("alice", Method::GET, path, Value::Null).await;
+        let shown = body.as_object()?.values().next()?.clone();
+        (shown["status"] == status).then_some(shown)
+    })
+    .await
+}
+
+async fn gone(kit: &Kit, path: &str) {
+    until(&format!("{path} goes"), || async {
+        (kit.call("alice", Method::GET, path, Value::Null).await.0 == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
+}
+
+async fn snaps(kit: &Kit, volume: &str) -> usize {
+    let image = kit.open(volume).await;
+    image.snap_list().await.unwrap().len()
+}
+
+async fn take(kit: &Kit, group: &str) -> String {
+    let body = json!({"group_snapshot": {"group_id": group, "name": "s"}});
+    id(&post(kit, "alice", "/group_snapshots", body).await["group_snapshot"])
+}
+
+#[tokio::test]
+async fn a_group_lives() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let (group, volumes) = group(&kit, 2).await;
+        let path = format!("/groups/{group}");
+        let hidden = kit.call("bob", Method::GET, &path, Value::Null).await.0;
+        assert_eq!(hidden, StatusCode::NOT_FOUND);
+        let readonly = kit.call("rita", Method::PUT, &path, json!({"group": {"name": "x"}})).await.0;
+        assert_eq!(readonly, StatusCode::FORBIDDEN);
+        let shown = kit.get("alice", &format!("{path}?list_volume=true")).await;
+        assert_eq!(shown["group"]["volumes"].as_array().unwrap().len(), 2);
+        // A volume of a group is deleted with the group, or taken out of it first.
+        let path_of_volume = format!("/volumes/{}", volumes[0]);
+        assert_eq!(kit.call("alice", Method::DELETE, &path_of_volume, Value::Null).await.0, 400);
+        let body = json!({"group": {"remove_volumes": volumes[0], "name": "renamed"}});
+        assert_eq!(kit.call("alice", Method::PUT, &path, body.clone()).await.0, 202);
+        assert_eq!(kit.call("alice", Method::PUT, &path, body).await.0, 400, "it is not in it any more");
+        assert_eq!(kit.get("alice", &path_of_volume).await["volume"]["group_id"], Value::Null);
+        let body = json!({"group": {"add_volumes": volumes[0]}});
+        assert_eq!(kit.call("alice", Method::PUT, &path, body).await.0, 202);
+        let of = kit.get("alice", &format!("/volumes?group_id={group}")).await;
+        assert_eq!(of["volumes"].as_array().unwrap().len(), 2);
+        let empty = kit.call("alice", Method::PUT, &path, json!({"group": {}})).await.0;
+        assert_eq!(empty, 400);
+
+        let list = kit.get("alice", "/groups?limit=1&sort=name:asc").await;
+        assert_eq!(
+            (list["groups"][0]["name"].as_str(), list["groups"].as_array().unwrap().len()),
+            (Some("renamed"), 1)
+        );
+        assert_eq!(kit.get("bob", "/groups/detail").await["groups"], json!([]));
+
+        let act = format!("{path}/action");
+        let keep = json!({"delete": {"delete-volumes": false}});
+        assert_eq!(kit.call("alice", Method::POST, &act, keep).await.0, 400);
+        let snapshot = take(&kit, &group).await;
+        becomes(&kit, &format!("/group_snapshots/{snapshot}"), "available").await;
+        let with = json!({"delete": {"delete-volumes": true}});
+        assert_eq!(kit.call("alice", Method::POST, &act, with.clone()).await.0, 400, "it has snapshots");
+        let parts = kit.get("alice", &format!("/snapshots/detail?group_snapshot_id={snapshot}")).await;
+        let part = id(&parts["snapshots"][0]);
+        assert_eq!(parts["snapshots"][0]["group_snapshot_id"], snapshot);
+        let path_of_part = format!("/snapshots/{part}");
+        assert_eq!(
+            kit.call("alice", Method::DELETE, &path_of_part, Value::Null).await.0,
+            400,
+            "it is a part"
+        );
+
+        let mut copies = Vec::new();
+        for source in ["group_snapshot_id", "source_group_id"] {
+            let from = if source == "source_group_id" { &group } else { &snapshot };
+            let body = json!({"create-from-src": {"name": "copy", source: from}});
+            let copy = id(&post(&kit, "alice", "/groups/action", body).await["group"]);
+            let shown = becomes(&kit, &format!("/groups/{copy}"), "available").await;
+            assert_eq!(shown[source], *from);
+            let of = kit.get("alice", &format!("/volumes?group_id={copy}")).await;
+            assert_eq!(of["volumes"].as_array().unwrap().len(), 2);
+            copies.push(copy);
+        }
+        let both = json!({"create-from-src": {"group_snapshot_id": snapshot, "source_group_id": group}});
+        assert_eq!(kit.call("alice", Method::POST, "/groups/action", both).await.0, 400);
+        // Clones do not keep the snapshot, the copies do not keep the group.
+        let path_of_snapshot = format!("/group_snapshots/{snapshot}");
+        assert_eq!(kit.call("bob", Method::DELETE, &path_of_snapshot, Value::Null).await.0, 404);
+        assert_eq!(kit.call("alice", Method::DELETE, &path_of_snapshot, Value::Null).await.0, 202);
+        gone(&kit, &path_of_snapshot).await;
+        for g in copies.iter().chain([&group]) {
+            let act = format!("/groups/{g}/action");
+            let (status, body) = kit.call("alice", Method::POST, &act, with.clone()).await;
+            assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        }
+        for g in copies.iter().chain([&group]) {
+            gone(&kit, &format!("/groups/{g}")).await;
+        }
+        kit.settled().await;
+        assert!(kit.images_there().await.is_empty(), "{:?}", kit.images_there().await);
+    }
+}
+
+#[tokio::test]
+async fn a_groups_snapshot_step_by_step() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let (group, volumes) = group(&kit, 2).await;
+        for when in ["before", "after"] {
+            let make = format!("group_snapshot.create:snap:{when}");
+            let remove = format!("group_snapshot.delete:remove:{when}");
+            failpoint::set(&*make, Action::RetryOnce);
+            let s = take(&kit, &group).await;
+            let path = format!("/group_snapshots/{s}");
+            becomes(&kit, &path, "available").await;
+            kit.settled().await;
+            for v in &volumes {
+                assert_eq!(snaps(&kit, v).await, 1);
+            }
+            failpoint::set(&*remove, Action::RetryOnce);
+            kit.call("alice", Method::DELETE, &path, Value::Null).await;
+            gone(&kit, &path).await;
+            kit.settled().await;
+            for v in &volumes {
+                assert_eq!(snaps(&kit, v).await, 0);
+            }
+            for point in [&make, &remove] {
+                failpoint::clear(point);
+            }
+        }
+        for when in ["before", "after"] {
+            let make = format!("group_snapshot.create:snap:{when}");
+            failpoint::set(&*make, Action::Fail);
+            failpoint::set("group_snapshot.create:undo:snap:after", Action::RetryOnce);
+            let s = take(&kit, &group).await;
+            let path = format!("/group_snapshots/{s}");
+            becomes(&kit, &path, "error").await;
+            kit.settled().await;
+            failpoint::clear(&make);
+            failpoint::clear("group_snapshot.create:undo:snap:after");
+            for v in &volumes {
+                assert_eq!(snaps(&kit, v).await, 0);
+            }
+            failpoint::set("group_snapshot.delete:remove:before", Action::Fail);
+            kit.call("alice", Method::DELETE, &path, Value::Null).await;
+            becomes(&kit, &path, "error_deleting").await;
+            kit.settled().await;
+            failpoint::clear("group_snapshot.delete:remove:before");
+            kit.call("alice", Method::DELETE, &path, Value::Null).await;
+            gone(&kit, &path).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_follows_its_volumes() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let (group, volumes) = group(&kit, 1).await;
+        for (when, action) in [
+            ("before", Action::RetryOnce),
+            ("after", Action::RetryOnce),
+            ("before", Action::Fail),
+            ("after", Action::Fail),
+        ] {
+            let point = format!("group.settle:follow:{when}");
+            failpoint::set(&*point, action);
+            failpoint::set("group.settle:undo:follow:after", Action::RetryOnce);
+            let body = json!({"create-from-src": {"source_group_id": group}});
+            let copy = id(&post(&kit, "alice", "/groups/action", body).await["group"]);
+            let path = format!("/groups/{copy}");
+            becomes(&kit, &path, "available").await;
+            failpoint::clear(&point);
+            failpoint::clear("group.settle:undo:follow:after");
+            let with = json!({"delete": {"delete-volumes": true}});
+            assert_eq!(kit.call("alice", Method::POST, &format!("{path}/action"), with).await.0, 202);
+            gone(&kit, &path).await;
+            kit.settled().await;
+        }
+        // A copy of which a volume fails is in error, and can be deleted.
+        failpoint::set("volume.create:allocate:before", Action::Fail);
+        let body = json!({"create-from-src": {"source_group_id": group}});
+        let copy = id(&post(&kit, "alice", "/groups/action", body).await["group"]);
+        let path = format!("/groups/{copy}");
+        becomes(&kit, &path, "error").await;
+        failpoint::clear("volume.create:allocate:before");
+        for path in [path, format!("/groups/{group}")] {
+            let with = json!({"delete": {"delete-volumes": true}});
+            assert_eq!(kit.call("alice", Method::POST, &format!("{path}/action"), with).await.0, 202);
+            gone(&kit, &path).await;
+        }
+        kit.gone(&volumes[0]).await;
+    }
+}
+
+#[tokio::test]
+async fn group_types_and_encryption_are_the_administrators() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let (kind, _) = types(&kit).await;
+        let path = format!("/group_types/{kind}");
+        let specs = format!("{path}/group_specs");
+        let body = json!({"group_specs": {"a": "1", "b": "2"}});
+        assert_eq!(kit.call("alice", Method::POST, &specs, body.clone()).await.0, 403);
+        assert_eq!(kit.call("admin", Method::POST, &specs, body).await.0, 202);
+        let put = kit.call("admin", Method::PUT, &format!("{specs}/b"), json!({"b": "3"})).await;
+        assert_eq!(put.1, json!({"b": "3"}));
+        assert_eq!(kit.call("admin", Method::PUT, &format!("{specs}/b"), json!({"c": "3"})).await.0, 400);
+        assert_eq!(kit.call("admin", Method::DELETE, &format!("{specs}/a"), Value::Null).await.0, 202);
+        assert_eq!(kit.call("admin", Method::GET, &format!("{specs}/a"), Value::Null).await.0, 404);
+        assert_eq!(kit.get("admin", &path).await["group_type"]["group_specs"], json!({"b": "3"}));
+        assert!(kit.get("alice", &path).await["group_type"].get("group_specs").is_none());
+        let old = kit.call_at("3.10", "alice", Method::GET, &path, Value::Null).await.0;
+        assert_eq!(old, StatusCode::NOT_FOUND);
+        let (group, _) = group(&kit, 0).await;
+        let used = kit.get("alice", &format!("/groups/{group}")).await["group"]["group_type"].clone();
+        let used = format!("/group_types/{}", used.as_str().unwrap());
+        assert_eq!(kit.call("admin", Method::DELETE, &used, Value::Null).await.0, 400, "a group has it");
+        assert_eq!(kit.call("admin", Method::DELETE, &path, Value::Null).await.0, 202);
+
+        let made = post(&kit, "admin", "/types", json!({"volume_type": {"name": "secret"}})).await;
+        let path = format!("/types/{}/encryption", id(&made["volume_type"]));
+        let body =
+            json!({"encryption": {"provider": "luks", "control_location": "front-end", "key_size": 256}});
+        assert_eq!(kit.call("alice", Method::POST, &path, body.clone()).await.0, 403);
+        let made = post(&kit, "admin", &path, body.clone()).await["encryption"].clone();
+        assert_eq!(kit.call("admin", Method::POST, &path, body).await.0, 400, "it is encrypted already");
+        let of = format!("{path}/{}", made["encryption_id"].as_str().unwrap());
+        let change = json!({"encryption": {"cipher": "aes-xts-plain64"}});
+        assert_eq!(kit.call("admin", Method::PUT, &of, change).await.0, 200);
+        let shown = kit.get("admin", &path).await;
+        assert_eq!((&shown["cipher"], &shown["key_size"]), (&json!("aes-xts-plain64"), &json!(256)));
+        // Refused rather than made in the clear.
+        let volume = json!({"volume": {"size": 1, "volume_type": "secret"}});
+        let (status, why) = kit.call("alice", Method::POST, "/volumes", volume.clone()).await;
+        assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{why}");
+        assert_eq!(kit.call("admin", Method::DELETE, &of, Value::Null).await.0, 202);
+        assert_eq!(kit.get("admin", &path).await, json!({}));
+        post(&kit, "alice", "/volumes", volume).await;
+    }
+}
