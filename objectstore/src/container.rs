@@ -28,6 +28,8 @@ pub struct ContainerInfo {
     /// `X-Container-Read` and `X-Container-Write`.
     pub read: String,
     pub write: String,
+    /// S3's tags of the bucket.
+    pub tags: Vec<(String, String)>,
 }
 
 /// Objects and bytes.

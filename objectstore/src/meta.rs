@@ -76,6 +76,8 @@ pub struct ObjectMeta {
     pub checksum: Option<Checksum>,
     /// Parts of a multipart object.
     pub parts: u32,
+    /// S3's tags, in the order in which they were given.
+    pub tags: Vec<(String, String)>,
 }
 
 /// A point in time, in microseconds since the epoch; zero until it is set.
@@ -119,6 +121,9 @@ impl ObjectMeta {
         for (k, v) in &self.user {
             e.pair(10, k, v);
         }
+        for (k, v) in &self.tags {
+            e.pair(17, k, v);
+        }
         if let Some(large) = &self.large {
             e.text(12, &large.etag).number(13, large.size);
         }
@@ -157,6 +162,7 @@ impl ObjectMeta {
                 14 => sum.algorithm = f.text()?,
                 15 => sum.value = f.text()?,
                 16 => m.parts = u32::try_from(f.number()?).map_err(|_| Damaged)?,
+                17 => m.tags.push(f.pair()?),
                 _ => {}
             }
             Ok(())
@@ -264,10 +270,11 @@ mod tests {
             large: Some(Large { etag: "x".into(), size: 7 }),
             checksum: Some(Checksum { algorithm: "CRC32".into(), value: "AAAAAA==".into() }),
             parts: 3,
+            tags: vec![("k".into(), "v".into()), ("leer".into(), "".into())],
         };
         assert_eq!(ObjectMeta::decode(&meta.encode()), Ok(meta.clone()));
         assert_eq!(meta.layout.tails(meta.size), 2);
-        assert!(meta.encode().len() < 260);
+        assert!(meta.encode().len() < 290);
     }
 
     #[test]

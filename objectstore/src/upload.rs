@@ -111,6 +111,7 @@ impl ObjectStore {
             headers: new.headers,
             user: new.user,
             delete_at: new.delete_at,
+            tags: new.tags,
             checksum: algorithm.map(|a| {
                 let kind = if full_checksum { FULL_OBJECT } else { "" };
                 Checksum { algorithm: a.name().into(), value: kind.into() }

@@ -36,6 +36,8 @@ pub struct NewObject {
     pub headers: Vec<(String, String)>,
     pub user: Vec<(String, String)>,
     pub delete_at: Option<i64>,
+    /// See [`ObjectMeta::tags`].
+    pub tags: Vec<(String, String)>,
     /// The body is a static large object's manifest.
     pub large: Option<Large>,
 }
@@ -189,6 +191,7 @@ impl ObjectStore {
             large: new.large,
             checksum: received.sums.checksum,
             parts: 0,
+            tags: new.tags,
         };
         let written = Written {
             etag: meta.etag.clone(),

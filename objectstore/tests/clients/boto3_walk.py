@@ -166,7 +166,43 @@ for call, want in [(s3.get_bucket_policy, "NoSuchBucketPolicy"), (s3.get_bucket_
     refused(want, call, Bucket="walk")
 assert "Status" not in s3.get_bucket_versioning(Bucket="walk")
 refused("NotImplemented", s3.put_bucket_versioning, Bucket="walk", VersioningConfiguration={"Status": "Enabled"})
-refused("NotImplemented", s3.put_object, Bucket="walk", Key="t", Body=b"", Tagging="a=b")
+
+# tags
+def tags(**kw):
+    return {t["Key"]: t["Value"] for t in s3.get_object_tagging(Bucket="walk", **kw)["TagSet"]}
+
+
+def tagset(d):
+    return {"TagSet": [{"Key": k, "Value": v} for k, v in d.items()]}
+
+
+s3.put_object(Bucket="walk", Key="t", Body=b"x", Tagging="a=b&c%20d=%C3%BC")
+assert tags(Key="t") == {"a": "b", "c d": "ü"}
+before = s3.head_object(Bucket="walk", Key="t")
+assert before["ResponseMetadata"]["HTTPHeaders"]["x-amz-tagging-count"] == "2"
+s3.put_object_tagging(Bucket="walk", Key="t", Tagging=tagset({"e": "f"}))
+after = s3.head_object(Bucket="walk", Key="t")
+assert tags(Key="t") == {"e": "f"} and after["LastModified"] == before["LastModified"] and after["ETag"] == before["ETag"]
+s3.copy_object(Bucket="walk", Key="t2", CopySource="walk/t")
+assert tags(Key="t2") == {"e": "f"}
+s3.copy_object(Bucket="walk", Key="t2", CopySource="walk/t", TaggingDirective="REPLACE", Tagging="n=1")
+assert tags(Key="t2") == {"n": "1"}
+u = s3.create_multipart_upload(Bucket="walk", Key="t3", Tagging="m=p")["UploadId"]
+p = s3.upload_part(Bucket="walk", Key="t3", UploadId=u, PartNumber=1, Body=b"1")
+s3.complete_multipart_upload(Bucket="walk", Key="t3", UploadId=u, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": p["ETag"]}]})
+assert tags(Key="t3") == {"m": "p"}
+s3.delete_object_tagging(Bucket="walk", Key="t")
+assert tags(Key="t") == {} and s3.get_object(Bucket="walk", Key="t")["Body"].read() == b"x"
+refused("BadRequest", s3.put_object, Bucket="walk", Key="t", Body=b"", Tagging="&".join(f"k{n}=" for n in range(11)))
+refused("InvalidArgument", s3.put_object, Bucket="walk", Key="t", Body=b"", Tagging="a=1&a=2")
+refused("InvalidTag", s3.put_object_tagging, Bucket="walk", Key="t", Tagging=tagset({"aws:x": "1"}))
+refused("NoSuchKey", s3.put_object_tagging, Bucket="walk", Key="absent", Tagging=tagset({"a": "1"}))
+refused("AccessDenied", other.get_object_tagging, Bucket="walk", Key="t")
+s3.put_bucket_tagging(Bucket="walk", Tagging=tagset({"team": "blue"}))
+assert s3.get_bucket_tagging(Bucket="walk")["TagSet"] == [{"Key": "team", "Value": "blue"}]
+refused("AccessDenied", other.get_bucket_tagging, Bucket="walk")
+s3.delete_bucket_tagging(Bucket="walk")
+refused("NoSuchTagSet", s3.get_bucket_tagging, Bucket="walk")
 assert s3.get_object_tagging(Bucket="walk", Key="new")["TagSet"] == []
 assert len(s3.get_bucket_acl(Bucket="walk")["Grants"]) == 1
 anonymous = os.environ["AWS_ENDPOINT_URL"] + "/walk/new"

@@ -75,6 +75,15 @@ assert code("PUT", "/wire/k", query="partNumber=1&uploadId=" + "0" * 32, body=b"
 assert code("PATCH", "/wire/k") == "MethodNotAllowed"
 assert code("PUT", "/wire", query="versioning", body=b"<VersioningConfiguration/>") == "NotImplemented"
 assert code("PUT", "/wire/k", headers={"x-amz-server-side-encryption": "AES256"}) == "NotImplemented"
+assert code("PUT", "/wire/k", query="tagging", body=b"<Tagging/>") == "MalformedXML"
+assert code("PUT", "/wire/k", query="tagging", body=b"<!DOCTYPE a [<!ENTITY b 'c'>]><Tagging><TagSet/></Tagging>") == "MalformedXML"
+assert code("GET", "/wire/k", query="tagging", anonymous=True) == "AccessDenied"
+assert code("PUT", "/wire", query="cors", body=b"<CORSConfiguration/>") == "NotImplemented"
+for kind in ("inventory", "metrics", "intelligent-tiering"):
+    assert code("GET", "/wire", query=kind + "&id=x") == "NoSuchConfiguration", kind
+payer = "<RequestPaymentConfiguration><Payer>%s</Payer></RequestPaymentConfiguration>"
+assert call("PUT", "/wire", query="requestPayment", body=(payer % "BucketOwner").encode())[0] == 200
+assert code("PUT", "/wire", query="requestPayment", body=(payer % "Requester").encode()) == "NotImplemented"
 assert code("PUT", "/wire/k", headers={"x-amz-storage-class": "WOOD"}) == "InvalidStorageClass"
 # A client that announces more than it sends leaves nothing.
 call("PUT", "/wire/short", body=b"half", payload="UNSIGNED-PAYLOAD", length=1000)

@@ -1,11 +1,11 @@
 //! Configurations of buckets and objects that clients ask for whether there are any or not.
 //!
-//! ACLs are those of the container: `private`, `public-read`. Of the others none is built: reading one is answered
+//! ACLs are those of the container: `private`, `public-read`; tags are in [`tags`]. Of the others none is built: reading one is answered
 //! as S3 answers for a bucket that has none, removing one has nothing to do, setting one is a 501.
 
 use super::error::{S3Error, S3Result, access_denied, method_not_allowed};
 use super::xml::{Node, Xml};
-use super::{Call, bare, xml_reply};
+use super::{Call, bare, tags, xml_reply};
 use crate::container::Container;
 use crate::{Need, ObjectError};
 use axum::response::Response;
@@ -21,7 +21,7 @@ enum Absent {
 
 use Absent::{Document, Error};
 
-const BUCKET: [(&str, Absent); 19] = [
+const BUCKET: [(&str, Absent); 22] = [
     ("acl", Document("", "")),
     ("location", Document("", "")),
     ("versioning", Document("VersioningConfiguration", "")),
@@ -65,6 +65,9 @@ const BUCKET: [(&str, Absent); 19] = [
     ("requestPayment", Document("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")),
     ("accelerate", Document("AccelerateConfiguration", "")),
     ("analytics", Error("NoSuchConfiguration", "The specified configuration does not exist.")),
+    ("inventory", Error("NoSuchConfiguration", "The specified configuration does not exist.")),
+    ("metrics", Error("NoSuchConfiguration", "The specified configuration does not exist.")),
+    ("intelligent-tiering", Error("NoSuchConfiguration", "The specified configuration does not exist.")),
 ];
 
 const OBJECT: [(&str, Absent); 5] = [
@@ -102,6 +105,9 @@ pub(super) fn of_object(call: &Call) -> Option<&'static str> {
 
 pub(super) async fn bucket(call: Call) -> S3Result<Response> {
     let Some((name, absent)) = find(&call, &BUCKET) else { return Err(method_not_allowed()) };
+    if name == "tagging" {
+        return tags::of_bucket(&call).await;
+    }
     let own = matches!(call.method.as_str(), "PUT" | "DELETE" | "POST") || matches!(name, "acl" | "policy");
     let need = if own { Need::Own } else { Need::List };
     let container = call.store.bucket(&call.access, &call.bucket, need).await?;
@@ -118,6 +124,15 @@ pub(super) async fn bucket(call: Call) -> S3Result<Response> {
             Err(method_not_allowed())
         }
         ("DELETE", _) => Ok(bare(StatusCode::NO_CONTENT)),
+        ("PUT", "requestPayment") => {
+            // It is so anyway.
+            let node = Node::parse(&call.small_body().await?, "RequestPaymentConfiguration")?;
+            match node.value("Payer") {
+                Some("BucketOwner") => Ok(bare(StatusCode::OK)),
+                Some("Requester") => Err(S3Error::not_implemented("Requester pays")),
+                _ => Err(super::error::malformed_xml()),
+            }
+        }
         ("PUT", _) => Err(S3Error::not_implemented(name)),
         _ => Err(method_not_allowed()),
     }
@@ -125,13 +140,15 @@ pub(super) async fn bucket(call: Call) -> S3Result<Response> {
 
 pub(super) async fn object(call: Call) -> S3Result<Response> {
     let Some((name, absent)) = find(&call, &OBJECT) else { return Err(method_not_allowed()) };
+    if name == "tagging" {
+        return tags::of_object(&call).await;
+    }
     let need = if call.method == http::Method::GET { Need::Read } else { Need::Write };
     let container = call.store.bucket(&call.access, &call.bucket, need).await?;
     call.store.open_object(&container, &call.key, 0).await?;
     match (call.method.as_str(), name) {
         ("GET", "acl") => Ok(show_acl(&container)),
         ("GET", _) => show(absent),
-        ("DELETE", "tagging") => Ok(bare(StatusCode::NO_CONTENT)),
         ("PUT", "acl") if call.header("x-amz-acl").is_some_and(|a| a == canned(&container)) => {
             Ok(bare(StatusCode::OK))
         }

@@ -75,6 +75,7 @@ pub(super) async fn object(call: Call) -> S3Result<Response> {
     }
     let mut new = described(&call, &target)?;
     let opened = open(&call, &from).await?;
+    new.tags = super::tags::of_copy(&call, &opened.meta)?;
     if !replace {
         new.content_type.clone_from(&opened.meta.content_type);
         new.headers = opened.meta.headers.iter().filter(|(n, _)| n != manifest::DLO).cloned().collect();

@@ -16,6 +16,7 @@ mod list;
 mod multipart;
 mod object;
 pub(super) mod sigv4;
+mod tags;
 pub(super) mod xml;
 
 use crate::{Access, ObjectStore};

@@ -128,6 +128,9 @@ fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
     if container.policy.storage_class != "STANDARD" {
         set(&mut out, "x-amz-storage-class", &container.policy.storage_class);
     }
+    if !meta.tags.is_empty() {
+        set(&mut out, "x-amz-tagging-count", &meta.tags.len().to_string());
+    }
     if meta.parts > 0 && call.has("partNumber") {
         set(&mut out, "x-amz-mp-parts-count", &meta.parts.to_string());
     }
@@ -171,6 +174,7 @@ pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObjec
     refuse_unbuilt(call, container)?;
     let mut new = NewObject {
         name: call.key.clone(),
+        tags: super::tags::of_header(call)?,
         content_type: call.header("content-type").unwrap_or_default().to_owned(),
         ..NewObject::default()
     };
@@ -205,8 +209,7 @@ pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObjec
 
 /// What a request may ask for and would not get is refused rather than forgotten.
 fn refuse_unbuilt(call: &Call, container: &Container) -> S3Result<()> {
-    const UNBUILT: [&str; 7] = [
-        "x-amz-tagging",
+    const UNBUILT: [&str; 6] = [
         "x-amz-server-side-encryption",
         "x-amz-server-side-encryption-customer-algorithm",
         "x-amz-object-lock-mode",

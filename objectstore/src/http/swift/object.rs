@@ -169,7 +169,7 @@ pub(super) fn described(call: &Call) -> SwiftResult<NewObject> {
         headers: kept,
         user,
         delete_at: delete_at(call)?,
-        large: None,
+        ..NewObject::default()
     })
 }
 
