@@ -27,6 +27,8 @@ pub struct Config {
     pub quota: BTreeMap<String, i64>,
     /// Block devices at most on one server.
     pub max_disks: usize,
+    /// Every new server gets a config drive, asked for or not.
+    pub force_config_drive: bool,
     /// Replaces default policy rules.
     pub policy_file: Option<PathBuf>,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
             shutdown_secs: 60,
             quota: BTreeMap::new(),
             max_disks: 26,
+            force_config_drive: false,
             policy_file: None,
         }
     }

@@ -103,7 +103,7 @@ impl Compute {
             Err(e) => {
                 self.forget_disk(&s.id, &volume).await?;
                 let mut tx = self.db.begin().await?;
-                actions::end(&mut tx, &s.id, Some(&e.to_string())).await?;
+                actions::end_one(&mut tx, &s.id, "attach_volume", Some(&e.to_string())).await?;
                 tx.commit().await?;
                 tracing::info!(request_id = %ctx.request_id, server = %s.id, volume, "a volume could not be taken");
                 Err(e)
@@ -201,7 +201,7 @@ impl Compute {
         s.nics.push(nic.clone());
         s.bump();
         actions::begin(&mut tx, ctx, id, "attach_interface").await?;
-        actions::end(&mut tx, id, None).await?;
+        actions::end_one(&mut tx, id, "attach_interface", None).await?;
         store::save(&mut tx, &s).await?;
         tx.wake(host_topic(&s.host));
         tx.commit().await?;

@@ -15,12 +15,14 @@
 mod agent;
 mod aggregates;
 mod config;
+mod config_drive;
 mod devices;
 mod error;
 mod flavors;
 mod groups;
 mod hosts;
 mod http;
+mod iso9660;
 mod keypairs;
 mod metadata;
 mod model;

@@ -6,6 +6,7 @@ use crate::model::{DiskSource, Nic, Server};
 use crate::store::servers as store;
 use crate::{Compute, ComputeError};
 use base64::Engine;
+use bytes::Bytes;
 use netagent::model::{Port, Subnet};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -44,6 +45,24 @@ const OPENSTACK_VERSIONS: [&str; 13] = [
     "latest",
 ];
 
+/// OpenStack's documents, each with the version that brought it.
+const DOCUMENTS: [(&str, &str); 6] = [
+    ("meta_data.json", "2012-08-10"),
+    ("user_data", "2012-08-10"),
+    ("password", "2013-04-04"),
+    ("vendor_data.json", "2013-10-17"),
+    ("network_data.json", "2015-10-15"),
+    ("vendor_data2.json", "2016-10-06"),
+];
+
+/// The documents of a version. `latest` sorts after every date.
+fn documents(version: &str) -> impl Iterator<Item = &'static str> {
+    DOCUMENTS.into_iter().filter(move |(_, since)| *since <= version).map(|(name, _)| name)
+}
+
+/// EC2's versions that are on a config drive; upstream leaves the others out by default.
+const EC2_ON_DRIVE: [&str; 2] = ["2009-04-04", "latest"];
+
 impl Compute {
     /// The document at a path, for whoever has this address in this network; `None` is a 404.
     pub(crate) async fn metadata(
@@ -64,9 +83,11 @@ impl Compute {
             [] => Ok(Some(listing(&EC2_VERSIONS))),
             ["openstack"] => Ok(Some(listing(&OPENSTACK_VERSIONS))),
             ["openstack", version, rest @ ..] if OPENSTACK_VERSIONS.contains(version) => {
-                self.openstack(&server, rest).await
+                self.openstack(&server, version, rest).await
             }
-            [version, rest @ ..] if EC2_VERSIONS.contains(version) => self.ec2(&server, &port, rest).await,
+            [version, rest @ ..] if EC2_VERSIONS.contains(version) => {
+                self.ec2(&server, Some(&port), rest).await
+            }
             _ => Ok(None),
         }
     }
@@ -87,24 +108,58 @@ impl Compute {
         Ok(bytes.ok().map(|b| ("application/octet-stream", b)))
     }
 
-    async fn openstack(&self, s: &Server, rest: &[&str]) -> Result<Option<Document>, ComputeError> {
-        let json = |v: Value| Ok(Some((JSON, serde_json::to_vec(&v)?)));
+    /// Everything a config drive holds, as path and bytes: what is served above, but for what changes meanwhile.
+    pub(crate) async fn metadata_files(&self, s: &Server) -> Result<Vec<(String, Bytes)>, ComputeError> {
+        let mut files = Vec::new();
+        for (name, since) in DOCUMENTS.iter().filter(|(name, _)| *name != "password") {
+            let Some((_, bytes)) = self.document(s, name).await? else { continue };
+            let bytes = Bytes::from(bytes);
+            for version in OPENSTACK_VERSIONS.iter().filter(|v| since <= *v) {
+                files.push((format!("openstack/{version}/{name}"), bytes.clone()));
+            }
+        }
+        let ports = self.networks.ports_of_device(&s.id).await?;
+        let first = s.nics.first().and_then(|nic| ports.iter().find(|p| p.meta.id == nic.port_id));
+        let mut tree = self.ec2_tree(s, first).await?;
+        if let Some(key) = tree.pointer_mut("/public-keys/0").and_then(Value::as_object_mut) {
+            key.remove(SHOWN_AS);
+        }
+        let tree = Bytes::from(serde_json::to_vec(&tree)?);
+        let user_data = self.user_data(s).await?.map(|(_, bytes)| Bytes::from(bytes));
+        for version in EC2_ON_DRIVE {
+            files.push((format!("ec2/{version}/meta-data.json"), tree.clone()));
+            files.extend(user_data.clone().map(|bytes| (format!("ec2/{version}/user-data"), bytes)));
+        }
+        Ok(files)
+    }
+
+    async fn openstack(
+        &self,
+        s: &Server,
+        version: &str,
+        rest: &[&str],
+    ) -> Result<Option<Document>, ComputeError> {
         match rest {
-            [] => Ok(Some(listing(&[
-                "meta_data.json",
-                "user_data",
-                "password",
-                "vendor_data.json",
-                "network_data.json",
-                "vendor_data2.json",
-            ]))),
-            ["meta_data.json"] => json(self.meta_data(s).await?),
-            ["user_data"] => self.user_data(s).await,
-            ["vendor_data.json" | "vendor_data2.json"] => json(json!({})),
-            ["network_data.json"] => json(self.network_data(s).await?),
-            ["password"] => Ok(Some((TEXT, Vec::new()))),
+            [] => {
+                let user_data = self.user_data(s).await?.is_some();
+                let names: Vec<_> = documents(version).filter(|n| user_data || *n != "user_data").collect();
+                Ok(Some(listing(&names)))
+            }
+            [name] if documents(version).any(|n| n == *name) => self.document(s, name).await,
             _ => Ok(None),
         }
+    }
+
+    /// One of [`DOCUMENTS`]; only user data may be none.
+    async fn document(&self, s: &Server, name: &str) -> Result<Option<Document>, ComputeError> {
+        let value = match name {
+            "user_data" => return self.user_data(s).await,
+            "password" => return Ok(Some((TEXT, Vec::new()))),
+            "meta_data.json" => self.meta_data(s).await?,
+            "network_data.json" => self.network_data(s).await?,
+            _ => json!({}),
+        };
+        Ok(Some((JSON, serde_json::to_vec(&value)?)))
     }
 
     async fn meta_data(&self, s: &Server) -> Result<Value, ComputeError> {
@@ -137,7 +192,7 @@ impl Compute {
     async fn network_data(&self, s: &Server) -> Result<Value, ComputeError> {
         let (mut links, mut networks, mut services) = (Vec::new(), Vec::new(), Vec::new());
         let ports = self.networks.ports_of_device(&s.id).await?;
-        for (n, nic) in s.nics.iter().enumerate() {
+        for nic in &s.nics {
             let Some(port) = ports.iter().find(|p| p.meta.id == nic.port_id) else { continue };
             let subnets = self.networks.subnets_of(&nic.network_id).await?;
             links.push(link(nic));
@@ -151,89 +206,86 @@ impl Compute {
                     }
                 }
             }
-            let _ = n;
         }
         Ok(json!({"links": links, "networks": networks, "services": services}))
     }
 
-    async fn ec2(&self, s: &Server, port: &Port, rest: &[&str]) -> Result<Option<Document>, ComputeError> {
-        let text = |t: String| Ok(Some((TEXT, t.into_bytes())));
-        let (top, path) = match rest {
+    async fn ec2(
+        &self,
+        s: &Server,
+        port: Option<&Port>,
+        rest: &[&str],
+    ) -> Result<Option<Document>, ComputeError> {
+        match rest {
             [] => {
-                let user_data = !store::user_data(&self.db, &s.id).await?.is_empty();
-                return Ok(Some(listing(if user_data {
-                    &["meta-data/", "user-data"]
-                } else {
-                    &["meta-data/"]
-                })));
+                let user_data = self.user_data(s).await?.is_some();
+                let names: &[&str] = if user_data { &["meta-data/", "user-data"] } else { &["meta-data/"] };
+                Ok(Some(listing(names)))
             }
-            [top, path @ ..] => (*top, path),
-        };
-        if top == "user-data" {
-            return self.user_data(s).await;
-        }
-        if top != "meta-data" {
-            return Ok(None);
-        }
-        let local = port.fixed_ips.first().map(|ip| ip.ip_address.to_string()).unwrap_or_default();
-        let floating = self.networks.floating_ips_of_port(&port.meta.id).await?;
-        let public = floating.first().map(|f| f.floating_ip_address.to_string()).unwrap_or_default();
-        let host = self.full_hostname(s);
-        let ec2_id = format!("i-{}", &s.id.replace('-', "")[..8]);
-        match path {
-            [] => {
-                let mut names = vec![
-                    "ami-id",
-                    "ami-launch-index",
-                    "ami-manifest-path",
-                    "block-device-mapping/",
-                    "hostname",
-                    "instance-action",
-                    "instance-id",
-                    "instance-type",
-                    "local-hostname",
-                    "local-ipv4",
-                    "placement/",
-                    "public-hostname",
-                    "public-ipv4",
-                    "reservation-id",
-                    "security-groups",
-                ];
-                if s.public_key.is_some() {
-                    names.insert(12, "public-keys/");
-                }
-                Ok(Some(listing(&names)))
+            ["user-data"] => self.user_data(s).await,
+            ["meta-data", path @ ..] => {
+                let tree = self.ec2_tree(s, port).await?;
+                Ok(path.iter().try_fold(&tree, |at, part| at.get(*part)).and_then(ec2_item))
             }
-            ["ami-id"] => text(format!("ami-{}", s.image_id.get(..8).unwrap_or("00000000"))),
-            ["ami-launch-index"] => text(s.launch_index.to_string()),
-            ["ami-manifest-path"] => text(String::new()),
-            ["hostname" | "local-hostname" | "public-hostname"] => text(host),
-            ["instance-action"] => text("none".into()),
-            ["instance-id"] => text(ec2_id),
-            ["instance-type"] => text(s.flavor.name.clone()),
-            ["local-ipv4"] => text(local),
-            ["public-ipv4"] => text(public),
-            ["reservation-id"] => text(s.reservation_id.clone()),
-            ["security-groups"] => {
-                text(self.networks.security_group_names(&port.security_groups).await?.join("\n"))
-            }
-            ["placement"] => Ok(Some(listing(&["availability-zone"]))),
-            ["placement", "availability-zone"] => text(self.host(&s.host).await?.zone),
-            ["block-device-mapping"] => Ok(Some(listing(&["ami", "root"]))),
-            ["block-device-mapping", "ami"] => text("vda".into()),
-            ["block-device-mapping", "root"] => text(s.root_device.clone()),
-            ["public-keys"] => match &s.key_name {
-                Some(name) => text(format!("0={name}")),
-                None => Ok(None),
-            },
-            ["public-keys", "0"] if s.public_key.is_some() => Ok(Some(listing(&["openssh-key"]))),
-            ["public-keys", "0", "openssh-key"] => match &s.public_key {
-                Some(key) => text(format!("{key}\n")),
-                None => Ok(None),
-            },
             _ => Ok(None),
         }
     }
+
+    /// EC2's `meta-data`, for a request that came through `port`.
+    async fn ec2_tree(&self, s: &Server, port: Option<&Port>) -> Result<Value, ComputeError> {
+        let (mut local, mut public, mut groups) = (String::new(), String::new(), String::new());
+        if let Some(port) = port {
+            local = port.fixed_ips.first().map(|ip| ip.ip_address.to_string()).unwrap_or_default();
+            let floating = self.networks.floating_ips_of_port(&port.meta.id).await?;
+            public = floating.first().map(|f| f.floating_ip_address.to_string()).unwrap_or_default();
+            groups = self.networks.security_group_names(&port.security_groups).await?.join("\n");
+        }
+        let host = self.full_hostname(s);
+        let mut tree = json!({
+            "ami-id": format!("ami-{}", s.image_id.get(..8).unwrap_or("00000000")),
+            "ami-launch-index": s.launch_index.to_string(),
+            "ami-manifest-path": "",
+            "block-device-mapping": {"ami": "vda", "root": s.root_device},
+            "hostname": host,
+            "instance-action": "none",
+            "instance-id": format!("i-{}", &s.id.replace('-', "")[..8]),
+            "instance-type": s.flavor.name,
+            "local-hostname": host,
+            "local-ipv4": local,
+            "placement": {"availability-zone": self.host(&s.host).await?.zone},
+            "public-hostname": host,
+            "public-ipv4": public,
+            "reservation-id": s.reservation_id,
+            "security-groups": groups,
+        });
+        if let (Some(name), Some(key)) = (&s.key_name, &s.public_key) {
+            let key = json!({SHOWN_AS: format!("0={name}"), "openssh-key": format!("{key}\n")});
+            tree["public-keys"] = json!({"0": key});
+        }
+        Ok(tree)
+    }
+}
+
+/// The key, in an item of EC2's tree, of what a listing calls it.
+const SHOWN_AS: &str = "_name";
+
+/// A text of EC2's tree, or the names of what is below.
+fn ec2_item(item: &Value) -> Option<Document> {
+    let below = match item {
+        Value::Object(below) => below,
+        other => return Some((TEXT, other.as_str()?.as_bytes().to_vec())),
+    };
+    let mut names: Vec<_> = below
+        .iter()
+        .filter(|(name, _)| *name != SHOWN_AS)
+        .map(|(name, item)| match item.get(SHOWN_AS).and_then(Value::as_str) {
+            Some(shown) => shown.to_owned(),
+            None if item.is_object() => format!("{name}/"),
+            None => name.clone(),
+        })
+        .collect();
+    names.sort_unstable();
+    Some((TEXT, names.join("\n").into_bytes()))
 }
 
 fn listing(names: &[&str]) -> Document {

@@ -99,6 +99,14 @@ impl Disk {
     }
 }
 
+/// A server's config drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConfigDrive {
+    pub tier: String,
+    /// Known once it is written.
+    pub place: Option<RbdPlace>,
+}
+
 /// An RBD image, as a host finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RbdPlace {
@@ -220,6 +228,9 @@ pub(crate) struct Server {
     pub wanted_host: Option<String>,
     pub locked: Option<Lock>,
     pub config_drive: bool,
+    /// Known before it is made, so that whoever deletes the server knows where it would be.
+    #[serde(default)]
+    pub drive: Option<ConfigDrive>,
     pub access_ipv4: String,
     pub access_ipv6: String,
     pub reservation_id: String,
@@ -265,6 +276,10 @@ impl Server {
     /// The image that this server's own root disk is, where it has one.
     pub(crate) fn local_disk_name(id: &str) -> String {
         format!("{id}_disk")
+    }
+
+    pub(crate) fn config_drive_name(id: &str) -> String {
+        format!("{id}_disk.config")
     }
 
     /// Whether a rebuild or resize is to grow the partition too, which guests do by themselves nowadays.

@@ -74,7 +74,13 @@ impl Compute {
             shutdown_secs: self.config.shutdown_secs,
             vcpus: u32::try_from(s.flavor.vcpus).unwrap_or(1),
             memory_mib: u64::try_from(s.flavor.ram_mib).unwrap_or(0),
-            disks: s.disks.iter().filter(|d| plugged(d.plug)).filter_map(|d| guest_disk(s, d)).collect(),
+            disks: s
+                .disks
+                .iter()
+                .filter(|d| plugged(d.plug))
+                .filter_map(|d| guest_disk(s, d))
+                .chain(config_drive(s))
+                .collect(),
             nics: s
                 .nics
                 .iter()
@@ -112,11 +118,11 @@ impl Compute {
         let (vm, generation) = (s.vm_state, s.intent.generation);
         match settle(&mut s) {
             Settled::Unchanged => {}
-            Settled::Changed => actions::end(&mut tx, &s.id, None).await?,
+            Settled::Changed => actions::settled(&mut tx, &s.id, None).await?,
             Settled::Failed => {
                 let message = s.fault.as_ref().map(|f| f.message.clone()).unwrap_or_default();
                 tracing::warn!(server = %s.id, host, %message, "a host could not do what a server needs");
-                actions::end(&mut tx, &s.id, Some(&message)).await?;
+                actions::settled(&mut tx, &s.id, Some(&message)).await?;
             }
         }
         if s.vm_state != vm {
@@ -171,5 +177,21 @@ fn guest_disk(s: &Server, d: &Disk) -> Option<GuestDisk> {
         image: place.image,
         boot_order: (d.boot_index == Some(0)).then_some(1),
         read_only: false,
+        cdrom: false,
+    })
+}
+
+fn config_drive(s: &Server) -> Option<GuestDisk> {
+    let place = s.drive.clone()?.place?;
+    Some(GuestDisk {
+        device: "sda".into(),
+        bus: "sata".into(),
+        serial: "config-drive".into(),
+        cluster: place.cluster,
+        pool: place.pool,
+        image: place.image,
+        boot_order: None,
+        read_only: true,
+        cdrom: true,
     })
 }

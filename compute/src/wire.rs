@@ -76,6 +76,9 @@ pub struct GuestDisk {
     /// 1 for the disk that firmware boots from.
     pub boot_order: Option<u32>,
     pub read_only: bool,
+    /// A CD, which is there from the guest's start to its end.
+    #[serde(default)]
+    pub cdrom: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -448,3 +448,102 @@ async fn placement_counts() {
         c.stop().await;
     }
 }
+
+/// A file of a config drive, as `isoinfo` reads it from the image in Ceph.
+async fn on_drive(c: &Controller, id: &str, path: &str) -> Vec<u8> {
+    let rbd = c.tiers.get("vms").unwrap().pool.rbd();
+    let image = rbd.open_read_only(&format!("{id}_disk.config")).await.unwrap();
+    let size = image.size().await.unwrap();
+    let bytes = image.read_at(0, size as usize).await.unwrap();
+    image.close().await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let mut isoinfo = std::process::Command::new("isoinfo");
+    let isoinfo = isoinfo.arg("-i").arg(file.path());
+    let out = if path.is_empty() { isoinfo.arg("-d") } else { isoinfo.args(["-J", "-x", path]) };
+    out.output().expect("isoinfo (package genisoimage)").stdout
+}
+
+#[tokio::test]
+async fn a_config_drive_says_what_the_metadata_service_says() {
+    for c in controllers(compute::Config::default()).await {
+        let host = Arc::new(Puppet::register(&c, "h1").await);
+        host.report(json!([])).await;
+        let obeying = host.clone().run();
+        let user = c.client("member");
+        let image = small_image(&c).await;
+        let net = user.post("/network/v2.0/networks", json!({"network": {"name": "net"}})).await;
+        let net = net["network"]["id"].as_str().unwrap().to_owned();
+        let subnet = json!({"subnet": {"network_id": net, "ip_version": 4, "cidr": "10.8.0.0/24"}});
+        user.post("/network/v2.0/subnets", subnet).await;
+        let mut body = plain(&image);
+        for bad in [json!(null), json!(""), json!("maybe"), json!(7)] {
+            body["server"]["config_drive"] = bad;
+            assert_eq!(user.call("POST", S, Some(body.clone())).await.0, 400);
+        }
+        body["server"]["config_drive"] = json!("no");
+        let without = boot(&user, body.clone()).await;
+        assert_eq!(user.server(&without).await["config_drive"], "");
+        body["server"]["config_drive"] = json!(true);
+        body["server"]["networks"] = json!([{"uuid": net}]);
+        body["server"]["user_data"] = json!("IyEvYmluL3NoCg==");
+        body["server"]["metadata"] = json!({"colour": "blue"});
+        let id = boot(&user, body).await;
+        assert_eq!(user.server(&id).await["config_drive"], "True");
+
+        // The host is told of it, last of the disks.
+        let desired = host.poll().await;
+        let of =
+            |id: &str| desired["guests"].as_array().unwrap().iter().find(|g| g["id"] == id).unwrap().clone();
+        let drive = of(&id)["disks"].as_array().unwrap().last().unwrap().clone();
+        let image_name = format!("{id}_disk.config");
+        assert_eq!((&drive["image"], &drive["cdrom"]), (&json!(image_name), &json!(true)));
+        assert_eq!(of(&without)["disks"].as_array().unwrap().len(), 1);
+
+        // It holds the service's documents, by version, and only then what came with a version.
+        let about = String::from_utf8(on_drive(&c, &id, "").await).unwrap();
+        assert!(about.contains("Volume id: config-2"), "{about}");
+        let parsed = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap_or(Value::Null);
+        let address = c.networks.ports_of_device(&id).await.unwrap()[0].fixed_ips[0].ip_address;
+        for version in ["2012-08-10", "2018-08-27", "latest"] {
+            let on = parsed(on_drive(&c, &id, &format!("/openstack/{version}/meta_data.json")).await);
+            let mut served = host
+                .metadata(&net, &address.to_string(), &format!("openstack/{version}/meta_data.json"))
+                .await;
+            served["random_seed"] = on["random_seed"].clone();
+            assert_eq!(on, served);
+            assert_eq!((&on["uuid"], &on["meta"]["colour"]), (&json!(id), &json!("blue")));
+        }
+        let network = parsed(on_drive(&c, &id, "/openstack/latest/network_data.json").await);
+        assert_eq!(
+            network,
+            host.metadata(&net, &address.to_string(), "openstack/latest/network_data.json").await
+        );
+        assert_eq!(network["networks"].as_array().unwrap().len(), 1);
+        assert!(on_drive(&c, &id, "/openstack/2012-08-10/network_data.json").await.is_empty());
+        assert_eq!(on_drive(&c, &id, "/openstack/latest/user_data").await, b"#!/bin/sh\n");
+        assert_eq!(on_drive(&c, &id, "/openstack/latest/vendor_data2.json").await, b"{}");
+        let ec2 = parsed(on_drive(&c, &id, "/ec2/latest/meta-data.json").await);
+        assert_eq!(
+            (&ec2["local-ipv4"], &ec2["instance-type"]),
+            (&json!(address.to_string()), &json!("m1.nano"))
+        );
+        assert_eq!(on_drive(&c, &id, "/ec2/2009-04-04/user-data").await, b"#!/bin/sh\n");
+
+        // Rebuilt with the server, gone with it.
+        let act = format!("{S}/{id}/action");
+        user.post(&act, json!({"rebuild": {"imageRef": image, "metadata": {"colour": "red"}}})).await;
+        user.until_status(&id, "ACTIVE", 60).await;
+        let on = parsed(on_drive(&c, &id, "/openstack/latest/meta_data.json").await);
+        assert_eq!(on["meta"]["colour"], "red");
+        for id in [id, without] {
+            assert_eq!(user.call("DELETE", &format!("{S}/{id}"), None).await.0, 204);
+            user.until_gone(&id, 60).await;
+            let left = c.tiers.get("vms").unwrap().pool.rbd().list().await.unwrap();
+            assert!(!left.iter().any(|name| name.starts_with(&id)), "{left:?}");
+        }
+        obeying.abort();
+        c.images.delete(&common::context(), &image).await.unwrap();
+        c.stop().await;
+    }
+}

@@ -44,7 +44,8 @@ async fn life(e: engines::Endpoints) {
 
     // from an image, to user space, with address and metadata
     let began = Instant::now();
-    let body = json!({"server": {"name": "walk-a", "imageRef": image, "flavorRef": "42", "networks": [{"uuid": net}]}});
+    let body = json!({"server": {"name": "walk-a", "imageRef": image, "flavorRef": "42", "networks": [{"uuid": net}],
+        "config_drive": true}});
     let a = user.post("/compute/v2.1/servers", body).await["server"]["id"].as_str().unwrap().to_owned();
     let view = user.until_status(&a, "ACTIVE", 60).await;
     println!("ACTIVE after {:?}", began.elapsed());

@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 
 const S: &str = "/compute/v2.1/servers";
 
+async fn obeying(c: &Controller) -> tokio::task::JoinHandle<()> {
+    let puppet = Arc::new(Puppet::register(c, "h1").await);
+    puppet.report(json!([])).await;
+    puppet.run()
+}
+
 struct Kit {
     c: Controller,
     user: Client,
@@ -21,6 +27,18 @@ struct Kit {
 }
 
 impl Kit {
+    /// A host that obeys, a network and an image.
+    async fn new(c: Controller) -> Kit {
+        let user = c.client("member");
+        let net = user.post("/network/v2.0/networks", json!({"network": {"name": "net"}})).await;
+        let net = net["network"]["id"].as_str().unwrap().to_owned();
+        let subnet = json!({"subnet": {"network_id": net, "ip_version": 4, "cidr": "10.7.0.0/24"}});
+        user.post("/network/v2.0/subnets", subnet).await;
+        let image = small_image(&c).await;
+        let _host = obeying(&c).await;
+        Kit { c, user, image, net, _host }
+    }
+
     fn volumes() -> String {
         format!("/volume/v3/{}/volumes", common::PROJECT)
     }
@@ -44,11 +62,11 @@ impl Kit {
         }
     }
 
-    /// A server with a port and a volume beside its own disk.
+    /// A server with a port, a config drive, and a volume beside its own disk.
     async fn order(&self, volume: &str) -> String {
         let disks = json!([{"uuid": volume, "source_type": "volume", "destination_type": "volume", "boot_index": -1}]);
         let body = json!({"server": {"name": "s", "imageRef": self.image, "flavorRef": "42",
-            "networks": [{"uuid": self.net}], "block_device_mapping_v2": disks}});
+            "networks": [{"uuid": self.net}], "block_device_mapping_v2": disks, "config_drive": true}});
         self.user.post(S, body).await["server"]["id"].as_str().unwrap().to_owned()
     }
 
@@ -57,10 +75,45 @@ impl Kit {
         self.user.until_gone(id, 30).await;
     }
 
+    /// Another interface of the server; its port.
+    async fn plug(&self, id: &str) -> String {
+        let ask = json!({"interfaceAttachment": {"net_id": self.net}});
+        let made = self.user.post(&format!("{S}/{id}/os-interface"), ask).await;
+        made["interfaceAttachment"]["port_id"].as_str().unwrap().to_owned()
+    }
+
+    async fn unplug(&self, id: &str, port: &str) -> u16 {
+        self.user.call("DELETE", &format!("{S}/{id}/os-interface/{port}"), None).await.0
+    }
+
+    /// How many of the server's actions have failed.
+    async fn failed(&self, id: &str) -> usize {
+        let all = self.user.get(&format!("{S}/{id}/os-instance-actions")).await;
+        all["instanceActions"].as_array().unwrap().iter().filter(|a| !a["message"].is_null()).count()
+    }
+
+    /// The server's interfaces and the ports that name it are so many.
+    async fn until_ports(&self, id: &str, wanted: usize) {
+        let began = Instant::now();
+        loop {
+            let shown = self.user.get(&format!("{S}/{id}/os-interface")).await;
+            let shown = shown["interfaceAttachments"].as_array().unwrap().len();
+            let bound = self.c.networks.ports_of_device(id).await.unwrap().len();
+            if (shown, bound) == (wanted, wanted) {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{shown} interfaces, {bound} ports, not {wanted}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Nothing is left of the server anywhere.
     async fn clean(&self, id: &str, volume: &str) {
         let disks = self.c.tiers.get("vms").unwrap().pool.rbd().list().await.unwrap();
-        assert!(!disks.contains(&format!("{id}_disk")), "its disk is left");
+        assert!(!disks.iter().any(|d| d.starts_with(id)), "a disk is left: {disks:?}");
         assert!(self.c.networks.ports_of_device(id).await.unwrap().is_empty(), "a port is left");
         assert!(self.c.volumes.attachments_of_server(id).await.unwrap().is_empty(), "a volume is held");
         self.until_volume(volume, "available").await;
@@ -75,24 +128,17 @@ async fn work_under_faults() {
     for db in testbed::databases().await {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let c = Controller::build(db, &Place::shared(), listener, compute::Config::default()).await;
-        let puppet = Arc::new(Puppet::register(&c, "h1").await);
-        puppet.report(json!([])).await;
-        let host = puppet.run();
-        let user = c.client("member");
-        let net = user.post("/network/v2.0/networks", json!({"network": {"name": "net"}})).await;
-        let net = net["network"]["id"].as_str().unwrap().to_owned();
-        let subnet = json!({"subnet": {"network_id": net, "ip_version": 4, "cidr": "10.7.0.0/24"}});
-        user.post("/network/v2.0/subnets", subnet).await;
-        let image = small_image(&c).await;
-        let kit = Kit { c, user, image, net, _host: host };
+        let kit = Kit::new(c).await;
         every_step_repeated(&kit).await;
         a_failure_at_every_step(&kit).await;
         deleted_at_every_step(&kit).await;
         attachments_under_faults(&kit).await;
+        interfaces_under_faults(&kit).await;
         kit._host.abort();
         kit.c.images.delete(&common::context(), &kit.image).await.unwrap();
         kit.c.stop().await;
     }
+    interfaces_in_another_life().await;
 }
 
 const CREATE: [&str; 3] = ["schedule", "prepare", "boot"];
@@ -103,6 +149,7 @@ async fn every_step_repeated(kit: &Kit) {
         ("server.delete", &["gone", "release", "forget"]),
         ("server.attach-volume", &["take", "plug", "complete"]),
         ("server.detach-volume", &["unplug", "release"]),
+        ("server.detach-interface", &["unplug", "release"]),
         ("server.resize", &["down", "disk", "boot"]),
         ("server.rebuild", &["down", "disk", "boot"]),
         ("server.snapshot", &["snap", "image", "drop"]),
@@ -122,6 +169,9 @@ async fn every_step_repeated(kit: &Kit) {
     assert_eq!(kit.user.get(&path).await["volumeAttachments"].as_array().unwrap().len(), 2);
     assert_eq!(kit.user.call("DELETE", &format!("{path}/{second}"), None).await.0, 202);
     kit.until_volume(&second, "available").await;
+    let port = kit.plug(&id).await;
+    assert_eq!(kit.unplug(&id, &port).await, 202);
+    kit.until_ports(&id, 1).await;
     kit.user.action(&id, json!({"resize": {"flavorRef": "1"}})).await;
     kit.user.until_status(&id, "VERIFY_RESIZE", 30).await;
     kit.user.action(&id, json!({"confirmResize": null})).await;
@@ -207,18 +257,104 @@ async fn attachments_under_faults(kit: &Kit) {
     }
 }
 
+async fn interfaces_under_faults(kit: &Kit) {
+    let volume = kit.volume().await;
+    let id = kit.order(&volume).await;
+    kit.user.until_status(&id, "ACTIVE", 30).await;
+    let port = kit.c.networks.ports_of_device(&id).await.unwrap()[0].meta.id.clone();
+    // Undone, the undo twice: the interface stays, and can be detached again.
+    for point in ["unplug:before", "unplug:after", "release:before"] {
+        let point = format!("server.detach-interface:{point}");
+        failpoint::set(&*point, Action::Fail);
+        failpoint::set("server.detach-interface:undo:unplug:after", Action::RetryOnce);
+        let before = kit.failed(&id).await;
+        assert_eq!(kit.unplug(&id, &port).await, 202);
+        let began = Instant::now();
+        while kit.failed(&id).await == before {
+            assert!(began.elapsed() < Duration::from_secs(30), "{point}: the task does not fail");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        failpoint::clear(&point);
+        kit.until_ports(&id, 1).await;
+    }
+    // What has failed after all was done is done.
+    failpoint::set("server.detach-interface:release:after", Action::Fail);
+    assert_eq!(kit.unplug(&id, &port).await, 202);
+    kit.until_ports(&id, 0).await;
+    failpoint::clear("server.detach-interface:release:after");
+    // A server that goes takes a half-detached interface along.
+    let port = kit.plug(&id).await;
+    failpoint::set("server.detach-interface:unplug:after", Action::Pause);
+    assert_eq!(kit.unplug(&id, &port).await, 202);
+    assert_eq!(kit.user.call("DELETE", &format!("{S}/{id}"), None).await.0, 204);
+    failpoint::clear("server.detach-interface:unplug:after");
+    kit.user.until_gone(&id, 30).await;
+    kit.clean(&id, &volume).await;
+    kit.c.volumes.delete(&common::context(), &volume).await.unwrap();
+}
+
+/// A controller that dies between any two steps of a detach is taken up by the next, which ends the work.
+async fn interfaces_in_another_life() {
+    let life = Lives::begin().await;
+    let mut kit = Kit::new(life.start().await).await;
+    let volume = kit.volume().await;
+    let id = kit.order(&volume).await;
+    kit.user.until_status(&id, "ACTIVE", 30).await;
+    for point in ["unplug:before", "unplug:after", "release:before", "release:after"] {
+        let point = format!("server.detach-interface:{point}");
+        let port = kit.plug(&id).await;
+        failpoint::set(&*point, Action::Pause);
+        assert_eq!(kit.unplug(&id, &port).await, 202);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        kit._host.abort();
+        kit.c.kill().await;
+        failpoint::clear(&point);
+        kit.c = life.start().await;
+        kit._host = obeying(&kit.c).await;
+        kit.until_ports(&id, 1).await;
+    }
+    kit.delete(&id).await;
+    kit.clean(&id, &volume).await;
+    kit.c.volumes.delete(&common::context(), &volume).await.unwrap();
+    kit._host.abort();
+    kit.c.images.delete(&common::context(), &kit.image).await.unwrap();
+    kit.c.stop().await;
+}
+
+/// Controllers one after another, on one database and at one address.
+struct Lives {
+    dir: tempfile::TempDir,
+    address: std::net::SocketAddr,
+}
+
+impl Lives {
+    async fn begin() -> Lives {
+        let any = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Lives { dir: tempfile::tempdir().unwrap(), address: any.local_addr().unwrap() }
+    }
+
+    async fn listener(&self) -> tokio::net::TcpListener {
+        loop {
+            match tokio::net::TcpListener::bind(self.address).await {
+                Ok(l) => return l,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn start(&self) -> Controller {
+        let listener = self.listener().await;
+        let url = format!("sqlite://{}", self.dir.path().join("db.sqlite").display());
+        let db = state::Db::open(&url).await.unwrap();
+        Controller::build(db, &Place::shared(), listener, compute::Config::default()).await
+    }
+}
+
 /// A controller that dies at any point is taken up by the next: what was acknowledged comes about.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_life() {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", dir.path().join("db.sqlite").display());
-    let start = async |listener| {
-        let db = state::Db::open(&url).await.unwrap();
-        Controller::build(db, &Place::shared(), listener, compute::Config::default()).await
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut c = start(listener).await;
+    let life = Lives::begin().await;
+    let mut c = life.start().await;
     let image = small_image(&c).await;
     let body = json!({"server": {"name": "s", "imageRef": image, "flavorRef": "42", "networks": "none"}});
     let mut servers: Vec<String> = Vec::new();
@@ -233,13 +369,7 @@ async fn another_life() {
         }
         tokio::time::sleep(Duration::from_millis(n * 15)).await;
         c.kill().await;
-        let listener = loop {
-            match tokio::net::TcpListener::bind(address).await {
-                Ok(l) => break l,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        };
-        c = start(listener).await;
+        c = life.start().await;
     }
     let host = Arc::new(Puppet::register(&c, "h1").await).run();
     let user = c.client("member");

@@ -6,7 +6,10 @@ use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use state::Timestamp;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+use tokio::sync::RwLock;
 
 const DAY: i64 = 24 * 3600;
 
@@ -54,6 +57,8 @@ impl Default for SecurityCompliance {
 pub(crate) struct Compliance {
     pub(crate) rules: SecurityCompliance,
     pattern: Option<Regex>,
+    /// The users whose passwords are being checked: every check is a reader.
+    checked: Mutex<HashMap<String, Weak<RwLock<()>>>>,
 }
 
 /// Whether a user may try to log in.
@@ -76,7 +81,19 @@ impl Compliance {
         let pattern = pattern
             .transpose()
             .map_err(|e| IdentityError::Config(format!("password_regex does not compile: {e}")))?;
-        Ok(Compliance { rules, pattern })
+        Ok(Compliance { rules, pattern, checked: Mutex::default() })
+    }
+
+    /// What the checks of one user's password share while any is under way.
+    pub(crate) fn checks_of(&self, user: &str) -> Arc<RwLock<()>> {
+        let checked = &mut *self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = checked.get(user).and_then(Weak::upgrade) {
+            return shared;
+        }
+        checked.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(RwLock::new(()));
+        checked.insert(user.to_owned(), Arc::downgrade(&shared));
+        shared
     }
 
     pub(crate) fn check_strength(&self, password: &str) -> Result<(), IdentityError> {

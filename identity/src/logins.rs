@@ -46,6 +46,12 @@ impl Identity {
         user: Option<&UserRow>,
         password: &str,
     ) -> Result<Login, IdentityError> {
+        let locks = self.compliance.rules.lockout_failure_attempts > 0;
+        let checks = user.filter(|_| locks).map(|u| self.compliance.checks_of(&u.id));
+        let check = match &checks {
+            Some(checks) => Some(checks.read().await),
+            None => None,
+        };
         let shut = self.is_shut(user).await?;
         let hash = user.filter(|_| !shut).and_then(|u| u.password_hash.as_ref());
         if !self.hasher.verify(password, hash).await? {
@@ -54,7 +60,12 @@ impl Identity {
             }
             return Err(REFUSED(if shut { "the user is locked out" } else { "wrong user or password" }));
         }
-        // Who guessed right after the last failure that was allowed, while both were being checked, did not.
+        // Who guessed right after the last failure that was allowed, while both were being checked, did not: every
+        // check that began before this one ended is counted first.
+        drop(check);
+        if let Some(checks) = &checks {
+            drop(checks.write().await);
+        }
         let (Some(user), false) = (user, self.is_shut(user).await?) else {
             return Err(REFUSED("the user is locked out"));
         };

@@ -171,7 +171,7 @@ impl Machine {
             .with(El::new("config").attr("file", auth.conf.display()));
         let disk = El::new("disk")
             .attr("type", "network")
-            .attr("device", "disk")
+            .attr("device", if d.cdrom { "cdrom" } else { "disk" })
             .leaf(
                 "driver",
                 &[("name", "qemu"), ("type", "raw"), ("cache", "writeback"), ("discard", "unmap")],

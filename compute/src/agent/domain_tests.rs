@@ -34,6 +34,7 @@ fn guest() -> Guest {
             image: "x_disk".into(),
             boot_order: Some(1),
             read_only: false,
+            cdrom: false,
         }],
         nics: vec![GuestNic {
             port_id: "11111111-2222-3333-4444-555555555501".into(),
@@ -86,4 +87,26 @@ fn others_domains_carry_no_mark() {
     let el =
         El::parse("<domain><metadata><x:guest xmlns:x='http://other' incarnation='1'/></metadata></domain>");
     assert_eq!(mark(&el.unwrap()), None);
+}
+
+#[test]
+fn a_config_drive_is_a_cd() {
+    let mut g = guest();
+    let drive = GuestDisk {
+        device: "sda".into(),
+        bus: "sata".into(),
+        serial: "config-drive".into(),
+        image: "x_disk.config".into(),
+        boot_order: None,
+        read_only: true,
+        cdrom: true,
+        ..g.disks[0].clone()
+    };
+    g.disks.push(drive);
+    let el = El::parse(&machine().domain(&g).unwrap()).unwrap();
+    let cd = disk_element(&el, "config-drive").unwrap();
+    assert_eq!(cd.get("device"), Some("cdrom"));
+    assert_eq!(cd.child("target").unwrap().get("bus"), Some("sata"));
+    assert!(cd.child("readonly").is_some() && cd.child("boot").is_none());
+    assert_eq!(disk_element(&el, "vol-1").unwrap().get("device"), Some("disk"));
 }

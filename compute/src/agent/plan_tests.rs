@@ -14,6 +14,7 @@ fn disk(serial: &str, device: &str) -> GuestDisk {
         image: serial.into(),
         boot_order: None,
         read_only: false,
+        cdrom: false,
     }
 }
 

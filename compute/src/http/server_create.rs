@@ -73,7 +73,7 @@ static CREATE: LazyLock<Schema> = LazyLock::new(|| {
                     "availability_zone": {"type": "string", "minLength": 1, "maxLength": 255},
                     "block_device_mapping": {"type": "array", "items": bdm},
                     "block_device_mapping_v2": {"type": "array", "items": bdm},
-                    "config_drive": {"anyOf": [boolean, {"type": "null"}]},
+                    "config_drive": boolean,
                     "key_name": {"type": "string", "minLength": 1, "maxLength": 255},
                     "min_count": count,
                     "max_count": count,

@@ -1,7 +1,7 @@
 //! Allocation candidates: which providers could meet a request. One provider meets a whole request group; requests
 //! that spread one group over several providers of a tree are not met.
 
-use super::store::{self, Inventory};
+use super::store::{self, Inventory, Set};
 use super::{Amounts, has_room};
 use crate::ComputeError;
 use state::Tx;
@@ -44,13 +44,13 @@ pub(crate) async fn meeting(tx: &mut Tx, group: &Group) -> Result<Vec<Candidate>
         if !in_tree || !has_room(&inventory, &used, &group.resources) {
             continue;
         }
-        let traits = store::traits_of(tx, &provider.id).await?;
+        let traits = store::members(tx, Set::Traits, &provider.id).await?;
         let has = |set: &Vec<String>| set.iter().any(|t| traits.contains(t));
         if !group.required.iter().all(has) || group.forbidden.iter().any(|t| traits.contains(t)) {
             continue;
         }
         if !(group.member_of.is_empty() && group.not_member_of.is_empty()) {
-            let aggregates = store::aggregates_of(tx, &provider.id).await?;
+            let aggregates = store::members(tx, Set::Aggregates, &provider.id).await?;
             let is_in = |set: &Vec<String>| set.iter().any(|a| aggregates.contains(a));
             if !group.member_of.iter().all(is_in)
                 || group.not_member_of.iter().any(|a| aggregates.contains(a))

@@ -54,7 +54,7 @@ pub(crate) async fn set_host(
     if store::provider(tx, &host.id).await?.is_none() {
         store::insert_provider(tx, &host.id, &host.name, None).await?;
         let kind = if facts.virt_type == "kvm" { "HW_CPU_X86_VMX" } else { "COMPUTE_NODE" };
-        store::set_traits(tx, &host.id, &["COMPUTE_NODE".into(), kind.into()]).await?;
+        store::set_members(tx, store::Set::Traits, &host.id, &["COMPUTE_NODE".into(), kind.into()]).await?;
     }
     let known = store::inventories(tx, &host.id).await?;
     let total = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);

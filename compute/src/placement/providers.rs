@@ -1,7 +1,7 @@
 //! Resource providers, their inventories, traits and aggregates. Every change names the provider's generation, so
 //! that two who change the same thing do not overwrite each other.
 
-use super::store::{self, Inventory, Provider};
+use super::store::{self, Inventory, Provider, Set};
 use super::{Amounts, LOCK};
 use crate::{Compute, ComputeError};
 use api::{Context, Error};
@@ -162,6 +162,6 @@ pub(crate) async fn set_traits(
     if !missing.is_empty() {
         return Err(ComputeError::invalid(format!("No such trait {}", missing.join(", "))));
     }
-    store::set_traits(tx, id, traits).await?;
+    store::set_members(tx, Set::Traits, id, traits).await?;
     provider(tx, id).await
 }

@@ -350,56 +350,45 @@ pub(crate) async fn set_allocations(
     Ok(())
 }
 
-pub(crate) async fn traits_of(tx: &mut Tx, provider: &str) -> Result<Vec<String>, ComputeError> {
-    Ok(sqlx::query_scalar(
-        "SELECT trait FROM placement_provider_traits WHERE provider_id = $1 ORDER BY trait",
-    )
-    .bind(provider)
-    .fetch_all(tx.conn())
-    .await?)
+/// What a provider has any number of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    Traits,
+    Aggregates,
 }
 
-pub(crate) async fn set_traits(tx: &mut Tx, provider: &str, traits: &[String]) -> Result<(), ComputeError> {
-    sqlx::query("DELETE FROM placement_provider_traits WHERE provider_id = $1")
-        .bind(provider)
-        .execute(tx.conn())
-        .await?;
-    for name in traits {
-        sqlx::query(
-            "INSERT INTO placement_provider_traits (provider_id, trait) VALUES ($1, $2) \
-             ON CONFLICT (provider_id, trait) DO NOTHING",
-        )
-        .bind(provider)
-        .bind(name)
-        .execute(tx.conn())
-        .await?;
+impl Set {
+    /// The table, and the column beside the provider's id.
+    fn table(self) -> (&'static str, &'static str) {
+        match self {
+            Set::Traits => ("placement_provider_traits", "trait"),
+            Set::Aggregates => ("placement_provider_aggregates", "aggregate_id"),
+        }
     }
-    bump(tx, provider).await
 }
 
-pub(crate) async fn aggregates_of(tx: &mut Tx, provider: &str) -> Result<Vec<String>, ComputeError> {
-    Ok(sqlx::query_scalar(
-        "SELECT aggregate_id FROM placement_provider_aggregates WHERE provider_id = $1 ORDER BY aggregate_id",
-    )
-    .bind(provider)
-    .fetch_all(tx.conn())
-    .await?)
+/// A provider's traits or aggregates, sorted.
+pub(crate) async fn members(tx: &mut Tx, set: Set, provider: &str) -> Result<Vec<String>, ComputeError> {
+    let (table, column) = set.table();
+    let sql = format!("SELECT {column} FROM {table} WHERE provider_id = $1 ORDER BY {column}");
+    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(provider).fetch_all(tx.conn()).await?)
 }
 
-pub(crate) async fn set_aggregates(tx: &mut Tx, provider: &str, ids: &[String]) -> Result<(), ComputeError> {
-    sqlx::query("DELETE FROM placement_provider_aggregates WHERE provider_id = $1")
-        .bind(provider)
-        .execute(tx.conn())
-        .await?;
-    for id in ids {
-        sqlx::query(
-            "INSERT INTO placement_provider_aggregates (provider_id, aggregate_id) VALUES ($1, $2) \
-             ON CONFLICT (provider_id, aggregate_id) DO NOTHING",
-        )
-        .bind(provider)
-        .bind(id)
-        .execute(tx.conn())
-        .await?;
+/// Makes a provider's traits or aggregates these and no others.
+pub(crate) async fn set_members(
+    tx: &mut Tx,
+    set: Set,
+    provider: &str,
+    members: &[String],
+) -> Result<(), ComputeError> {
+    let (table, column) = set.table();
+    let sql = format!("DELETE FROM {table} WHERE provider_id = $1");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(provider).execute(tx.conn()).await?;
+    for member in members {
+        let sql = format!(
+            "INSERT INTO {table} (provider_id, {column}) VALUES ($1, $2) ON CONFLICT (provider_id, {column}) DO NOTHING"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(provider).bind(member).execute(tx.conn()).await?;
     }
     bump(tx, provider).await
 }

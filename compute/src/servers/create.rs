@@ -2,8 +2,8 @@
 //! task `server.create`.
 
 use crate::model::{
-    Disk, DiskSource, Flavor, Intent, MakeFrom, MakeVolume, NetworkRequest, Plug, RbdPlace, Seen, Server,
-    VmState,
+    ConfigDrive, Disk, DiskSource, Flavor, Intent, MakeFrom, MakeVolume, NetworkRequest, Plug, RbdPlace,
+    Seen, Server, VmState,
 };
 use crate::quotas::Spend;
 use crate::states::TaskState;
@@ -96,6 +96,9 @@ impl Compute {
         let networks = self.networks_asked(ctx, &new).await?;
         let security_groups = self.groups_asked(ctx, &new).await?;
         let group = self.group_asked(ctx, &new).await?;
+        let on_volume = disks.iter().any(|d| d.boot_index == Some(0) && d.volume_id().is_some());
+        let image_id = if on_volume { String::new() } else { new.image_id.clone() };
+        let config_drive = self.wants_config_drive(ctx, new.config_drive, &image_id).await?;
         let now = Timestamp::now();
         let template = Server {
             id: String::new(),
@@ -104,11 +107,7 @@ impl Compute {
             hostname: new.hostname.clone().unwrap_or_else(|| hostname(&new.name)),
             name: new.name.clone(),
             description: new.description.clone(),
-            image_id: if disks.iter().any(|d| d.boot_index == Some(0) && d.volume_id().is_some()) {
-                String::new()
-            } else {
-                new.image_id.clone()
-            },
+            image_id,
             flavor: flavor.clone(),
             key_name: new.key_name.clone(),
             public_key: key,
@@ -123,7 +122,8 @@ impl Compute {
             availability_zone: zone,
             wanted_host: host,
             locked: None,
-            config_drive: new.config_drive,
+            config_drive,
+            drive: config_drive.then(|| ConfigDrive { tier: self.config.tier.clone(), place: None }),
             access_ipv4: new.access_ipv4.clone(),
             access_ipv6: new.access_ipv6.clone(),
             reservation_id: format!("r-{}", &state::new_hex_id()[..8]),

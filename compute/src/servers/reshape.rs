@@ -137,7 +137,7 @@ impl Compute {
         s.vm_state = if s.seen.power == PowerState::Running { VmState::Active } else { VmState::Stopped };
         s.updated_at = Timestamp::now();
         actions::begin(&mut tx, ctx, id, "confirmResize").await?;
-        actions::end(&mut tx, id, None).await?;
+        actions::end_one(&mut tx, id, "confirmResize", None).await?;
         store::save(&mut tx, &s).await?;
         Ok(tx.commit().await?)
     }

@@ -42,6 +42,7 @@ pub(crate) fn server() -> Server {
         wanted_host: None,
         locked: None,
         config_drive: false,
+        drive: None,
         access_ipv4: String::new(),
         access_ipv6: String::new(),
         reservation_id: "r".into(),

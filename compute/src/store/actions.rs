@@ -43,16 +43,38 @@ pub(crate) async fn begin(
 
 /// Ends whatever of a server's actions still runs.
 pub(crate) async fn end(tx: &mut Tx, server: &str, error: Option<&str>) -> Result<(), ComputeError> {
-    sqlx::query(
+    end_where(tx, server, "TRUE", error).await
+}
+
+/// Ends the actions that are done when the host says so. How the others end only their tasks know.
+pub(crate) async fn settled(tx: &mut Tx, server: &str, error: Option<&str>) -> Result<(), ComputeError> {
+    let own = "action NOT IN ('attach_volume', 'detach_volume', 'detach_interface', 'createImage')";
+    end_where(tx, server, own, error).await
+}
+
+/// Ends a server's actions of one name.
+pub(crate) async fn end_one(
+    tx: &mut Tx,
+    server: &str,
+    action: &'static str,
+    error: Option<&str>,
+) -> Result<(), ComputeError> {
+    end_where(tx, server, &format!("action = '{action}'"), error).await
+}
+
+/// `which` is an SQL condition of this file's own making.
+async fn end_where(tx: &mut Tx, server: &str, which: &str, error: Option<&str>) -> Result<(), ComputeError> {
+    let sql = format!(
         "UPDATE compute_actions SET finished_at = $1, updated_at = $1, result = $2, message = $3 \
-         WHERE server_id = $4 AND finished_at = 0",
-    )
-    .bind(Timestamp::now())
-    .bind(if error.is_some() { "Error" } else { "Success" })
-    .bind(error.unwrap_or_default())
-    .bind(server)
-    .execute(tx.conn())
-    .await?;
+         WHERE server_id = $4 AND finished_at = 0 AND {which}"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(Timestamp::now())
+        .bind(if error.is_some() { "Error" } else { "Success" })
+        .bind(error.unwrap_or_default())
+        .bind(server)
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 

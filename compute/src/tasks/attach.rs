@@ -77,7 +77,7 @@ impl Operation for Attach {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
         let mut tx = self.0.db.begin().await?;
-        actions::end(&mut tx, &p.server, Some(reason)).await?;
+        actions::end_one(&mut tx, &p.server, "attach_volume", Some(reason)).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -142,7 +142,7 @@ impl Attach {
         let device = format!("/dev/{}", disk.device);
         self.0.volumes.attach_complete(&ctx, attachment, Some(&device)).await?;
         let mut tx = self.0.db.begin().await?;
-        actions::end(&mut tx, &s.id, None).await?;
+        actions::end_one(&mut tx, &s.id, "attach_volume", None).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -118,8 +118,16 @@ impl Create {
         let (nics, disks) = tokio::join!(self.0.plug_ports(&s, &zone), self.disks(&s));
         let (nics, disks) = (nics?, disks?);
         let Some(disks) = disks else { return Err(StepError::Wait(LOOK)) };
+        let s = Server { nics, disks, ..s };
+        let drive = match s.drive.clone() {
+            Some(mut drive) => {
+                drive.place = Some(self.0.make_config_drive(&s, &drive.tier).await?);
+                Some(drive)
+            }
+            None => None,
+        };
         change(&self.0, &s.id, |row| {
-            (row.nics, row.disks) = (nics, disks);
+            (row.nics, row.disks, row.drive) = (s.nics.clone(), s.disks.clone(), drive);
             if row.task_state != Some(TaskState::Deleting) {
                 row.task_state = Some(TaskState::BlockDeviceMapping);
             }
@@ -176,8 +184,12 @@ impl Create {
                 DiskSource::Volume { .. } => {}
             }
         }
+        self.0.remove_config_drive(&s).await?;
         change(&self.0, &s.id, |row| {
             row.nics.clear();
+            if let Some(drive) = &mut row.drive {
+                drive.place = None;
+            }
             for disk in &mut row.disks {
                 (disk.plug, disk.place, disk.attachment_id) = (Plug::Planned, None, None);
             }

@@ -87,7 +87,7 @@ impl Delete {
                     self.0.remove_local_disk(&s.id, tier).await?;
                 }
             }
-            Ok(())
+            self.0.remove_config_drive(&s).await
         };
         tokio::try_join!(ports, disks).map(drop)
     }

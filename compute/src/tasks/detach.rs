@@ -99,7 +99,7 @@ impl Operation for Detach {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
         let mut tx = self.0.db.begin().await?;
-        actions::end(&mut tx, &p.server, Some(reason)).await?;
+        actions::end_one(&mut tx, &p.server, "detach_volume", Some(reason)).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -112,7 +112,7 @@ impl Detach {
         }
         self.0.forget_disk(&s.id, volume).await?;
         let mut tx = self.0.db.begin().await?;
-        actions::end(&mut tx, &s.id, None).await?;
+        actions::end_one(&mut tx, &s.id, "detach_volume", None).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -66,6 +66,10 @@ impl Rebuild {
         let Some(DiskSource::Local { tier, .. }) = root.map(|d| d.source.clone()) else { return Ok(()) };
         self.0.remove_local_disk(&s.id, &tier).await?;
         let place = self.0.make_local_disk(s, &tier).await?;
+        // What it says of the server may have changed with the image.
+        if let Some(drive) = &s.drive {
+            self.0.make_config_drive(s, &drive.tier).await?;
+        }
         change(&self.0, &s.id, |row| {
             for disk in row.disks.iter_mut().filter(|d| d.boot_index == Some(0)) {
                 disk.place = Some(place.clone());

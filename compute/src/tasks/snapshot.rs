@@ -131,7 +131,7 @@ impl Snapshot {
         })
         .await?;
         let mut tx = self.0.db.begin().await?;
-        actions::end(&mut tx, &p.server, error).await?;
+        actions::end_one(&mut tx, &p.server, "createImage", error).await?;
         Ok(tx.commit().await?)
     }
 }

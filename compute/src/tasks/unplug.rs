@@ -64,7 +64,7 @@ impl Operation for Unplug {
                 })
                 .await?;
                 let mut tx = self.0.db.begin().await?;
-                actions::end(&mut tx, &p.server, None).await?;
+                actions::end_one(&mut tx, &p.server, "detach_interface", None).await?;
                 Ok(tx.commit().await?)
             }
         }
@@ -74,7 +74,9 @@ impl Operation for Unplug {
         let p = job.params::<Params>()?;
         if step == "unplug" {
             change(&self.0, &p.server, |row| {
-                if let Some(nic) = row.nics.iter_mut().find(|n| n.port_id == p.port) {
+                if let Some(nic) = row.nics.iter_mut().find(|n| n.port_id == p.port)
+                    && nic.plug == Plug::Detaching
+                {
                     nic.plug = Plug::Attaching;
                     row.bump();
                 }
@@ -88,7 +90,7 @@ impl Operation for Unplug {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
         let mut tx = self.0.db.begin().await?;
-        actions::end(&mut tx, &p.server, Some(reason)).await?;
+        actions::end_one(&mut tx, &p.server, "detach_interface", Some(reason)).await?;
         Ok(tx.commit().await?)
     }
 }

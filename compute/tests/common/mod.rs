@@ -401,6 +401,14 @@ impl Puppet {
         desired
     }
 
+    /// A document of a guest's metadata, as the door in the guest's network asks for it.
+    pub async fn metadata(&self, network: &str, address: &str, path: &str) -> Value {
+        let url = format!("{}/compute/agent/v1/hosts/{}/metadata", self.base, self.name);
+        let asked = [("network", network), ("address", address), ("path", path)];
+        let response = self.http.get(url).query(&asked).bearer_auth(&self.secret).send().await.unwrap();
+        response.json().await.unwrap_or(Value::Null)
+    }
+
     /// Everything is as wanted.
     pub async fn obey(&self) -> Value {
         let desired = self.poll().await;

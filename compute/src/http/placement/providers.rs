@@ -5,7 +5,7 @@ use super::{since, uuid, whole};
 use crate::ComputeError;
 use crate::placement::candidates::{Group, meeting};
 use crate::placement::providers as rules;
-use crate::placement::store::{self, Inventory, Provider};
+use crate::placement::store::{self, Inventory, Provider, Set};
 use api::{Context, Error, Json, Microversion, Path, Query, Routes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -365,7 +365,7 @@ async fn traits(
     since(v, 6)?;
     let mut tx = app.placing(&ctx).await?;
     let p = rules::provider(&mut tx, &id).await?;
-    let traits = store::traits_of(&mut tx, &id).await?;
+    let traits = store::members(&mut tx, Set::Traits, &id).await?;
     Ok(Json(json!({"resource_provider_generation": p.generation, "traits": traits})))
 }
 
@@ -424,7 +424,7 @@ async fn aggregates(
     since(v, 1)?;
     let mut tx = app.placing(&ctx).await?;
     let p = rules::provider(&mut tx, &id).await?;
-    Ok(Json(aggregates_view(&p, &store::aggregates_of(&mut tx, &id).await?, v)))
+    Ok(Json(aggregates_view(&p, &store::members(&mut tx, Set::Aggregates, &id).await?, v)))
 }
 
 async fn set_aggregates(
@@ -444,7 +444,7 @@ async fn set_aggregates(
     };
     let ids = list.iter().map(|a| uuid(a)).collect::<Result<Vec<_>, _>>()?;
     rules::provider(&mut tx, &id).await?;
-    store::set_aggregates(&mut tx, &id, &ids).await?;
+    store::set_members(&mut tx, Set::Aggregates, &id, &ids).await?;
     let p = rules::provider(&mut tx, &id).await?;
     tx.commit().await?;
     Ok(Json(aggregates_view(&p, &ids, v)))
