@@ -122,6 +122,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, network: Arc<str>, source: A
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(64 << 10)
+        // A guest without curl sends its request with nc, which says at once that no more will come.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
