@@ -98,13 +98,27 @@ impl Lab {
         Cluster::new(ClusterConfig { timeout_s, ..ClusterConfig::new("lab", self.conf()) })
     }
 
+    /// A stop is over when the last thread stands still: until then one on another processor may answer.
     fn signal(child: &Child, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+        let began = Instant::now();
+        while signal == Signal::SIGSTOP && !stands_still(child.id()) {
+            assert!(began.elapsed() < Duration::from_secs(10), "a thread goes on after SIGSTOP");
+            std::thread::yield_now();
+        }
     }
 
     fn osd(&self, signal: Signal) {
         Self::signal(self.osd.as_ref().unwrap(), signal);
     }
+}
+
+fn stands_still(pid: u32) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    })
 }
 
 impl Drop for Lab {
