@@ -11,6 +11,8 @@ pub struct Config {
     pub default_type: String,
     /// The tier of types whose extra specs name no `volume_backend_name`.
     pub tier: String,
+    /// The tier that backups go to; best another pool, or another cluster, than the volumes'.
+    pub backup_tier: String,
     /// The one availability zone.
     pub zone: String,
     /// The name that services and volumes show as their host.
@@ -63,6 +65,7 @@ impl Default for Config {
         Config {
             default_type: "__DEFAULT__".into(),
             tier: "volumes".into(),
+            backup_tier: "volumes".into(),
             zone: "nova".into(),
             host: "aquifer".into(),
             page_max: 1000,

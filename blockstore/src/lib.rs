@@ -13,6 +13,7 @@
 //! [`Volumes::attach_begin`] … [`Volumes::detach_complete`], [`Volumes::location`].
 
 mod attachments;
+mod backup;
 mod config;
 mod connection;
 mod disk;
@@ -47,7 +48,7 @@ pub use model::{
     AttachMode, Attachment, Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType,
 };
 pub use policy::table as policy;
-pub use status::{AttachStatus, GroupStatus, SnapshotStatus, VolumeStatus};
+pub use status::{AttachStatus, BackupStatus, GroupStatus, SnapshotStatus, VolumeStatus};
 pub use tasks::operations;
 
 use api::{Context, Links, Policy};
@@ -61,6 +62,7 @@ pub const MIGRATIONS: Migrations = Migrations {
     steps: &[
         ("0001_volumes", include_str!("../migrations/0001_volumes.sql")),
         ("0003_groups", include_str!("../migrations/0003_groups.sql")),
+        ("0004_backups", include_str!("../migrations/0004_backups.sql")),
     ],
 };
 
@@ -89,6 +91,7 @@ impl Volumes {
             policy.load(file).map_err(|e| VolumeError::Config(e.to_string()))?;
         }
         tiers.get(&config.tier).map_err(|e| VolumeError::Config(e.to_string()))?;
+        tiers.get(&config.backup_tier).map_err(|e| VolumeError::Config(e.to_string()))?;
         let volumes = Volumes { db, tiers, images, config, links, policy };
         volumes.ensure_default_type().await?;
         Ok(Arc::new(volumes))

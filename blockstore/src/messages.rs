@@ -30,6 +30,9 @@ pub(crate) enum Action {
     DeleteVolume,
     Revert,
     Manage,
+    BackUp,
+    DeleteBackup,
+    RestoreBackup,
 }
 
 impl Action {
@@ -41,6 +44,9 @@ impl Action {
             Action::CreateSnapshot => "010",
             Action::DeleteSnapshot => "011",
             Action::DeleteVolume => "018",
+            Action::BackUp => "013",
+            Action::DeleteBackup => "014",
+            Action::RestoreBackup => "015",
             Action::Revert => "019",
             Action::Manage => "020",
         }
@@ -54,6 +60,9 @@ impl Action {
             Action::CreateSnapshot => "create snapshot",
             Action::DeleteSnapshot => "delete snapshot",
             Action::DeleteVolume => "delete volume",
+            Action::BackUp => "create backup",
+            Action::DeleteBackup => "delete backup",
+            Action::RestoreBackup => "restore backup",
             Action::Revert => "revert volume to snapshot",
             Action::Manage => "manage existing",
         }

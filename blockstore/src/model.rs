@@ -161,6 +161,7 @@ pub enum Source {
     Image(String),
     Snapshot(String),
     Volume(String),
+    Backup(String),
 }
 
 /// A volume that is asked for.

@@ -74,6 +74,18 @@ pub(crate) const RULES: &[Rule] = &[
     rule("snapshot_extension:snapshot_actions:update_snapshot_status", WRITE),
     rule("volume_extension:snapshot_admin_actions:reset_status", ADMIN),
     rule("volume_extension:snapshot_admin_actions:force_delete", ADMIN),
+    // backups
+    rule("backup:create", WRITE),
+    rule("backup:get", READ),
+    rule("backup:get_all", READ),
+    rule("backup:update", WRITE),
+    rule("backup:delete", WRITE),
+    rule("backup:restore", WRITE),
+    rule("backup:backup-import", ADMIN),
+    rule("backup:export-import", ADMIN),
+    rule("backup:backup_project_attribute", ADMIN),
+    rule("volume_extension:backup_admin_actions:reset_status", ADMIN),
+    rule("volume_extension:backup_admin_actions:force_delete", ADMIN),
     // types
     rule("volume_extension:type_get", READ),
     rule("volume_extension:type_get_all", READ),

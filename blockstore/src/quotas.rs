@@ -121,6 +121,31 @@ impl Volumes {
         Ok(())
     }
 
+    /// As [`Volumes::spend`], for one backup more.
+    pub(crate) async fn spend_backup(
+        &self,
+        tx: &mut Tx,
+        project_id: &str,
+        gib: i64,
+    ) -> Result<(), VolumeError> {
+        tx.lock(&format!("quota:{project_id}")).await?;
+        let limits = self.limits(tx, project_id).await?;
+        let limit = |name: &str| limits.get(name).copied().filter(|l| *l >= 0);
+        let (count, used) = crate::backup::store::used(tx, project_id).await?;
+        if let Some(most) = limit("backup_gigabytes").filter(|most| used + gib > *most) {
+            return Err(VolumeError::OverQuota(format!(
+                "Requested backup exceeds allowed Backup gigabytes quota. Requested {gib}G, quota is {most}G and \
+                 {used}G has been consumed."
+            )));
+        }
+        if let Some(most) = limit("backups").filter(|most| count >= *most) {
+            return Err(VolumeError::OverQuota(format!(
+                "Maximum number of backups allowed ({most}) exceeded"
+            )));
+        }
+        Ok(())
+    }
+
     fn configured(&self) -> Limits {
         let q = &self.config.quota;
         let pairs = [
@@ -150,6 +175,7 @@ impl Volumes {
         let used = store::quotas::used(&mut tx, project_id).await?;
         let types = store::types::all(tx.conn()).await?;
         let groups = store::groups::used(&mut tx, project_id).await?;
+        let backups = crate::backup::store::used(&mut tx, project_id).await?;
         tx.rollback().await?;
         let total = sum(used.values());
         let mut lines = BTreeMap::new();
@@ -161,9 +187,9 @@ impl Volumes {
         add("snapshots".into(), total.snapshots);
         add("gigabytes".into(), total.volume_gib + total.snapshot_gib);
         add("groups".into(), groups);
-        for other in ["backups", "backup_gigabytes", "per_volume_gigabytes"] {
-            add(other.into(), 0);
-        }
+        add("backups".into(), backups.0);
+        add("backup_gigabytes".into(), backups.1);
+        add("per_volume_gigabytes".into(), 0);
         for kind in types {
             let of = used.get(&kind.id).cloned().unwrap_or_default();
             add(format!("volumes_{}", kind.name), of.volumes);

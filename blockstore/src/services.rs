@@ -86,7 +86,10 @@ impl Volumes {
     async fn all_services(&self) -> Result<Vec<Service>, VolumeError> {
         let off = store::services::disabled(self.db.read()).await?;
         let tiers = self.tiers.iter().map(|t| ("cinder-volume", self.backend(&t.name)));
-        let names = std::iter::once(("cinder-scheduler", self.config.host.clone())).chain(tiers);
+        let names = ["cinder-scheduler", "cinder-backup"]
+            .map(|b| (b, self.config.host.clone()))
+            .into_iter()
+            .chain(tiers);
         Ok(names
             .map(|(binary, host)| {
                 let row = off.iter().find(|(b, h, ..)| b == binary && *h == host);

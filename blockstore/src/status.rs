@@ -100,6 +100,12 @@ pub enum Step {
     Retype,
     /// Back to the latest snapshot.
     Revert,
+    /// Copy the volume into a backup.
+    BackUp,
+    /// Back up also while attached.
+    ForceBackUp,
+    /// Write a backup over the volume.
+    Restore,
     OfferTransfer,
     EndTransfer,
     /// Promise the volume to a server.
@@ -124,11 +130,11 @@ impl VolumeStatus {
             (S::Failed, V::Deleting) => V::ErrorDeleting,
             (S::Failed, V::Extending) => V::ErrorExtending,
             (S::Failed, V::Retyping | V::Uploading | V::Reverting) => V::Error,
-            (S::Settled(to), V::Extending | V::Uploading | V::Retyping | V::Reverting)
-                if matches!(to, V::Available | V::InUse | V::Reserved | V::Attaching | V::Detaching) =>
-            {
-                to
-            }
+            (S::Failed, V::RestoringBackup) => V::ErrorRestoring,
+            (
+                S::Settled(to),
+                V::Extending | V::Uploading | V::Retyping | V::Reverting | V::BackingUp | V::RestoringBackup,
+            ) if matches!(to, V::Available | V::InUse | V::Reserved | V::Attaching | V::Detaching) => to,
             (
                 S::Delete,
                 V::Available
@@ -144,6 +150,8 @@ impl VolumeStatus {
             (S::ForceUpload, V::Available | V::InUse) => V::Uploading,
             (S::Retype, V::Available | V::InUse) => V::Retyping,
             (S::Revert, V::Available) => V::Reverting,
+            (S::BackUp, V::Available) | (S::ForceBackUp, V::Available | V::InUse) => V::BackingUp,
+            (S::Restore, V::Available) => V::RestoringBackup,
             (S::OfferTransfer, V::Available) => V::AwaitingTransfer,
             (S::EndTransfer, V::AwaitingTransfer) => V::Available,
             (S::Reserve, V::Available | V::Downloading) => V::Reserved,
@@ -200,6 +208,22 @@ impl SnapshotStatus {
             _ => return None,
         })
     }
+}
+
+words! {
+/// ```text
+///   creating ──► available ──► deleting ──► (row removed)
+///      │            │ ▲           │
+///      │            ▼ │           ▼
+///      └──► error   restoring   error ──► deleting
+/// ```
+BackupStatus {
+    Creating = "creating",
+    Available = "available",
+    Restoring = "restoring",
+    Deleting = "deleting",
+    Error = "error",
+}
 }
 
 words! {

@@ -182,6 +182,9 @@ impl Volumes {
         self.in_the_clear(tx, kind).await?;
         self.spend(tx, &volume.project_id, kind, quotas::Spend::volume(volume.size_gib)).await?;
         store::volumes::insert(tx, volume).await?;
+        if let Source::Backup(id) = source {
+            self.begin_restore(tx, ctx, id).await?;
+        }
         tasks::create::spawn(tx, ctx, volume, source).await
     }
 
@@ -211,6 +214,11 @@ impl Volumes {
                 origin.snapshot_id = Some(snapshot.id);
                 (origin.type_id, origin.bootable) = (Some(of.type_id), of.bootable);
                 (origin.image_metadata, origin.multiattach) = (of.image_metadata, false);
+            }
+            Source::Backup(id) => {
+                let (backup, facts) = self.restorable(ctx, id, new.size_gib).await?;
+                origin.size_gib = Some(backup.size_gib);
+                (origin.bootable, origin.image_metadata) = (facts.bootable, facts.image_metadata);
             }
             Source::Volume(id) => {
                 let of = self.find(ctx, id, "volume:get").await?;

@@ -159,6 +159,27 @@ async fn everything_else_carries_on() {
                 kit.end().await;
             }
         }
+        for step in ["snapshot", "copy", "settle"] {
+            for when in ["before", "after"] {
+                let point = format!("backup.create:{step}:{when}");
+                let body = json!({"backup": {"volume_id": v.id, "name": point}});
+                dies(&url, &place, &point, command("POST", "/backups".into(), body)).await;
+                let kit = open(&url, &place).await;
+                kit.becomes(&v.id, VolumeStatus::Available).await;
+                kit.settled().await;
+                let found = kit.get("alice", "/backups/detail").await["backups"].clone();
+                assert_eq!(found[0]["status"], "available", "{point}: {found}");
+                let path = format!("/backups/{}", found[0]["id"].as_str().unwrap());
+                kit.end().await;
+                let point = format!("backup.delete:remove:{when}");
+                dies(&url, &place, &point, command("DELETE", path, Value::Null)).await;
+                let kit = open(&url, &place).await;
+                kit.settled().await;
+                assert_eq!(kit.get("alice", "/backups").await["backups"], json!([]), "{point}");
+                assert_eq!(kit.images_there().await, [v.image_name()], "{point}");
+                kit.end().await;
+            }
+        }
         for point in ["remove:before", "remove:after", "purge:before", "purge:after"] {
             let kit = open(&url, &place).await;
             let new = NewVolume { size_gib: Some(1), ..NewVolume::default() };

@@ -8,7 +8,7 @@ use api::Error;
 use state::Timestamp;
 
 /// Query keys that are no filters.
-const OTHERS: [&str; 9] =
+pub(super) const OTHERS: [&str; 9] =
     ["limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants", "with_count", "fields"];
 
 /// A map in a query, as clients write it: JSON, or Python's own form of a dict.

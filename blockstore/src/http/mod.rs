@@ -2,6 +2,7 @@
 
 mod actions;
 mod attachments;
+mod backups;
 mod encryption;
 mod filters;
 mod group_types;
@@ -50,6 +51,7 @@ fn declare() -> Routes<Shared> {
         .with(groups::routes)
         .with(manage::routes)
         .with(messages::routes)
+        .with(backups::routes)
 }
 
 /// Every route below `/volume/v3`, for the table of unauthorised access.

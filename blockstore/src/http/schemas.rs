@@ -143,6 +143,19 @@ schemas! {
     CREATE_GROUP_SNAPSHOT = object("group_snapshot", json!({
         "name": name(), "description": name(), "group_id": {"type": "string", "maxLength": 255},
     }), &["group_id"]);
+    CREATE_BACKUP = object("backup", json!({
+        "volume_id": {"type": "string", "minLength": 1, "maxLength": 255}, "container": name(), "name": name(),
+        "description": name(), "incremental": boolean(), "force": boolean(), "snapshot_id": id_or_null(),
+        "metadata": metadata(), "availability_zone": name(),
+    }), &["volume_id"]);
+    UPDATE_BACKUP = object("backup", json!({"name": name(), "description": name(), "metadata": metadata()}), &[]);
+    RESET_BACKUP = object("os-reset_status", json!({"status": {"type": "string", "enum": ["available", "error"]}}),
+        &["status"]);
+    IMPORT_BACKUP = object("backup-record", json!({
+        "backup_service": {"type": "string", "minLength": 1, "maxLength": 255},
+        "backup_url": {"type": "string", "minLength": 1, "maxLength": 1048576},
+    }), &["backup_service", "backup_url"]);
+    RESTORE_BACKUP = object("restore", json!({"name": name(), "volume_id": id_or_null()}), &[]);
     UPDATE_TYPE = object("volume_type", json!({
         "name": {"type": ["string", "null"], "maxLength": 255},
         "description": name(), "is_public": boolean(),

@@ -82,7 +82,6 @@ fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
     }
     if word("backup_id").is_some() {
         ask.since(47)?;
-        return Err(Error::not_implemented("Volumes from backups are not built yet."));
     }
     if let Some(id) = word("consistencygroup_id") {
         return Err(Error::not_found(format!("ConsistencyGroup {id} could not be found.")));
@@ -91,13 +90,14 @@ fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
         word("imageRef").or_else(|| word("image_id")).map(Source::Image),
         word("snapshot_id").map(Source::Snapshot),
         word("source_volid").map(Source::Volume),
+        word("backup_id").map(Source::Backup),
     ]
     .into_iter()
     .flatten();
     let source = sources.next().unwrap_or_default();
     if sources.next().is_some() {
         return Err(Error::bad_request(
-            "snapshot_id, source_volid and imageRef exclude each other: a volume has one source.",
+            "snapshot_id, source_volid, backup_id and imageRef exclude each other: a volume has one source.",
         ));
     }
     Ok(NewVolume {

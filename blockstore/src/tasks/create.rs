@@ -106,6 +106,7 @@ impl Create {
         let bytes = u64::try_from(volume.size_gib).unwrap_or(0).saturating_mul(GIB);
         let parent = match source {
             Source::Empty => return disk::ensure_empty(&tier, &name, bytes).await.map_err(storage),
+            Source::Backup(id) => return self.0.fill_from_backup(id, &tier, &name, bytes).await,
             Source::Image(id) => self.0.image_parent(id).await.map_err(failed)?,
             Source::Snapshot(id) => {
                 let snapshot = store::snapshots::get(self.0.db.read(), id).await.map_err(failed)?;
@@ -157,6 +158,9 @@ impl Create {
         {
             store::volumes::set_status(&mut tx, &volume.id, next, None).await?;
         }
+        if let Source::Backup(id) = source {
+            self.0.end_restore(&mut tx, id).await?;
+        }
         if let Source::Volume(id) = source
             && let Some(of) = store::volumes::get(tx.conn(), id).await?
         {
@@ -189,6 +193,9 @@ impl Create {
         {
             store::volumes::set_status(&mut tx, id, next, None).await?;
             self.0.tell(&mut tx, task, &params.asker, Action::Allocate, ("VOLUME", id), reason).await?;
+        }
+        if let Source::Backup(backup) = &params.source {
+            self.0.end_restore(&mut tx, backup).await?;
         }
         tx.wake(Volumes::topic(id));
         Ok(tx.commit().await?)

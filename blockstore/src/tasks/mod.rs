@@ -10,6 +10,7 @@
 //! volume.upload           snapshot, and an image (of the images' service) that is a clone of it
 //! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
 //! snapshot.create, snapshot.delete
+//! backup.create, backup.delete, backup.restore (in `backup`)
 //! group.settle            a group made of another one, or going with its volumes, follows them
 //! group_snapshot.create   snapshots of all its volumes at one instant
 //! group_snapshot.delete
@@ -42,6 +43,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Everything a worker needs to carry this crate's tasks.
 pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
     vec![
+        Arc::new(crate::backup::create::Create(volumes.clone())),
+        Arc::new(crate::backup::delete::Delete(volumes.clone())),
+        Arc::new(crate::backup::restore::Restore(volumes.clone())),
         Arc::new(create::Create(volumes.clone())),
         Arc::new(delete::Delete(volumes.clone())),
         Arc::new(extend::Extend(volumes.clone())),

@@ -1,0 +1,126 @@
+//! `backup.restore`: a backup's bytes over a volume's. The volume's own snapshots stay.
+
+use super::create::moving;
+use super::data::{self, Place};
+use super::{Backup, store};
+use crate::messages::{Action, Asker};
+use crate::model::{Volume, image_name as volume_image};
+use crate::tasks::{failed, storage, subject};
+use crate::{VolumeError, Volumes, disk};
+use api::Context;
+use async_trait::async_trait;
+use pool::Tier;
+use serde::{Deserialize, Serialize};
+use state::{Job, NewTask, Operation, StepError, Tx};
+use std::sync::Arc;
+
+const KIND: &str = "backup.restore";
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    backup_id: String,
+    volume_id: String,
+    place: Place,
+    bytes: u64,
+    /// The volume's tier.
+    to: String,
+    asker: Asker,
+}
+
+pub(super) async fn spawn(
+    tx: &mut Tx,
+    ctx: &Context,
+    backup: &Backup,
+    volume: &Volume,
+) -> Result<(), VolumeError> {
+    let params = Params {
+        backup_id: backup.id.clone(),
+        volume_id: volume.id.clone(),
+        place: backup.place.clone(),
+        bytes: backup.bytes(),
+        to: volume.tier.clone(),
+        asker: Asker::of(ctx, &volume.project_id),
+    };
+    NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
+    Ok(())
+}
+
+pub(crate) struct Restore(pub(crate) Arc<Volumes>);
+
+#[async_trait]
+impl Operation for Restore {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["fill", "settle"]
+    }
+
+    async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        if step == "settle" {
+            return self.finish(&params, None).await.map_err(failed);
+        }
+        let from = self.0.tiers.get(&params.place.tier).map_err(storage)?;
+        let to = self.0.tiers.get(&params.to).map_err(storage)?;
+        let image = volume_image(&params.volume_id);
+        data::restore(&from, &params.place, params.bytes, (&to, &image)).await.map_err(moving)
+    }
+
+    async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
+        // What was overwritten is not known any more: the volume's state says so.
+        Ok(())
+    }
+
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        self.finish(&params, Some((&job.id, reason))).await.map_err(failed)
+    }
+}
+
+impl Restore {
+    /// The backup is `available` again, whatever has become of the volume.
+    async fn finish(&self, params: &Params, failure: Option<(&String, &str)>) -> Result<(), VolumeError> {
+        let mut tx = self.0.db.begin().await?;
+        self.0.settle_backed_up(&mut tx, &params.volume_id, failure.is_some()).await?;
+        if failure.is_none() {
+            self.restore_facts(&mut tx, params).await?;
+        }
+        self.0.end_restore(&mut tx, &params.backup_id).await?;
+        if let Some((task, reason)) = failure {
+            let about = ("VOLUME_BACKUP", params.backup_id.as_str());
+            self.0.tell(&mut tx, task, &params.asker, Action::RestoreBackup, about, reason).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// The volume boots, or does not, as the one that was backed up.
+    async fn restore_facts(&self, tx: &mut Tx, params: &Params) -> Result<(), VolumeError> {
+        let backup = store::get(tx.conn(), &params.backup_id).await?;
+        let volume = crate::store::volumes::get(tx.conn(), &params.volume_id).await?;
+        if let (Some(backup), Some(mut volume)) = (backup, volume) {
+            volume.bootable = backup.volume.bootable;
+            volume.image_metadata = backup.volume.image_metadata;
+            crate::store::volumes::save(tx, &volume).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Volumes {
+    /// Makes a new volume's image of a backup.
+    pub(crate) async fn fill_from_backup(
+        &self,
+        id: &str,
+        tier: &Tier,
+        name: &str,
+        bytes: u64,
+    ) -> Result<(), StepError> {
+        let backup = store::get(self.db.read(), id).await.map_err(failed)?;
+        let backup = backup.ok_or_else(|| StepError::fail("The backup is gone."))?;
+        let from = self.tiers.get(&backup.place.tier).map_err(storage)?;
+        disk::ensure_empty(tier, name, bytes).await.map_err(storage)?;
+        data::restore(&from, &backup.place, backup.bytes(), (tier, name)).await.map_err(moving)
+    }
+}

@@ -1,0 +1,262 @@
+//! The `backups` table.
+
+use super::Backup;
+use super::data::Place;
+use crate::VolumeError;
+use crate::status::BackupStatus;
+use crate::store::sql::{Arg, At, Where, from_json, to_json};
+use api::Page;
+use sqlx::{Any, Executor};
+use state::{Timestamp, Tx};
+
+/// Whether another one is made on it comes last.
+const SELECT: &str = "SELECT id, project_id, user_id, volume_id, snapshot_id, parent_id, size, status, fail_reason, \
+    name, description, metadata, zone, tier, chain, data, base, chunks, volume, data_timestamp, created_at, \
+    updated_at, CAST((SELECT COUNT(*) FROM backups c WHERE c.parent_id = backups.id) AS BIGINT) AS heirs FROM backups";
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    project_id: String,
+    user_id: String,
+    volume_id: String,
+    snapshot_id: Option<String>,
+    parent_id: Option<String>,
+    size: i64,
+    status: String,
+    fail_reason: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+    metadata: String,
+    zone: Option<String>,
+    tier: String,
+    chain: String,
+    data: String,
+    base: String,
+    chunks: i64,
+    volume: String,
+    data_timestamp: Timestamp,
+    created_at: Timestamp,
+    updated_at: Option<i64>,
+    heirs: i64,
+}
+
+impl TryFrom<Row> for Backup {
+    type Error = VolumeError;
+    fn try_from(r: Row) -> Result<Backup, VolumeError> {
+        Ok(Backup {
+            id: r.id,
+            project_id: r.project_id,
+            user_id: r.user_id,
+            volume_id: r.volume_id,
+            snapshot_id: r.snapshot_id,
+            parent_id: r.parent_id,
+            size_gib: r.size,
+            status: r.status.parse()?,
+            fail_reason: r.fail_reason,
+            name: r.name,
+            description: r.description,
+            metadata: from_json(&r.metadata)?,
+            zone: r.zone,
+            place: Place { tier: r.tier, chain: r.chain, data: r.data },
+            base: r.base,
+            chunks: r.chunks,
+            volume: serde_json::from_str(&r.volume)?,
+            data_timestamp: r.data_timestamp,
+            created_at: r.created_at,
+            updated_at: r.updated_at.map(Timestamp),
+            heirs: r.heirs,
+        })
+    }
+}
+
+pub(super) async fn insert(tx: &mut Tx, b: &Backup) -> Result<(), VolumeError> {
+    sqlx::query(
+        "INSERT INTO backups (id, project_id, user_id, volume_id, snapshot_id, parent_id, size, status, name, \
+         description, metadata, zone, tier, chain, data, base, chunks, volume, data_timestamp, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+    )
+    .bind(b.id.clone())
+    .bind(b.project_id.clone())
+    .bind(b.user_id.clone())
+    .bind(b.volume_id.clone())
+    .bind(b.snapshot_id.clone())
+    .bind(b.parent_id.clone())
+    .bind(b.size_gib)
+    .bind(b.status.as_str())
+    .bind(b.name.clone())
+    .bind(b.description.clone())
+    .bind(to_json(&b.metadata)?)
+    .bind(b.zone.clone())
+    .bind(b.place.tier.clone())
+    .bind(b.place.chain.clone())
+    .bind(b.place.data.clone())
+    .bind(b.base.clone())
+    .bind(b.chunks)
+    .bind(serde_json::to_string(&b.volume)?)
+    .bind(b.data_timestamp)
+    .bind(b.created_at)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn get<'e>(
+    db: impl Executor<'e, Database = Any>,
+    id: &str,
+) -> Result<Option<Backup>, VolumeError> {
+    let mut filter = Where::default();
+    filter.eq("id", id);
+    filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Backup::try_from).transpose()
+}
+
+/// What a listing is narrowed to.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Filter {
+    pub(crate) project_id: Option<String>,
+    pub(crate) volume_id: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) snapshot_id: Option<String>,
+}
+
+impl Filter {
+    fn conditions(&self) -> Where {
+        let mut conditions = Where::default();
+        for (column, value) in [
+            ("project_id", &self.project_id),
+            ("volume_id", &self.volume_id),
+            ("status", &self.status),
+            ("name", &self.name),
+            ("snapshot_id", &self.snapshot_id),
+        ] {
+            if let Some(value) = value {
+                conditions.eq(column, value.as_str());
+            }
+        }
+        conditions
+    }
+}
+
+/// What a listing may be sorted by.
+pub(crate) const SORT_KEYS: &[&str] = &["id", "name", "status", "created_at", "size", "volume_id"];
+
+pub(super) async fn list<'e>(
+    db: impl Executor<'e, Database = Any>,
+    filter: &Filter,
+    page: &Page,
+    marker: Option<&Backup>,
+) -> Result<Vec<Backup>, VolumeError> {
+    let conditions = filter.conditions();
+    let column = |key: &str| {
+        Some(match key {
+            "id" => "id",
+            "name" => "COALESCE(name, '')",
+            "status" => "status",
+            "created_at" => "created_at",
+            "size" => "size",
+            "volume_id" => "volume_id",
+            _ => return None,
+        })
+    };
+    let at = marker.map(|m| {
+        move |key: &str| -> Option<Arg> {
+            Some(match key {
+                "id" => m.id.clone().into(),
+                "name" => m.name.clone().unwrap_or_default().into(),
+                "status" => m.status.as_str().into(),
+                "created_at" => m.created_at.0.into(),
+                "size" => m.size_gib.into(),
+                "volume_id" => m.volume_id.clone().into(),
+                _ => return None,
+            })
+        }
+    });
+    let at = at.as_ref().map(|f| f as At<'_>);
+    let query = conditions.page(page, "id", &[("created_at", true)], column, at);
+    query.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Backup::try_from).collect()
+}
+
+/// A project's backups and their GiB.
+pub(crate) async fn used(tx: &mut Tx, project_id: &str) -> Result<(i64, i64), VolumeError> {
+    const USED: &str = "SELECT CAST(COUNT(*) AS BIGINT), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM backups";
+    let mut filter = Where::default();
+    filter.eq("project_id", project_id);
+    Ok(filter.query::<(i64, i64)>(USED).fetch_one(tx.conn()).await?)
+}
+
+pub(super) async fn set_status(
+    tx: &mut Tx,
+    id: &str,
+    status: BackupStatus,
+    fail_reason: Option<&str>,
+) -> Result<(), VolumeError> {
+    sqlx::query("UPDATE backups SET status = $1, fail_reason = $2, updated_at = $3 WHERE id = $4")
+        .bind(status.as_str())
+        .bind(fail_reason.map(str::to_owned))
+        .bind(Timestamp::now())
+        .bind(id)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn save(tx: &mut Tx, b: &Backup) -> Result<(), VolumeError> {
+    sqlx::query(
+        "UPDATE backups SET name = $1, description = $2, metadata = $3, updated_at = $4 WHERE id = $5",
+    )
+    .bind(b.name.clone())
+    .bind(b.description.clone())
+    .bind(to_json(&b.metadata)?)
+    .bind(Timestamp::now())
+    .bind(b.id.clone())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn remove(tx: &mut Tx, id: &str) -> Result<(), VolumeError> {
+    sqlx::query("DELETE FROM backups WHERE id = $1").bind(id).execute(tx.conn()).await?;
+    Ok(())
+}
+
+/// The latest available backup of a volume in a project.
+pub(super) async fn latest(
+    tx: &mut Tx,
+    project_id: &str,
+    volume_id: &str,
+) -> Result<Option<Backup>, VolumeError> {
+    let mut filter = Where::default();
+    filter.eq("project_id", project_id);
+    filter.eq("volume_id", volume_id);
+    filter.eq("status", BackupStatus::Available.as_str());
+    let all = filter.query::<Row>(SELECT).fetch_all(tx.conn()).await?;
+    let all = all.into_iter().map(Backup::try_from).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().max_by_key(|b| (b.created_at, b.id.clone())))
+}
+
+/// How many other backups have the same bytes: records that were imported again.
+pub(super) async fn sharers(tx: &mut Tx, b: &Backup) -> Result<i64, VolumeError> {
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) FROM backups WHERE data = $1 AND id <> $2";
+    Ok(sqlx::query_scalar(sql).bind(b.place.data.clone()).bind(b.id.clone()).fetch_one(tx.conn()).await?)
+}
+
+/// The backup is done.
+pub(super) async fn complete(tx: &mut Tx, id: &str, chunks: i64) -> Result<(), VolumeError> {
+    sqlx::query("UPDATE backups SET status = 'available', chunks = $1, updated_at = $2 WHERE id = $3")
+        .bind(chunks)
+        .bind(Timestamp::now())
+        .bind(id.to_owned())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// How many a listing has over all its pages.
+pub(super) async fn total<'e>(
+    db: impl Executor<'e, Database = Any>,
+    filter: &Filter,
+) -> Result<i64, VolumeError> {
+    let query = filter.conditions();
+    Ok(query.query::<(i64,)>("SELECT CAST(COUNT(*) AS BIGINT) FROM backups").fetch_one(db).await?.0)
+}
