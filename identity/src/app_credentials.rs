@@ -117,14 +117,20 @@ impl Identity {
     /// The ids of the roles asked for (all of the token's where none is): the caller must have them here.
     async fn delegable(&self, ctx: &Context, asked: &Value) -> Result<Vec<String>, IdentityError> {
         let asked = asked.as_array().cloned().unwrap_or_default();
+        let lasting = self.lasting_roles(ctx).await?;
+        if asked.is_empty() && !lasting.is_empty() {
+            return Ok(lasting.into_iter().map(|r| r.id).collect());
+        }
         if asked.is_empty() {
-            return Ok(ctx.roles.iter().map(|r| r.id.clone()).collect());
+            return Err(IdentityError::Invalid(
+                "Invalid application credential: the token's roles are not the user's own.".into(),
+            ));
         }
         let mut out = Vec::new();
         for role in &asked {
             let held = match (role["id"].as_str(), role["name"].as_str()) {
-                (Some(id), _) => ctx.roles.iter().find(|r| r.id == id),
-                (None, Some(name)) => ctx.roles.iter().find(|r| r.name == name),
+                (Some(id), _) => lasting.iter().find(|r| r.id == id),
+                (None, Some(name)) => lasting.iter().find(|r| r.name == name),
                 (None, None) => return Err(expected("id or name", "role")),
             };
             let wanted = role["id"].as_str().or(role["name"].as_str()).unwrap_or_default();

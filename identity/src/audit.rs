@@ -123,6 +123,12 @@ impl Claimed {
         Claimed { methods, id: text(&user["id"]), name: text(&user["name"]), domain: text(domain) }
     }
 
+    /// Of a login through a provider of identities.
+    pub(crate) fn vouched_by(idp: &str) -> Self {
+        let name = idp.chars().take(LONGEST).collect();
+        Claimed { methods: vec![Method::Mapped.name()], name, ..Claimed::default() }
+    }
+
     /// Of a signature's body: the access key is a name, not a secret.
     pub(crate) fn key(body: &Value) -> Self {
         let mut asked = ["credentials", "ec2Credentials"].into_iter().map(|k| &body[k]["access"]);

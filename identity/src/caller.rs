@@ -29,7 +29,7 @@ impl Identity {
             Some(found) => found,
             None => {
                 let domain = DomainBy::Id(self.domain_named(domain).await?);
-                let named = subjects::user_by_name(self.db.read(), user, &domain).await?;
+                let named = self.user_named(user, &domain).await?;
                 named.ok_or_else(|| IdentityError::not_found("user", user))?
             }
         };
@@ -42,7 +42,7 @@ impl Identity {
             }
         };
         self.facts.fresh(&self.db).await?;
-        let subject = self.subject(SubjectKey { user: found.id, target, app_credential: None }).await?;
+        let subject = self.subject(SubjectKey::plain(found.id, target)).await?;
         Ok(Arc::new(Caller {
             user: subject.user.clone(),
             scope: subject.scope.clone(),

@@ -2,7 +2,7 @@
 
 use crate::facts::Generation;
 use crate::store::record::Fields;
-use crate::store::{Cond, ENDPOINT, SERVICE};
+use crate::store::{Cond, ENDPOINT, SERVICE, SERVICE_PROVIDER};
 use crate::subject::Subject;
 use crate::{Identity, IdentityError};
 use api::Scope;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// The enabled services and endpoints.
 pub(crate) struct Catalogue {
     services: Vec<Service>,
+    /// The enabled clouds that believe this one, as a list for tokens.
+    pub(crate) service_providers: Value,
 }
 
 struct Service {
@@ -63,13 +65,18 @@ fn fill(url: &str, user: &str, project: Option<&str>) -> Option<String> {
 }
 
 impl Identity {
-    async fn whole_catalogue(&self, began: Generation) -> Result<Arc<Catalogue>, IdentityError> {
+    pub(crate) async fn whole_catalogue(&self, began: Generation) -> Result<Arc<Catalogue>, IdentityError> {
         if let Some(known) = self.facts.catalogue() {
             return Ok(known);
         }
         let enabled = [Cond::eq("enabled", true)];
         let endpoints = ENDPOINT.find(self.db.read(), &enabled, 0).await?;
         let services = SERVICE.find(self.db.read(), &enabled, 0).await?;
+        let others = SERVICE_PROVIDER.find(self.db.read(), &enabled, 0).await?;
+        let service_providers = others
+            .iter()
+            .map(|s| json!({"id": s["id"], "auth_url": s["auth_url"], "sp_url": s["sp_url"]}))
+            .collect();
         let of = |id: &str| {
             let own = endpoints.iter().filter(|e| e.text("service_id") == id);
             own.map(|e| Endpoint {
@@ -89,7 +96,7 @@ impl Identity {
                 endpoints: of(s.text("id")),
             })
             .collect();
-        let catalogue = Arc::new(Catalogue { services });
+        let catalogue = Arc::new(Catalogue { services, service_providers });
         self.facts.keep_catalogue(began, &catalogue);
         Ok(catalogue)
     }

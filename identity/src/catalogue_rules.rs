@@ -2,6 +2,7 @@
 
 use crate::input::{self, Shape};
 use crate::listing::Found;
+use crate::store::policy_associations::{self, Gone};
 use crate::store::record::Fields;
 use crate::store::{Cond, ENDPOINT, REGION, Record, SERVICE};
 use crate::{Identity, IdentityError};
@@ -103,6 +104,7 @@ impl Identity {
         }
         REGION.delete(change.conn(), id).await?;
         REGION.delete_where(change.conn(), &[Cond::eq("parent_region_id", id)]).await?;
+        policy_associations::forget(change.conn(), Gone::Region, id).await?;
         change.commit().await
     }
 
@@ -148,6 +150,7 @@ impl Identity {
         let mut change = self.begin().await?;
         SERVICE.delete(change.conn(), id).await?;
         ENDPOINT.delete_where(change.conn(), &[Cond::eq("service_id", id)]).await?;
+        policy_associations::forget(change.conn(), Gone::Service, id).await?;
         change.commit().await
     }
 
@@ -227,6 +230,7 @@ impl Identity {
         self.enforce(ctx, "identity:delete_endpoint", &[])?;
         let mut change = self.begin().await?;
         ENDPOINT.delete(change.conn(), id).await?;
+        policy_associations::forget(change.conn(), Gone::Endpoint, id).await?;
         sqlx::query("DELETE FROM identity_project_endpoints WHERE endpoint_id = $1")
             .bind(id.to_owned())
             .execute(change.conn())

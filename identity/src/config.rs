@@ -2,6 +2,7 @@
 
 use crate::auth::LoginLimit;
 use crate::compliance::SecurityCompliance;
+use crate::federation::Federation;
 use crate::password::PasswordAlgorithm;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -47,6 +48,11 @@ pub struct Config {
     pub security_compliance: SecurityCompliance,
     /// How often logins may fail.
     pub login_limit: LoginLimit,
+    /// Logins through providers of identities.
+    pub federation: Federation,
+    /// What was read of a user or group in an LDAP directory is believed for so long: whoever is gone or disabled there
+    /// is refused then. At least 1.
+    pub directory_age_seconds: u64,
     /// The most rows a listing returns; 0 is all.
     pub list_limit: usize,
     /// How deep projects may nest below their domain.
@@ -97,6 +103,8 @@ impl Default for Config {
             receipt_lifetime_seconds: 300,
             security_compliance: SecurityCompliance::default(),
             login_limit: LoginLimit::default(),
+            federation: Federation::default(),
+            directory_age_seconds: 60,
             list_limit: 0,
             max_project_depth: 5,
             limit_model: LimitModel::Flat,

@@ -298,7 +298,7 @@ impl Identity {
             Some(id) => (self.signer(&id, c.text("user_id")).await?, Target::Trust(id)),
             None => (c.text("user_id").to_owned(), Target::Project(c.text("project_id").to_owned())),
         };
-        Ok((ec2.secret, SubjectKey { user, target, app_credential: ec2.app_credential }))
+        Ok((ec2.secret, SubjectKey { app_credential: ec2.app_credential, ..SubjectKey::plain(user, target) }))
     }
 
     /// Whose a key made with a trust's token is: that of the trustor whom the token impersonated.
@@ -328,7 +328,7 @@ impl Identity {
             user: subject.user.clone(),
             scope: subject.scope.clone(),
             roles: subject.roles.clone(),
-            expires_at: subject.valid_until,
+            expires_at: subject.valid_until.min(subject.look_again),
             audit_ids: Vec::new(),
             token: Secret(String::new()),
         };

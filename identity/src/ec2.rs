@@ -99,6 +99,7 @@ impl Identity {
             chain: Some(crate::credentials::chain(access)),
             app_credential: key.app_credential,
             bound: None,
+            federated: None,
         };
         self.issue_signed(proof, key.target).await
     }

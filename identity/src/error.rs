@@ -33,6 +33,12 @@ pub enum IdentityError {
     /// 429: too many logins have failed.
     #[error("Too many logins have failed; please try again in {seconds} seconds.")]
     TooMany { seconds: u64 },
+    /// 503: what others keep for us is out of reach; the text is for the caller.
+    #[error("{0}")]
+    Away(&'static str),
+    /// 501.
+    #[error("{0}")]
+    NotBuilt(&'static str),
     #[error("database")]
     State(#[from] StateError),
     #[error("key repository {0}")]

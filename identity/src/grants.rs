@@ -91,7 +91,10 @@ impl Identity {
             about.push(("target.role.name", r.text("name")));
         }
         self.enforce(ctx, &place.rule(verb), &about)?;
-        actor.ok_or_else(|| IdentityError::not_found(place.actor.as_str(), &place.actor_id))?;
+        // As upstream, who has gone from a directory can still be taken its roles.
+        if verb != "revoke" {
+            actor.ok_or_else(|| IdentityError::not_found(place.actor.as_str(), &place.actor_id))?;
+        }
         if place.target != TargetKind::System {
             let noun = place.target.as_str();
             let target = target.ok_or_else(|| IdentityError::not_found(noun, &place.target_id))?;
@@ -251,6 +254,7 @@ impl Identity {
         let roles = self.role_model(began).await?;
         let mut filter = GrantFilter::default();
         if let Some(user) = &asked.user {
+            self.refresh_membership(user).await?;
             let mut actors = assignments::groups_of(self.db.read(), user).await?;
             actors.push(user.clone());
             filter.actors = Some(actors);
@@ -278,8 +282,9 @@ impl Identity {
                     ActorKind::Group => {
                         let group = placed.grant.actor_id.clone();
                         if !members.contains_key(&group) {
-                            members
-                                .insert(group.clone(), assignments::users_in(self.db.read(), &group).await?);
+                            self.refresh_members(&group).await?;
+                            let users = assignments::users_in(self.db.read(), &group).await?;
+                            members.insert(group.clone(), users);
                         }
                         members[&group].iter().map(|user| placed.for_member(user)).collect()
                     }

@@ -4,8 +4,10 @@ use crate::input::{self, Shape};
 use crate::listing::Found;
 use crate::projects::home_domain;
 use crate::store::assignments::{self, Forget};
+use crate::store::directory::Entity;
 use crate::store::record::Fields;
 use crate::store::{Cond, GROUP, Record, USER};
+use crate::users::listed_domain;
 use crate::{Identity, IdentityError};
 use api::{Context, Query};
 use serde_json::{Value, json};
@@ -29,6 +31,7 @@ impl Identity {
         rule: &str,
         id: &str,
     ) -> Result<Record, IdentityError> {
+        self.refresh_group(id).await?;
         match GROUP.get(self.db.read(), id).await? {
             Some(g) => {
                 self.enforce(ctx, rule, &target(&g))?;
@@ -49,6 +52,7 @@ impl Identity {
         }
         self.enforce(ctx, "identity:create_group", &[("target.group.domain_id", g.text("domain_id"))])?;
         self.need_domain(g.text("domain_id")).await?;
+        self.need_writable(g.text("domain_id")).await?;
         g.insert("id".into(), state::new_hex_id().into());
         if g.get("description").is_none_or(Value::is_null) {
             g.insert("description".into(), "".into());
@@ -66,7 +70,9 @@ impl Identity {
         if let Some(own) = ctx.domain_id().filter(|_| !ctx.is_admin()) {
             must.push(Cond::eq("domain_id", own));
         }
-        self.list(&GROUP, &["domain_id", "name"], must, query).await
+        let domain = listed_domain(ctx, query);
+        self.read_groups_of(domain, query).await?;
+        self.list_up_to(self.list_limit_of(domain).await?, &GROUP, &["domain_id", "name"], must, query).await
     }
 
     pub(crate) async fn update_group(
@@ -76,6 +82,7 @@ impl Identity {
         body: &Value,
     ) -> Result<Record, IdentityError> {
         let mut g = self.group_for(ctx, "identity:update_group", id).await?;
+        self.need_own(Entity::Group, id).await?;
         let mut changes = SHAPE.changes(body, id)?;
         input::trim_name(&mut changes);
         if changes.get("domain_id").is_some_and(|d| *d != g["domain_id"]) {
@@ -90,6 +97,7 @@ impl Identity {
 
     pub(crate) async fn delete_group(&self, ctx: &Context, id: &str) -> Result<(), IdentityError> {
         self.group_for(ctx, "identity:delete_group", id).await?;
+        self.need_own(Entity::Group, id).await?;
         let mut change = self.begin().await?;
         forget_group(&mut change, id).await?;
         change.commit().await
@@ -103,6 +111,8 @@ impl Identity {
         group: &str,
         user: &str,
     ) -> Result<(), IdentityError> {
+        self.refresh_group(group).await?;
+        self.refresh_user(user).await?;
         let g = GROUP.get(self.db.read(), group).await?;
         let u = USER.get(self.db.read(), user).await?;
         let mut about = vec![("target.user.id", user)];
@@ -121,6 +131,7 @@ impl Identity {
         user: &str,
     ) -> Result<(), IdentityError> {
         self.membership(ctx, "identity:add_user_to_group", group, user).await?;
+        self.need_own_members(group, user).await?;
         let mut change = self.begin().await?;
         assignments::join(change.conn(), group, user).await?;
         change.commit().await
@@ -133,6 +144,7 @@ impl Identity {
         user: &str,
     ) -> Result<(), IdentityError> {
         self.membership(ctx, "identity:check_user_in_group", group, user).await?;
+        self.read_groups_of_user(user).await?;
         match assignments::is_member(self.db.read(), group, user).await? {
             true => Ok(()),
             false => Err(no_member(group, user)),
@@ -146,6 +158,7 @@ impl Identity {
         user: &str,
     ) -> Result<(), IdentityError> {
         self.membership(ctx, "identity:remove_user_from_group", group, user).await?;
+        self.need_own_members(group, user).await?;
         let mut change = self.begin().await?;
         if !assignments::leave(change.conn(), group, user).await? {
             return Err(no_member(group, user));
@@ -160,6 +173,7 @@ impl Identity {
         query: &Query,
     ) -> Result<Found, IdentityError> {
         self.group_for(ctx, "identity:list_users_in_group", group).await?;
+        self.read_members_of(group).await?;
         let mut must = vec![Cond::MemberOf(group.to_owned())];
         must.extend(crate::users::expiry_filter(query)?);
         self.list(&USER, &["domain_id", "enabled", "name"], must, query).await
@@ -172,6 +186,7 @@ impl Identity {
         query: &Query,
     ) -> Result<Found, IdentityError> {
         self.user_for(ctx, "identity:list_groups_for_user", user).await?;
+        self.read_groups_of_user(user).await?;
         let must = vec![Cond::GroupsOf(user.to_owned())];
         self.list(&GROUP, &["domain_id", "name"], must, query).await
     }
@@ -183,6 +198,7 @@ fn no_member(group: &str, user: &str) -> IdentityError {
 
 pub(crate) async fn forget_group(tx: &mut Tx, id: &str) -> Result<(), IdentityError> {
     GROUP.delete(tx.conn(), id).await?;
+    crate::store::federation::forget_group(tx, id).await?;
     assignments::forget(tx.conn(), Forget::Actor, id).await?;
     sqlx::query("DELETE FROM identity_members WHERE group_id = $1")
         .bind(id.to_owned())

@@ -24,6 +24,28 @@ impl Shape {
         Shape { key, create: schema(required, 0), update: schema(&[], 1) }
     }
 
+    /// The same where there are no other attributes.
+    pub(crate) fn closed(
+        key: &'static str,
+        mut properties: Value,
+        required: &[&str],
+        fixed: &[&str],
+    ) -> Self {
+        let schema = |properties: &Value, required: &[&str], least: u32| {
+            Schema::new(&json!({"type": "object", "required": [key], "properties": {
+                key: {"type": "object", "properties": properties, "required": required,
+                    "minProperties": least, "additionalProperties": false}}}))
+        };
+        // What clients send back with the rest.
+        properties["id"] = json!({"type": "string"});
+        properties["links"] = json!({"type": "object"});
+        let create = schema(&properties, required, 0);
+        if let Some(all) = properties.as_object_mut() {
+            all.retain(|name, _| !fixed.contains(&name.as_str()));
+        }
+        Shape { key, create, update: schema(&properties, &[], 1) }
+    }
+
     /// The attributes of a new resource, without an id or links.
     pub(crate) fn new_record(&self, body: &Value) -> Result<Record, IdentityError> {
         self.create.check(body)?;

@@ -17,21 +17,26 @@ mod config;
 mod credential_keys;
 mod credentials;
 mod documents;
+mod domain_config;
 mod domains;
 mod ec2;
 mod endpoint_filter;
+mod endpoint_policy;
 mod error;
 mod facts;
+mod federation;
 mod grants;
 mod groups;
 mod http;
 mod input;
 mod jws;
 mod keys;
+mod ldap;
 mod limit_model;
 mod limits;
 mod listing;
 mod logins;
+mod pages;
 mod password;
 mod policies;
 mod projects;
@@ -51,6 +56,7 @@ pub use caller::ScopeOf;
 pub use compliance::SecurityCompliance;
 pub use config::{Config, LimitModel, TokenProvider};
 pub use error::IdentityError;
+pub use federation::{Federation, OidcProvider};
 pub use http::{router, routes};
 pub use keys::Rotated;
 pub use password::PasswordAlgorithm;
@@ -66,5 +72,8 @@ pub const MIGRATIONS: state::Migrations = state::Migrations {
         ("0002_revocations", include_str!("../migrations/0002_revocations.sql")),
         ("0003_passwords", include_str!("../migrations/0003_passwords.sql")),
         ("0004_indexes", include_str!("../migrations/0004_indexes.sql")),
+        ("0005_federation", include_str!("../migrations/0005_federation.sql")),
+        ("0006_revision", include_str!("../migrations/0006_revision.sql")),
+        ("0007_policy_associations", include_str!("../migrations/0007_policy_associations.sql")),
     ],
 };

@@ -55,6 +55,18 @@ impl Identity {
         must: Vec<Cond>,
         query: &Query,
     ) -> Result<Found, IdentityError> {
+        self.list_up_to(self.config.list_limit, kind, filters, must, query).await
+    }
+
+    /// The same, and no more than `most` unless that is 0.
+    pub(crate) async fn list_up_to(
+        &self,
+        most: usize,
+        kind: &'static Kind,
+        filters: &[&'static str],
+        must: Vec<Cond>,
+        query: &Query,
+    ) -> Result<Found, IdentityError> {
         let mut conds = must;
         let mut left = Vec::new();
         for (key, value) in query.iter() {
@@ -70,7 +82,7 @@ impl Identity {
             Some(n) => usize::try_from(n).ok().filter(|n| *n > 0),
             None => None,
         };
-        let own = Some(self.config.list_limit).filter(|n| *n > 0);
+        let own = Some(most).filter(|n| *n > 0);
         let limit = match (asked, own) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b).unwrap_or(0),

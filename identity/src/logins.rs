@@ -2,6 +2,7 @@
 
 use crate::compliance::{Lock, option};
 use crate::password::MAX_LEN;
+use crate::store::directory::Entity;
 use crate::store::passwords::{self, Account, Mark, NewPassword};
 use crate::store::record::Fields;
 use crate::store::subjects::{self, Holder, PasswordHash, UserRow};
@@ -46,6 +47,9 @@ impl Identity {
         user: Option<&UserRow>,
         password: &str,
     ) -> Result<Login, IdentityError> {
+        if let Some(user) = user.filter(|u| u.source == crate::ldap::SOURCE) {
+            return self.log_in_at_directory(user, password).await;
+        }
         let locks = self.compliance.rules.lockout_failure_attempts > 0;
         let checks = user.filter(|_| locks).map(|u| self.compliance.checks_of(&u.id));
         let check = match &checks {
@@ -191,6 +195,7 @@ impl Identity {
         body: &Value,
     ) -> Result<(), IdentityError> {
         let (old, new) = asked(body)?;
+        self.refresh_user(id).await?;
         let mut user = subjects::user_by_id(self.db.read(), id).await?;
         if let Some(user) = &mut user {
             user.enabled &= !self.is_dormant(id, &user.options).await?;
@@ -199,6 +204,7 @@ impl Identity {
         // An expired password is good for this.
         attempt.settle(self.log_in(user.as_ref(), &old.0).await)?;
         let Some(user) = user else { return Err(REFUSED("no such user")) };
+        self.need_own(Entity::User, id).await?;
         if option(&user.options, "lock_password") {
             return Err(IdentityError::Invalid(
                 "You cannot change your password at this time due to password policy disallowing password changes. \

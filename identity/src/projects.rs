@@ -114,7 +114,8 @@ impl Identity {
         Ok(())
     }
 
-    pub(crate) async fn list_projects(&self, ctx: &Context, query: &Query) -> Result<Found, IdentityError> {
+    /// What holds for every project that a list shows this caller.
+    pub(crate) fn projects_seen(&self, ctx: &Context, query: &Query) -> Result<Vec<Cond>, IdentityError> {
         let domain = ctx.domain_id().or(query.get("domain_id")).unwrap_or_default();
         self.enforce(ctx, "identity:list_projects", &[("target.domain_id", domain)])?;
         let mut must = Vec::new();
@@ -124,6 +125,10 @@ impl Identity {
         if !query.has("is_domain") {
             must.push(Cond::eq("is_domain", false));
         }
+        Ok(must)
+    }
+
+    pub(crate) async fn list_projects(&self, must: Vec<Cond>, query: &Query) -> Result<Found, IdentityError> {
         let mut found = self.list(&PROJECT, FILTERS, must, query).await?;
         keep_tagged(&mut found.records, query);
         Ok(found)
@@ -173,7 +178,7 @@ impl Identity {
                 let above: Vec<String> =
                     self.parents(&p).await?.iter().map(|r| r.text("id").to_owned()).collect();
                 !self
-                    .roles_on(&ctx.user.id, TargetKind::Project, p.text("id"), &above, began)
+                    .roles_on(&ctx.user.id, &[], TargetKind::Project, p.text("id"), &above, began)
                     .await?
                     .is_empty()
             };

@@ -64,16 +64,18 @@ impl Identity {
         Ok(model)
     }
 
-    /// The user's roles on a target, with those inherited from `above` and the implied ones.
+    /// The user's roles on a target, as itself and as a member of its groups and of these, with those inherited from
+    /// `above` and the implied ones.
     pub(crate) async fn roles_on(
         &self,
         user: &str,
+        groups: &[String],
         kind: TargetKind,
         target: &str,
         above: &[String],
         began: Generation,
     ) -> Result<Vec<RoleRef>, IdentityError> {
-        let ids = subjects::role_ids(self.db.read(), user, kind, target, above).await?;
+        let ids = subjects::role_ids(self.db.read(), user, groups, kind, target, above).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }

@@ -4,7 +4,10 @@ use crate::access;
 use crate::auth::Limiter;
 use crate::compliance::Compliance;
 use crate::facts::Facts;
+use crate::federation::Providers;
 use crate::keys::{KeyRing, Ring, Rotated};
+use crate::ldap::Directories;
+use crate::pages::Pages;
 use crate::password::{Hasher, Scheme};
 use crate::policies::policy;
 use crate::store::subjects;
@@ -33,6 +36,9 @@ pub struct Identity {
     pub(crate) compliance: Compliance,
     pub(crate) limiter: Limiter,
     pub(crate) facts: Facts,
+    pub(crate) pages: Pages,
+    pub(crate) providers: Providers,
+    pub(crate) directories: Directories,
 }
 
 /// What an S3 signature is checked against, and who signs with it.
@@ -74,6 +80,9 @@ impl Identity {
             compliance: Compliance::new(config.security_compliance.clone())?,
             limiter: Limiter::new(config.login_limit.clone()),
             facts: Facts::new(),
+            pages: Pages::new(),
+            providers: Providers::new(&config.federation)?,
+            directories: Directories::new(Duration::from_secs(config.directory_age_seconds)),
             db,
             config,
             links,
@@ -179,7 +188,10 @@ pub(crate) struct Change<'a> {
 
 impl Change<'_> {
     pub(crate) async fn commit(mut self) -> Result<(), IdentityError> {
-        let Some(facts) = self.facts else { return Ok(self.tx.commit().await?) };
+        let Some(facts) = self.facts else {
+            subjects::count_aside(self.tx.conn()).await?;
+            return Ok(self.tx.commit().await?);
+        };
         let epoch = subjects::next_epoch(self.tx.conn()).await?;
         self.tx.wake(TOPIC);
         let done = self.tx.commit().await;

@@ -20,6 +20,14 @@ pub(crate) struct SubjectKey {
     pub(crate) user: String,
     pub(crate) target: Target,
     pub(crate) app_credential: Option<String>,
+    /// The groups that a provider of identities has vouched for, by ids.
+    pub(crate) groups: Vec<String>,
+}
+
+impl SubjectKey {
+    pub(crate) fn plain(user: String, target: Target) -> Self {
+        SubjectKey { user, target, app_credential: None, groups: Vec::new() }
+    }
 }
 
 /// A user in a scope.
@@ -38,6 +46,8 @@ pub(crate) struct Subject {
     pub(crate) valid_from: Timestamp,
     /// The trust or application credential itself may end earlier than a token.
     pub(crate) valid_until: Timestamp,
+    /// What others than this cloud keep of the user must be looked at again then.
+    pub(crate) look_again: Timestamp,
     pub(crate) trust: Option<Record>,
     pub(crate) app_credential: Option<AppCredential>,
 }
@@ -98,7 +108,8 @@ impl Identity {
         let began = self.facts.fresh(&self.db).await?;
         let now = Timestamp::now();
         let keys = self.token_keys.version();
-        if let Some(known) = self.facts.token(token).filter(|k| k.keys == keys) {
+        let fresh = |k: &Arc<Validated>| k.keys == keys && now < k.subject.look_again;
+        if let Some(known) = self.facts.token(token).filter(fresh) {
             let good = now < known.claims.expires_at() && now < known.subject.valid_until;
             if !good {
                 return Err(REFUSED("the token has expired"));
@@ -130,7 +141,11 @@ impl Identity {
             user: claims.user.clone(),
             target: claims.target.clone(),
             app_credential: claims.app_credential.clone(),
+            groups: claims.federated.as_ref().map(|f| f.groups.clone()).unwrap_or_default(),
         };
+        if let Some(federated) = &claims.federated {
+            self.check_vouched(federated).await?;
+        }
         let subject = self.subject(key).await?;
         if claims.issued < subject.valid_from {
             return Err(REFUSED("the token is older than its user's or project's last change"));
@@ -148,7 +163,7 @@ impl Identity {
     /// The subject of these ids, if the user may have this scope now.
     pub(crate) async fn subject(&self, key: SubjectKey) -> Result<Arc<Subject>, IdentityError> {
         let began = self.facts.now();
-        if let Some(known) = self.facts.subject(&key) {
+        if let Some(known) = self.facts.subject(&key).filter(|k| Timestamp::now() < k.look_again) {
             return Ok(known);
         }
         let subject = Arc::new(self.load_subject(&key, began).await?);
@@ -158,6 +173,7 @@ impl Identity {
 
     async fn load_subject(&self, key: &SubjectKey, began: Generation) -> Result<Subject, IdentityError> {
         let user = self.enabled_user(&key.user).await?;
+        let look_again = self.look_again(&user).await?;
         let mut subject = Subject {
             user: UserRef {
                 id: user.id.clone(),
@@ -171,6 +187,7 @@ impl Identity {
             roles: Vec::new(),
             valid_from: user.valid_from,
             valid_until: Timestamp(i64::MAX),
+            look_again,
             trust: None,
             app_credential: None,
         };
@@ -178,19 +195,22 @@ impl Identity {
             Target::Unscoped => return Ok(subject),
             Target::System => {
                 subject.scope = Scope::System;
-                subject.roles = self.roles_on(&user.id, TargetKind::System, "system", &[], began).await?;
+                subject.roles =
+                    self.roles_on(&user.id, &key.groups, TargetKind::System, "system", &[], began).await?;
             }
             Target::Domain(id) => {
                 let domain = subjects::project_by_id(self.db.read(), id).await?;
                 let domain = domain.filter(|d| d.is_domain && d.enabled).ok_or(REFUSED("no such domain"))?;
-                subject.roles = self.roles_on(&user.id, TargetKind::Domain, id, &[], began).await?;
+                subject.roles =
+                    self.roles_on(&user.id, &key.groups, TargetKind::Domain, id, &[], began).await?;
                 subject.valid_from = subject.valid_from.max(domain.valid_from);
                 subject.scope = Scope::Domain(DomainRef { id: domain.id, name: domain.name });
             }
             Target::Project(id) => {
                 let project = self.enter_project(&mut subject, id).await?;
                 let above = self.above(&project).await?;
-                subject.roles = self.roles_on(&user.id, TargetKind::Project, id, &above, began).await?;
+                subject.roles =
+                    self.roles_on(&user.id, &key.groups, TargetKind::Project, id, &above, began).await?;
             }
             Target::Trust(id) => self.enter_trust(&mut subject, id, began).await?,
         }
@@ -204,6 +224,7 @@ impl Identity {
     }
 
     async fn enabled_user(&self, id: &str) -> Result<UserRow, IdentityError> {
+        self.refresh_user(id).await?;
         let user = subjects::user_by_id(self.db.read(), id).await?.ok_or(REFUSED("no such user"))?;
         let enabled = user.enabled && !self.is_dormant(&user.id, &user.options).await?;
         if enabled { Ok(user) } else { Err(REFUSED("the user or its domain is disabled")) }
@@ -258,11 +279,12 @@ impl Identity {
         for party in [trustor, trustee] {
             let party = self.enabled_user(party).await?;
             subject.valid_from = subject.valid_from.max(party.valid_from);
+            subject.look_again = subject.look_again.min(self.look_again(&party).await?);
         }
         let project = trust.opt_text("project_id").ok_or(REFUSED("the trust has no project"))?.to_owned();
         let project = self.enter_project(subject, &project).await?;
         let above = self.above(&project).await?;
-        let held = self.roles_on(trustor, TargetKind::Project, &project.id, &above, began).await?;
+        let held = self.roles_on(trustor, &[], TargetKind::Project, &project.id, &above, began).await?;
         let given = self.role_model(began).await?.expand(ids(&trust, "roles"));
         if given.is_empty() || given.iter().any(|r| !held.contains(r)) {
             return Err(REFUSED("the trustor no longer has the trust's roles"));

@@ -15,7 +15,7 @@ use state::Timestamp;
 use std::time::Duration;
 
 /// Longer texts are no tokens of ours.
-const MAX_LEN: usize = 2048;
+const MAX_LEN: usize = 8192;
 /// A token may come from a machine whose clock is this much ahead.
 const SKEW_SECS: i64 = 60;
 
@@ -54,6 +54,20 @@ pub(crate) struct Claims {
     pub(crate) audit: Vec<String>,
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub(crate) app_credential: Option<String>,
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) federated: Option<Federated>,
+}
+
+/// Who has vouched for the bearer, and for its being in which groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Federated {
+    #[serde(rename = "i")]
+    pub(crate) idp: String,
+    #[serde(rename = "p")]
+    pub(crate) protocol: String,
+    /// Ids, sorted.
+    #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
 }
 
 /// How the bearer proved who it is.
@@ -69,12 +83,15 @@ pub(crate) enum Method {
     Ec2,
     #[serde(rename = "o")]
     Totp,
+    /// By a provider of identities. A token that says which one names its protocol instead.
+    #[serde(rename = "m")]
+    Mapped,
 }
 
 impl Method {
     /// Every one: signed tokens carry them by name.
     const ALL: &[Method] =
-        &[Method::Password, Method::Token, Method::AppCredential, Method::Ec2, Method::Totp];
+        &[Method::Password, Method::Token, Method::AppCredential, Method::Ec2, Method::Totp, Method::Mapped];
 
     pub(crate) fn by_name(name: &str) -> Option<Method> {
         Method::ALL.iter().copied().find(|m| m.name() == name)
@@ -87,6 +104,7 @@ impl Method {
             Method::AppCredential => "application_credential",
             Method::Ec2 => "ec2credential",
             Method::Totp => "totp",
+            Method::Mapped => "mapped",
         }
     }
 }
@@ -199,6 +217,7 @@ mod tests {
             issued: now,
             audit: vec![new_audit_id()],
             app_credential: None,
+            federated: None,
         }
     }
 
@@ -262,7 +281,12 @@ mod tests {
                 Target::Trust(id()),
             ] {
                 for app_credential in [None, Some(id())] {
-                    let c = Claims { target: target.clone(), app_credential, ..claims(now) };
+                    let federated = app_credential.as_ref().map(|_| Federated {
+                        idp: "corp".into(),
+                        protocol: "openid".into(),
+                        groups: vec![id(), id()],
+                    });
+                    let c = Claims { target: target.clone(), app_credential, federated, ..claims(now) };
                     assert_eq!(Claims::decode(&c.encode(&keys), &keys, now, 0), Some(c));
                 }
             }

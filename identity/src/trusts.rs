@@ -101,6 +101,7 @@ impl Identity {
         if ctx.project().is_none_or(|p| p.id != project) {
             return Err(IdentityError::Forbidden("The token is not for the trust's project.".into()));
         }
+        let held = self.lasting_roles(ctx).await?;
         let mut out = Vec::new();
         for role in &asked {
             let id = match (role["id"].as_str(), role["name"].as_str()) {
@@ -112,7 +113,7 @@ impl Identity {
                 }
                 (None, None) => return Err(expected("id or name", "role")),
             };
-            if !ctx.roles.iter().any(|r| r.id == id) {
+            if !held.iter().any(|r| r.id == id) {
                 return Err(IdentityError::Forbidden(format!(
                     "You are not authorized to lend the role {id}: you do not have it."
                 )));

@@ -1,11 +1,14 @@
 //! Users and their passwords.
 
+use crate::federation::{set_ties, take_ties, ties_schema};
 use crate::input::{self, Shape};
 use crate::listing::Found;
 use crate::logins::By;
 use crate::password::MAX_LEN;
 use crate::projects::home_domain;
 use crate::store::assignments::{self, Forget};
+use crate::store::directory::Entity;
+use crate::store::federation::Tie;
 use crate::store::passwords::{self, Mark, NewPassword};
 use crate::store::record::Fields;
 use crate::store::subjects::{self, Holder};
@@ -28,7 +31,7 @@ static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
             "type": "array", "minItems": 1, "uniqueItems": true, "items": {"type": "string"}}}}, "additionalProperties": false});
     let properties = json!({"name": input::name(255), "description": input::text(), "enabled": input::flag(),
         "domain_id": input::maybe_id(), "default_project_id": input::maybe_id(), "options": options,
-        "password": {"type": ["string", "null"], "maxLength": MAX_LEN}});
+        "password": {"type": ["string", "null"], "maxLength": MAX_LEN}, "federated": ties_schema()});
     Shape::new("user", properties, &["name"])
 });
 
@@ -46,6 +49,7 @@ impl Identity {
         rule: &str,
         id: &str,
     ) -> Result<Record, IdentityError> {
+        self.refresh_user(id).await?;
         match USER.get(self.db.read(), id).await? {
             Some(u) => {
                 self.enforce(ctx, rule, &target(&u))?;
@@ -65,6 +69,7 @@ impl Identity {
             u.insert("domain_id".into(), home_domain(ctx).into());
         }
         self.enforce(ctx, "identity:create_user", &[("target.user.domain_id", u.text("domain_id"))])?;
+        self.need_writable(u.text("domain_id")).await?;
         let password = take_password(&mut u);
         if let Some(p) = &password {
             self.compliance.check_strength(&p.0)?;
@@ -79,6 +84,8 @@ impl Identity {
     ) -> Result<Record, IdentityError> {
         self.need_domain(u.text("domain_id")).await?;
         self.check_default_project(&u).await?;
+        let ties = take_ties(&mut u).unwrap_or_default();
+        self.check_ties(&ties).await?;
         u.insert("id".into(), state::new_hex_id().into());
         input::default(&mut u, "enabled", true);
         let mut options = json!({"options": u.remove("options").unwrap_or_else(|| json!({}))});
@@ -100,7 +107,9 @@ impl Identity {
         if let Some(new) = &new {
             passwords::set(&mut change, u.text("id"), new, now, 0).await?;
         }
+        set_ties(&mut change, u.text("id"), &ties).await?;
         change.commit().await?;
+        self.add_federated(&mut u).await?;
         Ok(u)
     }
 
@@ -116,7 +125,9 @@ impl Identity {
 
     pub(crate) async fn show_user(&self, ctx: &Context, id: &str) -> Result<Record, IdentityError> {
         let found = self.user_for(ctx, "identity:get_user", id).await?;
-        Ok(self.with_activity(vec![found]).await?.remove(0))
+        let mut found = self.with_activity(vec![found]).await?.remove(0);
+        self.add_federated(&mut found).await?;
+        Ok(found)
     }
 
     pub(crate) async fn list_users(&self, ctx: &Context, query: &Query) -> Result<Found, IdentityError> {
@@ -127,7 +138,14 @@ impl Identity {
             must.push(Cond::eq("domain_id", own));
         }
         must.extend(expiry_filter(query)?);
-        self.list(&USER, FILTERS, must, query).await
+        let names = ["idp_id", "protocol_id", "unique_id"].map(|name| query.get(name).map(str::to_owned));
+        if names.iter().any(Option::is_some) {
+            let [idp, protocol, unique] = names;
+            must.push(Cond::Federated { idp, protocol, unique });
+        }
+        let domain = listed_domain(ctx, query);
+        self.read_users_of(domain, query).await?;
+        self.list_up_to(self.list_limit_of(domain).await?, &USER, FILTERS, must, query).await
     }
 
     pub(crate) async fn update_user(
@@ -137,12 +155,15 @@ impl Identity {
         body: &Value,
     ) -> Result<Record, IdentityError> {
         let u = self.user_for(ctx, "identity:update_user", id).await?;
+        self.need_own(Entity::User, id).await?;
         let mut changes = read(|| SHAPE.changes(body, id))?;
         input::trim_name(&mut changes);
         if changes.get("domain_id").is_some_and(|d| *d != u["domain_id"]) {
             return Err(IdentityError::Invalid("Cannot change Domain ID".into()));
         }
         let password = take_password(&mut changes);
+        let ties = take_ties(&mut changes);
+        self.check_ties(ties.as_deref().unwrap_or_default()).await?;
         for name in ["original_password", "password_expires_at"] {
             changes.remove(name);
         }
@@ -157,7 +178,9 @@ impl Identity {
             Some(p) => Some(self.new_password(p, &after["options"], By::Administrator).await?),
             None => None,
         };
-        self.write_user(after, changes, new).await
+        let mut written = self.write_user(after, changes, new, ties.as_deref()).await?;
+        self.add_federated(&mut written).await?;
+        Ok(written)
     }
 
     async fn write_user(
@@ -165,6 +188,7 @@ impl Identity {
         mut u: Record,
         changes: Record,
         new: Option<NewPassword>,
+        ties: Option<&[Tie]>,
     ) -> Result<Record, IdentityError> {
         let id = u.text("id").to_owned();
         let now = Timestamp::now();
@@ -174,6 +198,9 @@ impl Identity {
         // The user may have changed its password since it was read.
         u.insert("password_expires_at".into(), before["password_expires_at"].clone());
         USER.update(change.conn(), &u).await?;
+        if let Some(ties) = ties {
+            set_ties(&mut change, &id, ties).await?;
+        }
         if let Some(new) = &new {
             u.insert("password_expires_at".into(), new.expires_at.map(Timestamp::micros).into());
             passwords::set(&mut change, &id, new, now, self.former_passwords()).await?;
@@ -193,15 +220,21 @@ impl Identity {
 
     pub(crate) async fn delete_user(&self, ctx: &Context, id: &str) -> Result<(), IdentityError> {
         self.user_for(ctx, "identity:delete_user", id).await?;
+        self.need_own(Entity::User, id).await?;
         let mut change = self.begin().await?;
         forget_user(&mut change, id).await?;
         change.commit().await
     }
 
-    /// The projects in which a user has a role, directly, through a group or inherited.
-    pub(crate) async fn projects_of(&self, user: &str) -> Result<Vec<Record>, IdentityError> {
+    /// The projects in which a user has a role, directly, through its groups and these, or inherited.
+    pub(crate) async fn projects_of(
+        &self,
+        user: &str,
+        groups: &[String],
+    ) -> Result<Vec<Record>, IdentityError> {
         let mut actors = assignments::groups_of(self.db.read(), user).await?;
         actors.push(user.to_owned());
+        actors.extend_from_slice(groups);
         let filter = assignments::GrantFilter { actors: Some(actors), ..Default::default() };
         let grants = assignments::find(self.db.read(), &filter).await?;
         let mut found: Vec<Record> = Vec::new();
@@ -218,9 +251,14 @@ impl Identity {
     }
 
     /// The domains in which a user has a role of its own.
-    pub(crate) async fn domains_of(&self, user: &str) -> Result<Vec<Record>, IdentityError> {
+    pub(crate) async fn domains_of(
+        &self,
+        user: &str,
+        groups: &[String],
+    ) -> Result<Vec<Record>, IdentityError> {
         let mut actors = assignments::groups_of(self.db.read(), user).await?;
         actors.push(user.to_owned());
+        actors.extend_from_slice(groups);
         let filter =
             assignments::GrantFilter { actors: Some(actors), inherited: Some(false), ..Default::default() };
         let grants = assignments::find(self.db.read(), &filter).await?;
@@ -229,6 +267,14 @@ impl Identity {
         found.retain(|p| p.flag("is_domain"));
         found.dedup();
         Ok(found)
+    }
+}
+
+/// The domain whose users or groups a list is asked of, where it is one.
+pub(crate) fn listed_domain<'a>(ctx: &'a Context, query: &'a Query) -> Option<&'a str> {
+    match ctx.domain_id().filter(|_| !ctx.is_admin()) {
+        Some(own) => Some(own),
+        None => query.get("domain_id").or(ctx.domain_id()),
     }
 }
 
@@ -252,6 +298,7 @@ fn take_password(u: &mut Record) -> Option<Secret> {
 /// A user goes, and with it whatever named it.
 pub(crate) async fn forget_user(tx: &mut Tx, id: &str) -> Result<(), IdentityError> {
     USER.delete(tx.conn(), id).await?;
+    crate::federation::forget_user(tx, id).await?;
     passwords::forget(tx.conn(), id).await?;
     assignments::forget(tx.conn(), Forget::Actor, id).await?;
     for kind in [&CREDENTIAL, &APP_CREDENTIAL, &ACCESS_RULE] {

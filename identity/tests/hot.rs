@@ -82,6 +82,8 @@ async fn the_hot_paths_ask_no_database() {
         assert_eq!(reply.status, 201);
         assert!(asked <= 2, "a token from a token: {asked} statements");
 
+        lists_are_made_once(&cloud, &other).await;
+
         // New users, credentials and limits take nothing from what is remembered.
         let admin = cloud.admin().await;
         cloud.identity.validate(&admin).await.unwrap();
@@ -106,4 +108,35 @@ async fn the_hot_paths_ask_no_database() {
         };
         tokio::time::timeout(Duration::from_secs(1), seen).await.expect("not seen within a second");
     }
+}
+
+/// A list is made again when anything has changed in any process, and not before; it is the caller's own.
+async fn lists_are_made_once(cloud: &Cloud, other: &Cloud) {
+    let admin = cloud.admin().await;
+    let list = async |query: &str| {
+        let page = other.get(&format!("/v3/projects{query}"), &admin).await.expect(200);
+        let names =
+            page["projects"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let first = list("").await;
+    let (asked, again) = queries(list("")).await;
+    assert_eq!(first, again);
+    assert!(asked <= 2, "{asked} statements: the numbers of changes, perhaps a look at the epoch");
+
+    let body = json!({"project": {"name": "seen-at-once", "domain_id": "default"}});
+    let made = cloud.call("POST", "/v3/projects", &admin, body).await.expect(201);
+    assert!(list("").await.contains(&"seen-at-once".to_owned()));
+    assert_eq!(list("?name=seen-at-once").await, ["seen-at-once"]);
+    let path = format!("/v3/projects/{}", made["project"]["id"].as_str().unwrap());
+    let renamed = json!({"project": {"name": "renamed"}});
+    cloud.call("PATCH", &path, &admin, renamed).await.expect(200);
+    assert!(list("?name=seen-at-once").await.is_empty());
+    assert_eq!(list("?name=renamed").await, ["renamed"]);
+    cloud.call("DELETE", &path, &admin, json!(null)).await.expect(204);
+    assert_eq!(list("").await, first);
+
+    // Who may not list gets nothing that somebody else's request left.
+    let token = cloud.tenant_token("ann").await;
+    assert_eq!(other.get("/v3/projects", &token).await.status, 403);
 }

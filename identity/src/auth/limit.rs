@@ -137,6 +137,14 @@ impl Limiter {
         Ok(attempt)
     }
 
+    /// Refuses an address that may not try now, whoever it names, so that nobody is looked for.
+    pub(crate) fn admits(&self, source: Option<IpAddr>) -> Result<(), IdentityError> {
+        let (source, most) = (source.map(network), self.rules.failures_per_source);
+        let keys = source.filter(|_| most > 0).map(|_| (key("source", source, ""), most));
+        let attempt = Attempt { limiter: self, keys: keys.into_iter().collect(), cost: 0, pair: None };
+        attempt.check(Instant::now())
+    }
+
     /// Failures that leave a full bucket in a second.
     fn rate(&self, most: u32) -> f64 {
         f64::from(most) / Duration::from_secs(self.rules.window_seconds.max(1)).as_secs_f64()

@@ -38,6 +38,9 @@ impl Identity {
                 "password" => self.by_password(from, part(&asked.password, method)?).await?,
                 "totp" => self.by_totp(from, part(&asked.totp, method)?).await?,
                 "token" => self.by_token(part(&asked.token, method)?, scope).await?,
+                "mapped" | "openid" | "saml2" => {
+                    self.by_vouched_token(part(asked.vouched(method), method)?, scope).await?
+                }
                 "application_credential" => {
                     self.by_app_credential(from, part(&asked.application_credential, method)?).await?
                 }
@@ -58,12 +61,12 @@ impl Identity {
     /// The user that a request names, and a text that names it wherever it counts, also where it does not exist.
     pub(super) async fn named(&self, user: &UserPart) -> Result<(Option<UserRow>, String), IdentityError> {
         let (found, named) = if let Some(id) = &user.id {
+            self.refresh_user(id).await?;
             (subjects::user_by_id(self.db.read(), id).await?, id.clone())
         } else {
             let name = user.name.as_ref().ok_or_else(|| expected("id or name", "user"))?;
             let domain = user.domain.as_ref().ok_or_else(|| expected("domain", "user"))?.by()?;
-            let found = subjects::user_by_name(self.db.read(), name, &domain).await?;
-            (found, format!("{domain:?} {name}"))
+            (self.user_named(name, &domain).await?, format!("{domain:?} {name}"))
         };
         let Some(mut found) = found else { return Ok((None, named)) };
         found.enabled &= !self.is_dormant(&found.id, &found.options).await?;
@@ -75,6 +78,7 @@ impl Identity {
         if part.user.password.len() > crate::password::MAX_LEN {
             return Err(IdentityError::Invalid("The password is too long.".into()));
         }
+        self.limiter.admits(from)?;
         let (user, who) = self.named(&part.user).await?;
         let attempt = self.limiter.begin(from, &who, 1)?;
         let login = attempt.settle(self.log_in(user.as_ref(), &part.user.password).await)?;
@@ -122,7 +126,19 @@ impl Identity {
             chain: old.claims.audit.last().cloned(),
             app_credential: old.claims.app_credential.clone(),
             bound,
+            federated: old.claims.federated.clone(),
         })
+    }
+
+    /// The same for a token that a provider of identities has vouched for. What a provider itself says is taken at its
+    /// own door only, never out of a request's body.
+    async fn by_vouched_token(&self, part: &TokenPart, scope: &Asked) -> Result<Proof, IdentityError> {
+        let mut proof = self.by_token(part, scope).await?;
+        if proof.federated.is_none() {
+            return Err(REFUSED("no provider of identities has vouched for the token"));
+        }
+        proof.methods.retain(|m| *m != Method::Token);
+        Ok(proof)
     }
 
     async fn by_app_credential(
@@ -176,8 +192,16 @@ fn part<'a, T>(part: &'a Option<T>, method: &str) -> Result<&'a T, IdentityError
     part.as_ref().ok_or_else(|| expected(method, "identity"))
 }
 
-pub(super) fn plain(user: String, method: Method) -> Proof {
-    Proof { user, methods: vec![method], expires: None, chain: None, app_credential: None, bound: None }
+pub(crate) fn plain(user: String, method: Method) -> Proof {
+    Proof {
+        user,
+        methods: vec![method],
+        expires: None,
+        chain: None,
+        app_credential: None,
+        bound: None,
+        federated: None,
+    }
 }
 
 /// Two methods together: every limit of either holds.
@@ -201,5 +225,6 @@ pub(super) fn both(a: Proof, b: Proof) -> Result<Proof, IdentityError> {
         chain: a.chain.or(b.chain),
         app_credential: a.app_credential.or(b.app_credential),
         bound: a.bound.or(b.bound),
+        federated: a.federated.or(b.federated),
     })
 }

@@ -11,11 +11,12 @@ mod view;
 
 pub(crate) use limit::Limiter;
 pub use limit::LoginLimit;
+pub(crate) use methods::plain;
 pub(crate) use mfa::Rules;
-pub(crate) use request::{AuthBody, expected};
+pub(crate) use request::{Asked, AuthBody, expected};
 
 use crate::subject::{Subject, SubjectKey, Validated};
-use crate::token::{Claims, Method, Target, new_audit_id};
+use crate::token::{Claims, Federated, Method, Target, new_audit_id};
 use crate::{Identity, IdentityError};
 use serde_json::Value;
 use state::Timestamp;
@@ -34,6 +35,8 @@ pub(crate) struct Proof {
     pub(crate) app_credential: Option<String>,
     /// The only scope that may be asked for.
     pub(crate) bound: Option<Target>,
+    /// Who has vouched for the user, where that is not this cloud.
+    pub(crate) federated: Option<Federated>,
 }
 
 /// A new token.
@@ -79,8 +82,17 @@ impl Identity {
         if let Some(text) = entrance.receipt {
             proof = methods::both(proof, self.received(text)?)?;
         }
-        let key = SubjectKey { user: proof.user.clone(), target: Target::Unscoped, app_credential: None };
-        let user = self.subject(key).await?;
+        self.admit(proof, scope, entrance).await
+    }
+
+    /// Gives a token with this scope to who has proved enough.
+    pub(crate) async fn admit(
+        &self,
+        proof: Proof,
+        scope: Asked,
+        entrance: &Entrance<'_>,
+    ) -> Result<Outcome, IdentityError> {
+        let user = self.subject(SubjectKey::plain(proof.user.clone(), Target::Unscoped)).await?;
         if !user.mfa.allow(&proof.methods) {
             return Ok(Outcome::Receipt(self.receipt(&proof, &user)));
         }
@@ -109,7 +121,9 @@ impl Identity {
         target: Target,
         catalogue: bool,
     ) -> Result<Issued, IdentityError> {
-        let key = SubjectKey { user, target: target.clone(), app_credential: proof.app_credential.clone() };
+        let groups = proof.federated.as_ref().map(|f| f.groups.clone()).unwrap_or_default();
+        let app_credential = proof.app_credential.clone();
+        let key = SubjectKey { user, target: target.clone(), app_credential, groups };
         let subject = self.subject(key.clone()).await?;
         let now = Timestamp::now();
         if now >= subject.valid_until {
@@ -126,6 +140,7 @@ impl Identity {
             issued: now,
             audit,
             app_credential: proof.app_credential,
+            federated: proof.federated,
         };
         if let Target::Trust(id) = &claims.target {
             self.use_trust(id).await?;
@@ -154,7 +169,8 @@ impl Identity {
             _ if !catalogue => None,
             _ => Some(self.catalogue_for(subject).await?),
         };
-        Ok(view::token(claims, subject, catalogue))
+        let whole = self.whole_catalogue(self.facts.now()).await?;
+        Ok(view::token(claims, subject, catalogue, &whole.service_providers))
     }
 
     /// Another token, named by a caller: 404 where it is not good.

@@ -76,6 +76,7 @@ impl Identity {
             chain: found.chain,
             app_credential: found.app_credential,
             bound: found.bound,
+            federated: None,
         })
     }
 }

@@ -33,6 +33,12 @@ pub(crate) struct IdentityPart {
     pub(crate) token: Option<TokenPart>,
     #[serde(default)]
     pub(crate) application_credential: Option<AppCredentialPart>,
+    #[serde(default)]
+    mapped: Option<TokenPart>,
+    #[serde(default)]
+    openid: Option<TokenPart>,
+    #[serde(default)]
+    saml2: Option<TokenPart>,
 }
 
 /// A user with its password, or with its passcode.
@@ -120,11 +126,13 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         "properties": {"id": text, "name": text, "password": text, "passcode": text, "domain": domain}});
     let app = json!({"type": "object", "required": ["secret"],
         "properties": {"id": text, "name": text, "secret": text, "user": user}});
+    let token = json!({"type": "object", "required": ["id"], "properties": {"id": text}});
     let identity = json!({"type": "object", "required": ["methods"], "properties": {
         "methods": {"type": "array", "items": text},
         "password": {"type": "object", "required": ["user"], "properties": {"user": user}},
         "totp": {"type": "object", "required": ["user"], "properties": {"user": user}},
-        "token": {"type": "object", "required": ["id"], "properties": {"id": text}},
+        "token": token,
+        "mapped": token, "openid": token, "saml2": token,
         "application_credential": app}});
     let project = json!({"type": "object", "properties": {"id": text, "name": text, "domain": domain}});
     let scope = json!({"type": ["object", "string"], "properties": {"project": project, "domain": domain,
@@ -143,6 +151,15 @@ pub(crate) fn expected(what: &str, within: &str) -> IdentityError {
 }
 
 impl IdentityPart {
+    /// The federated token that one of upstream's names of that method shows.
+    pub(super) fn vouched(&self, method: &str) -> &Option<TokenPart> {
+        match method {
+            "saml2" => &self.saml2,
+            "openid" => &self.openid,
+            _ => &self.mapped,
+        }
+    }
+
     /// The methods, each once: whoever repeats one a thousand times has it checked once.
     pub(super) fn distinct(&self) -> Vec<&str> {
         let mut out: Vec<&str> = Vec::new();

@@ -63,7 +63,7 @@ impl Identity {
         let user = subjects::user_by_id(self.db.read(), &proof.user).await?;
         let Some(project) = user.and_then(|u| u.default_project_id) else { return Ok(Target::Unscoped) };
         let target = Target::Project(project);
-        let key = SubjectKey { user: proof.user.clone(), target: target.clone(), app_credential: None };
+        let key = SubjectKey::plain(proof.user.clone(), target.clone());
         match self.subject(key).await {
             Ok(_) => Ok(target),
             Err(IdentityError::Unauthenticated(_)) => Ok(Target::Unscoped),

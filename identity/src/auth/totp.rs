@@ -26,6 +26,7 @@ impl Identity {
         from: Option<IpAddr>,
         part: &PasswordPart,
     ) -> Result<Proof, IdentityError> {
+        self.limiter.admits(from)?;
         let (user, who) = self.named(&part.user).await?;
         // With its own count, so that a stolen password does not open a way to guess passcodes.
         let attempt = self.limiter.begin(from, &format!("passcode of {who}"), GUESS)?;

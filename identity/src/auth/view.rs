@@ -2,14 +2,20 @@
 
 use crate::store::record::Fields;
 use crate::subject::Subject;
-use crate::token::Claims;
+use crate::token::{Claims, Method};
 use api::{DomainRef, RoleRef, Scope};
 use serde_json::{Value, json};
 
-pub(super) fn token(claims: &Claims, subject: &Subject, catalogue: Option<Value>) -> Value {
+/// `service_providers`: the list of those that are enabled.
+pub(super) fn token(
+    claims: &Claims,
+    subject: &Subject,
+    catalogue: Option<Value>,
+    service_providers: &Value,
+) -> Value {
     let user = &subject.user;
     let mut token = json!({
-        "methods": claims.methods.iter().map(|m| m.name()).collect::<Vec<_>>(),
+        "methods": claims.methods.iter().map(|m| method(*m, claims)).collect::<Vec<_>>(),
         "user": {
             "id": user.id,
             "name": user.name,
@@ -20,6 +26,17 @@ pub(super) fn token(claims: &Claims, subject: &Subject, catalogue: Option<Value>
         "expires_at": claims.expires_at().micros_z(),
         "issued_at": claims.issued.micros_z(),
     });
+    if let Some(f) = &claims.federated {
+        let groups: Vec<Value> = f.groups.iter().map(|g| json!({"id": g})).collect();
+        token["user"]["OS-FEDERATION"] = json!({"identity_provider": {"id": f.idp},
+            "protocol": {"id": f.protocol}, "groups": groups});
+        if let Some(user) = token["user"].as_object_mut() {
+            user.remove("password_expires_at");
+        }
+    }
+    if service_providers.as_array().is_some_and(|all| !all.is_empty()) {
+        token["service_providers"] = service_providers.clone();
+    }
     match &subject.scope {
         Scope::Unscoped => {}
         Scope::Project(p) => {
@@ -55,6 +72,14 @@ pub(super) fn token(claims: &Claims, subject: &Subject, catalogue: Option<Value>
         token["catalog"] = catalogue;
     }
     json!({"token": token})
+}
+
+/// As upstream, who came through a provider of identities came by the protocol.
+fn method(method: Method, claims: &Claims) -> &str {
+    match (&claims.federated, method) {
+        (Some(f), Method::Mapped) => &f.protocol,
+        _ => method.name(),
+    }
 }
 
 fn domain(d: &DomainRef) -> Value {

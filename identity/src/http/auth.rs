@@ -32,6 +32,8 @@ pub(super) fn routes(r: Routes<Arc<Identity>>) -> Routes<Arc<Identity>> {
         .get("/v3/auth/projects", projects)
         .get("/v3/auth/domains", domains)
         .get("/v3/auth/system", system)
+        .get("/v3/OS-FEDERATION/projects", projects)
+        .get("/v3/OS-FEDERATION/domains", domains)
         .post("/v3/ec2tokens", ec2)
         .post("/v3/s3tokens", s3)
 }
@@ -87,7 +89,12 @@ async fn issue(
     let outcome = identity.authenticate(asked, &entrance).await;
     let origin = Origin { address: from, ..origin };
     audit::authenticated(&origin, Claimed::of(&body), outcome.as_ref().map(Outcome::body));
-    match outcome.map_err(|e| identity.challenge(e))? {
+    issued(outcome.map_err(|e| identity.challenge(e))?)
+}
+
+/// What a login comes to, on the wire.
+pub(super) fn issued(outcome: Outcome) -> Answer {
+    match outcome {
         Outcome::Token(issued) => with_token(StatusCode::CREATED, issued),
         Outcome::Receipt(issued) => with_header(StatusCode::UNAUTHORIZED, RECEIPT, &issued),
     }
@@ -160,22 +167,29 @@ async fn catalogue(State(identity): App, ctx: Context) -> Answer {
     Ok(json(StatusCode::OK, &object!({"catalog": catalogue, "links": links})))
 }
 
+/// The groups that the caller's token carries.
+async fn vouched(identity: &Identity, ctx: &Context) -> Result<Vec<String>, IdentityError> {
+    let token = identity.validated(&ctx.token.0).await?;
+    Ok(token.claims.federated.as_ref().map(|f| f.groups.clone()).unwrap_or_default())
+}
+
 async fn projects(State(identity): App, ctx: Context, query: Query) -> Answer {
-    let mut found = identity.projects_of(&ctx.user.id).await?;
+    let mut found = identity.projects_of(&ctx.user.id, &vouched(&identity, &ctx).await?).await?;
     found.retain(|p| p["enabled"] == true);
     Ok(identity.many_at("auth/projects", "projects", "projects", &query, found))
 }
 
 async fn domains(State(identity): App, ctx: Context, query: Query) -> Answer {
-    let mut found = identity.domains_of(&ctx.user.id).await?;
+    let mut found = identity.domains_of(&ctx.user.id, &vouched(&identity, &ctx).await?).await?;
     found.retain(|d| d["enabled"] == true);
     let found: Vec<_> = found.into_iter().map(crate::domains::shown).collect();
     Ok(identity.many_at("auth/domains", "domains", "domains", &query, found))
 }
 
 async fn system(State(identity): App, ctx: Context) -> Answer {
-    let roles =
-        identity.roles_on(&ctx.user.id, TargetKind::System, "system", &[], identity.facts.now()).await?;
+    let groups = vouched(&identity, &ctx).await?;
+    let began = identity.facts.now();
+    let roles = identity.roles_on(&ctx.user.id, &groups, TargetKind::System, "system", &[], began).await?;
     let system = if roles.is_empty() { object!([]) } else { object!([{"all": true}]) };
     let links = object!({"self": identity.url("auth/system"), "next": null, "previous": null});
     Ok(json(StatusCode::OK, &object!({"system": system, "links": links})))

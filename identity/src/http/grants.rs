@@ -128,17 +128,15 @@ impl NameTable {
             let mut ids: Vec<String> = ids.cloned().collect();
             ids.sort();
             ids.dedup();
-            for some in ids.chunks(500) {
-                let conds = [crate::store::Cond::In("id", some.to_vec())];
-                for r in kind.find(identity.db.read(), &conds, 0).await? {
-                    let domain = r.opt_text("domain_id").map(str::to_owned);
-                    names.insert(r.text("id").to_owned(), (r.text("name").to_owned(), domain));
-                }
+            for r in kind.find_among(identity.db.read(), "id", &ids).await? {
+                let domain = r.opt_text("domain_id").map(str::to_owned);
+                names.insert(r.text("id").to_owned(), (r.text("name").to_owned(), domain));
             }
         }
-        let domains =
-            PROJECT.find(identity.db.read(), &[crate::store::Cond::eq("is_domain", true)], 0).await?;
-        for d in domains {
+        let mut domains: Vec<String> = names.values().filter_map(|(_, d)| d.clone()).collect();
+        domains.sort();
+        domains.dedup();
+        for d in PROJECT.find_among(identity.db.read(), "id", &domains).await? {
             names.insert(d.text("id").to_owned(), (d.text("name").to_owned(), None));
         }
         Ok(NameTable { names })

@@ -5,8 +5,11 @@ mod auth;
 mod catalogue;
 mod credentials;
 mod documents;
+mod domain_config;
 mod domains;
 mod endpoint_filter;
+mod endpoint_policy;
+mod federation;
 mod grants;
 mod groups;
 mod limits;
@@ -15,6 +18,7 @@ mod roles;
 mod trusts;
 mod users;
 mod versions;
+mod websso;
 
 use crate::listing::Found;
 use crate::store::Record;
@@ -23,6 +27,7 @@ use crate::{Identity, IdentityError};
 use api::{Error, Json, Links, Query, Routes};
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -46,8 +51,12 @@ pub fn routes() -> Routes<Arc<Identity>> {
         .with(trusts::routes)
         .with(catalogue::routes)
         .with(endpoint_filter::routes)
+        .with(endpoint_policy::routes)
         .with(limits::routes)
         .with(documents::routes)
+        .with(domain_config::routes)
+        .with(federation::routes)
+        .with(websso::routes)
 }
 
 /// The API, mounted at `/identity`.
@@ -75,7 +84,8 @@ impl From<IdentityError> for Error {
                 Error::unauthenticated()
             }
             Unauthorized(text) => Error::unauthorized(text),
-            Busy => Error::unavailable(e.to_string()),
+            Busy | Away(_) => Error::unavailable(e.to_string()),
+            NotBuilt(text) => Error::not_implemented(text),
             TooMany { seconds } => Error::new(StatusCode::TOO_MANY_REQUESTS, e.to_string())
                 .with_header(header::RETRY_AFTER, &seconds.to_string()),
             Keys(..) | BadKey(..) | Policy(_) | Hash(_) | Config(_) => Error::internal(e),
@@ -119,6 +129,13 @@ pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
     response
 }
 
+/// A JSON body that was rendered before, and depends on who asks.
+pub(crate) fn rendered(body: Bytes) -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, kind), (header::VARY, HeaderValue::from_static("X-Auth-Token"))], body)
+        .into_response()
+}
+
 impl Identity {
     /// The URL of a path below `/identity/v3`.
     pub(crate) fn url(&self, path: &str) -> String {
@@ -153,7 +170,11 @@ impl Identity {
         query: &Query,
         found: impl Into<Found>,
     ) -> Response {
-        let found = found.into();
+        json(StatusCode::OK, &self.page_of(at, key, path, query, found.into()))
+    }
+
+    /// The body of such a list.
+    pub(crate) fn page_of(&self, at: &str, key: &str, path: &str, query: &Query, found: Found) -> Value {
         let own = self.url(at);
         let next = found.next.as_ref().map(|marker| {
             let rest = encode(query, &["marker"]);
@@ -166,15 +187,16 @@ impl Identity {
         if found.truncated {
             body["truncated"] = true.into();
         }
-        json(StatusCode::OK, &body)
+        body
     }
 }
 
+/// What a part of a path or query holds as it is.
+pub(crate) const IN_PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
+
 fn encode(query: &Query, skip: &[&str]) -> String {
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    const SET: &percent_encoding::AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
-    let enc = |s| utf8_percent_encode(s, SET);
+    let enc = |s| percent_encoding::utf8_percent_encode(s, IN_PATH);
     let kept = query.iter().filter(|(k, _)| !skip.contains(k));
     kept.map(|(k, v)| format!("{}={}", enc(k), enc(v))).collect::<Vec<_>>().join("&")
 }

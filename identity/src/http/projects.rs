@@ -31,8 +31,13 @@ async fn create(State(identity): App, ctx: Context, Body(body): Body) -> Answer 
 }
 
 async fn list(State(identity): App, ctx: Context, query: Query) -> Answer {
-    let found = identity.list_projects(&ctx, &query).await?;
-    Ok(identity.many("projects", "projects", &query, found))
+    let seen = identity.projects_seen(&ctx, &query)?;
+    let key = format!("projects {seen:?} {query:?}");
+    let make = async || {
+        let found = identity.list_projects(seen, &query).await?;
+        Ok(identity.page_of("projects", "projects", "projects", &query, found))
+    };
+    Ok(identity.page(key, make).await?)
 }
 
 async fn show(State(identity): App, ctx: Context, Path(id): Path<String>, query: Query) -> Answer {
@@ -52,7 +57,7 @@ async fn delete(State(identity): App, ctx: Context, Path(id): Path<String>) -> A
 
 async fn of_user(State(identity): App, ctx: Context, Path(id): Path<String>, query: Query) -> Answer {
     identity.user_for(&ctx, "identity:list_user_projects", &id).await?;
-    let found = identity.projects_of(&id).await?;
+    let found = identity.projects_of(&id, &[]).await?;
     Ok(identity.many_at(&format!("users/{id}/projects"), "projects", "projects", &query, found))
 }
 

@@ -200,16 +200,20 @@ pub(crate) async fn groups_of<'e>(
     on: impl Executor<'e, Database = Any>,
     user: &str,
 ) -> Result<Vec<String>, IdentityError> {
-    let sql = "SELECT group_id FROM identity_members WHERE user_id = $1 ORDER BY group_id";
-    Ok(sqlx::query_scalar(sql).bind(user.to_owned()).fetch_all(on).await?)
+    let sql = "SELECT group_id FROM identity_members WHERE user_id = $1 UNION \
+        SELECT group_id FROM identity_expiring_members WHERE user_id = $1 AND expires_at > $2 ORDER BY group_id";
+    let query = sqlx::query_scalar(sql).bind(user.to_owned()).bind(state::Timestamp::now());
+    Ok(query.fetch_all(on).await?)
 }
 
 pub(crate) async fn users_in<'e>(
     on: impl Executor<'e, Database = Any>,
     group: &str,
 ) -> Result<Vec<String>, IdentityError> {
-    let sql = "SELECT user_id FROM identity_members WHERE group_id = $1 ORDER BY user_id";
-    Ok(sqlx::query_scalar(sql).bind(group.to_owned()).fetch_all(on).await?)
+    let sql = "SELECT user_id FROM identity_members WHERE group_id = $1 UNION \
+        SELECT user_id FROM identity_expiring_members WHERE group_id = $1 AND expires_at > $2 ORDER BY user_id";
+    let query = sqlx::query_scalar(sql).bind(group.to_owned()).bind(state::Timestamp::now());
+    Ok(query.fetch_all(on).await?)
 }
 
 pub(crate) async fn join<'e>(

@@ -33,6 +33,28 @@ pub(crate) static USER: Kind = Kind {
     ],
 };
 
+/// The same rows as [`USER`], where others keep them: with who does.
+pub(crate) static SHADOW_USER: Kind = Kind {
+    noun: "user",
+    table: USER.table,
+    columns: &[
+        ("domain_id", Text),
+        ("name", Text),
+        ("enabled", Bool),
+        ("default_project_id", Text),
+        ("password_expires_at", Int),
+        ("options", Json),
+        ("source", Text),
+    ],
+};
+
+/// The same for groups.
+pub(crate) static SHADOW_GROUP: Kind = Kind {
+    noun: "group",
+    table: GROUP.table,
+    columns: &[("domain_id", Text), ("name", Text), ("description", Text), ("source", Text)],
+};
+
 pub(crate) static GROUP: Kind = Kind {
     noun: "group",
     table: "identity_groups",
@@ -156,4 +178,28 @@ pub(crate) static CONSUMER: Kind = Kind {
     noun: "consumer",
     table: "identity_consumers",
     columns: &[("description", Text), ("secret", Text)],
+};
+
+pub(crate) static IDENTITY_PROVIDER: Kind = Kind {
+    noun: "identity_provider",
+    table: "identity_providers",
+    columns: &[("domain_id", Text), ("enabled", Bool), ("description", Text), ("authorization_ttl", Int)],
+};
+
+pub(crate) static MAPPING: Kind = Kind {
+    noun: "mapping",
+    table: "identity_mappings",
+    columns: &[("rules", Json), ("schema_version", Text)],
+};
+
+pub(crate) static SERVICE_PROVIDER: Kind = Kind {
+    noun: "service_provider",
+    table: "identity_service_providers",
+    columns: &[
+        ("enabled", Bool),
+        ("description", Text),
+        ("auth_url", Text),
+        ("sp_url", Text),
+        ("relay_state_prefix", Text),
+    ],
 };

@@ -5,8 +5,11 @@
 //! What authentication reads on its hot path has typed queries of its own ([`subjects`]).
 
 pub(crate) mod assignments;
+pub(crate) mod directory;
+pub(crate) mod federation;
 pub(crate) mod kinds;
 pub(crate) mod passwords;
+pub(crate) mod policy_associations;
 pub(crate) mod record;
 pub(crate) mod revocations;
 pub(crate) mod subjects;

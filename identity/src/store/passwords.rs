@@ -85,7 +85,7 @@ pub(crate) async fn inactive(
         let places: Vec<String> = (0..some.len()).map(|i| format!("${}", i + 2)).collect();
         let sql = format!(
             "SELECT id FROM identity_users WHERE CASE WHEN last_active_at > 0 THEN last_active_at \
-             WHEN created_at > 0 THEN created_at ELSE $1 END < $1 AND id IN ({})",
+             WHEN created_at > 0 THEN created_at ELSE $1 END < $1 AND source <> 'ldap' AND id IN ({})",
             places.join(", ")
         );
         let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(since);

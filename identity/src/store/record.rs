@@ -69,6 +69,12 @@ pub(crate) enum Cond {
     MemberOf(String),
     /// Groups that this user is in.
     GroupsOf(String),
+    /// Users whom a provider of identities knows, by which, by which protocol, and as whom.
+    Federated {
+        idp: Option<String>,
+        protocol: Option<String>,
+        unique: Option<String>,
+    },
 }
 
 impl Cond {
@@ -214,11 +220,28 @@ impl Kind {
             }
             Cond::MemberOf(group) => {
                 let at = place(Bind::Text(Some(group.clone())));
-                sql.push_str(&format!("id IN (SELECT user_id FROM identity_members WHERE group_id = {at})"));
+                let now = place(Bind::Int(Some(state::Timestamp::now().micros())));
+                sql.push_str(&format!(
+                    "id IN (SELECT user_id FROM identity_members WHERE group_id = {at} UNION ALL \
+                     SELECT user_id FROM identity_expiring_members WHERE group_id = {at} AND expires_at > {now})"
+                ));
             }
             Cond::GroupsOf(user) => {
                 let at = place(Bind::Text(Some(user.clone())));
-                sql.push_str(&format!("id IN (SELECT group_id FROM identity_members WHERE user_id = {at})"));
+                let now = place(Bind::Int(Some(state::Timestamp::now().micros())));
+                sql.push_str(&format!(
+                    "id IN (SELECT group_id FROM identity_members WHERE user_id = {at} UNION ALL \
+                     SELECT group_id FROM identity_expiring_members WHERE user_id = {at} AND expires_at > {now})"
+                ));
+            }
+            Cond::Federated { idp, protocol, unique } => {
+                let named = [("idp_id", idp), ("protocol_id", protocol), ("unique_id", unique)];
+                let named = named.into_iter().filter_map(|(column, v)| Some((column, v.as_ref()?)));
+                let all: Vec<String> = named
+                    .map(|(column, v)| format!("{column} = {}", place(Bind::Text(Some(v.clone())))))
+                    .collect();
+                let all = if all.is_empty() { "1 = 1".to_owned() } else { all.join(" AND ") };
+                sql.push_str(&format!("id IN (SELECT user_id FROM identity_federated_users WHERE {all})"));
             }
             Cond::Int(column, operator, v) => {
                 sql.push_str(&format!("{column} {operator} {}", place(Bind::Int(Some(*v)))));

@@ -22,6 +22,8 @@ pub(crate) struct UserRow {
     pub(crate) valid_from: Timestamp,
     pub(crate) password_hash: Option<PasswordHash>,
     pub(crate) options: Value,
+    /// Where the user is kept: '' is here.
+    pub(crate) source: String,
 }
 
 /// Not for logs.
@@ -35,7 +37,7 @@ impl std::fmt::Debug for PasswordHash {
 }
 
 const USERS: &str = "SELECT u.id, u.name, u.domain_id, d.name, u.enabled, d.enabled, u.password_expires_at, \
-    u.default_project_id, u.valid_from, d.valid_from, u.password_hash, u.options \
+    u.default_project_id, u.valid_from, d.valid_from, u.password_hash, u.options, u.source \
     FROM identity_users u JOIN identity_projects d ON d.id = u.domain_id";
 
 fn user(row: &AnyRow) -> Result<UserRow, sqlx::Error> {
@@ -51,6 +53,7 @@ fn user(row: &AnyRow) -> Result<UserRow, sqlx::Error> {
         valid_from: Timestamp(valid.0.max(valid.1)),
         password_hash: row.try_get::<Option<String>, _>(10)?.map(PasswordHash),
         options: serde_json::from_str(row.try_get(11)?).map_err(|e| sqlx::Error::Decode(e.into()))?,
+        source: row.try_get(12)?,
     })
 }
 
@@ -79,13 +82,14 @@ impl DomainBy {
     }
 }
 
+/// A user that this cloud keeps itself; the names of federated ones say nothing, and directories are asked themselves.
 pub(crate) async fn user_by_name<'e>(
     on: impl Executor<'e, Database = Any>,
     name: &str,
     domain: &DomainBy,
 ) -> Result<Option<UserRow>, IdentityError> {
     let (column, value) = domain.column();
-    let sql = format!("{USERS} WHERE u.name = $1 AND {column} = $2");
+    let sql = format!("{USERS} WHERE u.name = $1 AND {column} = $2 AND u.source = ''");
     let row = sqlx::query(AssertSqlSafe(sql)).bind(name.to_owned()).bind(value).fetch_optional(on).await?;
     Ok(row.map(|r| user(&r)).transpose()?)
 }
@@ -157,38 +161,45 @@ pub(crate) async fn domain<'e>(
 
 /// Both the actors and the targets are lists, so that the primary key finds the rows: neither a user with many
 /// assignments nor a project with many costs more than it must.
-fn role_ids_sql(above: usize) -> String {
-    let list: Vec<String> = (0..above).map(|i| format!("${}", i + 6)).collect();
+fn role_ids_sql(groups: usize, above: usize) -> String {
+    let groups_too: String = (0..groups).map(|i| format!(" UNION ALL SELECT ${}", i + 6)).collect();
+    let list: Vec<String> = (0..above).map(|i| format!("${}", i + groups + 7)).collect();
     let (targets, inherited) = match list.is_empty() {
         true => ("$2".to_owned(), String::new()),
         false => {
-            let list = list.join(", ");
-            (format!("$2, {list}"), format!(" OR (inherited = $5 AND target_id IN ({list}))"))
+            let (list, flag) = (list.join(", "), groups + 6);
+            (format!("$2, {list}"), format!(" OR (inherited = ${flag} AND target_id IN ({list}))"))
         }
     };
     format!(
         "SELECT DISTINCT role_id FROM identity_assignments WHERE actor_id IN \
-         (SELECT $1 UNION ALL SELECT group_id FROM identity_members WHERE user_id = $1) \
+         (SELECT $1 UNION ALL SELECT group_id FROM identity_members WHERE user_id = $1 \
+         UNION ALL SELECT group_id FROM identity_expiring_members WHERE user_id = $1 AND expires_at > $5{groups_too}) \
          AND target_id IN ({targets}) \
          AND ((target_id = $2 AND inherited = $3 AND target_kind = $4){inherited})"
     )
 }
 
-/// The roles a user was given on a target, directly or through groups, and the inherited ones on `above`. A role on
+/// The roles a user was given on a target, directly or through its groups and these, and the inherited ones on `above`. A role on
 /// a domain is none on the project that the domain also is, nor the other way round.
 pub(crate) async fn role_ids<'e>(
     on: impl Executor<'e, Database = Any>,
     user: &str,
+    groups: &[String],
     kind: TargetKind,
     target: &str,
     above: &[String],
 ) -> Result<Vec<String>, IdentityError> {
-    let sql = role_ids_sql(above.len());
+    let sql = role_ids_sql(groups.len(), above.len());
     let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(user.to_owned())
         .bind(target.to_owned())
         .bind(false)
-        .bind(kind.as_str());
+        .bind(kind.as_str())
+        .bind(Timestamp::now());
+    for id in groups {
+        query = query.bind(id.clone());
+    }
     if !above.is_empty() {
         query = query.bind(true);
         for id in above {
@@ -222,6 +233,18 @@ pub(crate) async fn refuse_tokens<'e>(
 
 pub(crate) async fn epoch<'e>(on: impl Executor<'e, Database = Any>) -> Result<i64, IdentityError> {
     Ok(sqlx::query_scalar("SELECT epoch FROM identity_epoch WHERE id = 1").fetch_one(on).await?)
+}
+
+/// Numbers of which every change counts up one.
+pub(crate) async fn revision<'e>(on: impl Executor<'e, Database = Any>) -> Result<(i64, i64), IdentityError> {
+    let sql = "SELECT a.epoch, b.epoch FROM identity_epoch a, identity_epoch b WHERE a.id = 1 AND b.id = 2";
+    Ok(sqlx::query_as(sql).fetch_one(on).await?)
+}
+
+/// Counts a change that alters no token's meaning.
+pub(crate) async fn count_aside<'e>(on: impl Executor<'e, Database = Any>) -> Result<(), IdentityError> {
+    sqlx::query("UPDATE identity_epoch SET epoch = epoch + 1 WHERE id = 2").execute(on).await?;
+    Ok(())
 }
 
 /// Counts the epoch up; the new one.
@@ -283,8 +306,9 @@ mod tests {
                 format!("{USERS} WHERE u.name = 'x' AND d.id = 'y'"),
                 format!("{USERS} WHERE u.name = 'x' AND d.domain_id = '' AND d.name = 'y'"),
                 format!("{PROJECTS} WHERE p.name = 'x' AND d.id = 'y'"),
-                role_ids_sql(0),
-                role_ids_sql(3),
+                role_ids_sql(0, 0),
+                role_ids_sql(0, 3),
+                role_ids_sql(2, 3),
                 grants.to_owned(),
                 format!("{grants} AND target_id IN ('x') ORDER BY actor_id, target_id, role_id, inherited"),
                 "SELECT role_id FROM identity_assignments WHERE target_id IN ('x')".to_owned(),
@@ -318,7 +342,7 @@ mod tests {
                 assert!(!scans, "{sql}\n{plan}");
             }
             // With many assignments of a user as with many on a project, both are in the index.
-            let plan = plan(&db, &role_ids_sql(2)).await;
+            let plan = plan(&db, &role_ids_sql(2, 2)).await;
             assert!(plan.contains("(actor_id=? AND target_id=?"), "{plan}");
         }
     }

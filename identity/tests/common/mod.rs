@@ -90,6 +90,12 @@ impl Cloud {
         Cloud::start(self.db.clone(), self.dir.clone(), |c| c).await
     }
 
+    /// Another process on them that knows these providers.
+    pub async fn sibling_with(&self, federation: identity::Federation) -> Cloud {
+        let config = |c| Config { federation: federation.clone(), ..c };
+        Cloud::start(self.db.clone(), self.dir.clone(), config).await
+    }
+
     /// Clouds of two processes that share nothing but the database and the keys, one for each engine.
     pub async fn pairs(adjust: fn(Config) -> Config) -> Vec<(Cloud, Cloud)> {
         let mut urls = Vec::new();
