@@ -21,6 +21,7 @@ mod imports;
 pub mod inspect;
 mod listing;
 mod members;
+mod metadefs;
 mod model;
 mod patch;
 mod policy;
@@ -49,7 +50,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The images' tables.
 pub const MIGRATIONS: state::Migrations = state::Migrations {
     service: "image",
-    steps: &[("0001_images", include_str!("../migrations/0001_images.sql"))],
+    steps: &[
+        ("0001_images", include_str!("../migrations/0001_images.sql")),
+        ("0002_metadefs", include_str!("../migrations/0002_metadefs.sql")),
+    ],
 };
 
 /// The snapshot of an image's RBD image that clones are made from, as Glance names it.

@@ -8,6 +8,11 @@ const ADMIN: &str = "role:admin";
 const MEMBER: &str = "role:admin or (role:member and project_id:%(project_id)s)";
 const READER: &str = "role:admin or (role:reader and project_id:%(project_id)s)";
 
+/// What everybody may see of metadata definitions who sees the namespace.
+const METADEF_READER: &str =
+    "role:admin or (role:reader and (project_id:%(project_id)s or 'public':%(visibility)s))";
+const METADEF_ADMIN: &str = "rule:metadef_admin";
+
 macro_rules! rules {
     ($($name:literal = $check:expr),+ $(,)?) => { &[$(Rule { name: $name, check: $check }),+] };
 }
@@ -42,6 +47,34 @@ pub(crate) const RULES: &[Rule] = rules! {
     "get_tasks" = READER,
     "tasks_api_access" = ADMIN,
     "stores_info_detail" = ADMIN,
+    "metadef_default" = "",
+    "metadef_admin" = ADMIN,
+    "get_metadef_namespace" = METADEF_READER,
+    "get_metadef_namespaces" = "role:admin or (role:reader and project_id:%(project_id)s)",
+    "modify_metadef_namespace" = METADEF_ADMIN,
+    "add_metadef_namespace" = METADEF_ADMIN,
+    "delete_metadef_namespace" = METADEF_ADMIN,
+    "get_metadef_object" = METADEF_READER,
+    "get_metadef_objects" = METADEF_READER,
+    "modify_metadef_object" = METADEF_ADMIN,
+    "add_metadef_object" = METADEF_ADMIN,
+    "delete_metadef_object" = METADEF_ADMIN,
+    "get_metadef_property" = METADEF_READER,
+    "get_metadef_properties" = METADEF_READER,
+    "modify_metadef_property" = METADEF_ADMIN,
+    "add_metadef_property" = METADEF_ADMIN,
+    "remove_metadef_property" = METADEF_ADMIN,
+    "get_metadef_tag" = METADEF_READER,
+    "get_metadef_tags" = METADEF_READER,
+    "modify_metadef_tag" = METADEF_ADMIN,
+    "add_metadef_tag" = METADEF_ADMIN,
+    "delete_metadef_tag" = METADEF_ADMIN,
+    "delete_metadef_tags" = METADEF_ADMIN,
+    "add_metadef_tags" = METADEF_ADMIN,
+    "list_metadef_resource_types" = "role:admin or (role:reader and project_id:%(project_id)s)",
+    "get_metadef_resource_type" = METADEF_READER,
+    "add_metadef_resource_type_association" = METADEF_ADMIN,
+    "remove_metadef_resource_type_association" = METADEF_ADMIN,
 };
 
 /// The rules with upstream's wording of a denial.

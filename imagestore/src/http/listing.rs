@@ -55,7 +55,7 @@ pub(super) fn read<'q>(config: &Config, query: &'q Query) -> Result<(Listing, Op
     Ok((listing, marker))
 }
 
-fn limit(config: &Config, query: &Query) -> Result<usize, ImageError> {
+pub(super) fn limit(config: &Config, query: &Query) -> Result<usize, ImageError> {
     match query.get("limit") {
         None => Ok(config.page.min(config.page_max)),
         Some(text) => match text.trim().parse::<i64>() {

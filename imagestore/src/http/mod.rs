@@ -6,6 +6,7 @@ mod imports;
 mod info;
 mod listing;
 mod members;
+mod metadefs;
 mod schemas;
 mod tags;
 mod tasks;
@@ -29,6 +30,7 @@ pub fn routes() -> Routes<Arc<Images>> {
         .with(imports::routes)
         .with(tags::routes)
         .with(members::routes)
+        .with(metadefs::routes)
         .with(tasks::routes)
         .with(info::routes)
         .with(schemas::routes)

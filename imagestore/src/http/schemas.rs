@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn routes(r: Routes<Arc<Images>>) -> Routes<Arc<Images>> {
-    r.get("/v2/schemas/{name}", show)
+    r.get("/v2/schemas/{name}", show).get("/v2/schemas/metadefs/{name}", metadef)
 }
 
 async fn show(images: App, _: Context, Path(name): Path<String>) -> Result<Json<Value>, Error> {
@@ -23,7 +23,12 @@ async fn show(images: App, _: Context, Path(name): Path<String>) -> Result<Json<
     Ok(Json(schema))
 }
 
-fn collection(name: &str, item: Value) -> Value {
+async fn metadef(_: App, _: Context, Path(name): Path<String>) -> Result<Json<Value>, Error> {
+    let found = super::metadefs::schema(&name);
+    found.map(Json).ok_or_else(|| Error::not_found("The resource could not be found."))
+}
+
+pub(super) fn collection(name: &str, item: Value) -> Value {
     let mut properties = json!({"schema": {"type": "string"}});
     properties[name] = json!({"type": "array", "items": item});
     for link in ["first", "next"] {

@@ -3,6 +3,7 @@
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod members;
+pub(crate) mod metadefs;
 pub(crate) mod tasks;
 pub(crate) mod uploads;
 
