@@ -67,6 +67,9 @@ impl Identity {
                 "token_lifetime_seconds must be at least 1 and max_active_keys at least 2".into(),
             ));
         }
+        if config.directory_age_seconds == 0 {
+            return Err(IdentityError::Config("directory_age_seconds must be at least 1".into()));
+        }
         let policy = policy()?;
         if let Some(file) = &config.policy_file {
             policy.load(file)?;

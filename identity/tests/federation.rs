@@ -354,6 +354,20 @@ async fn nobody_becomes_another_by_its_name() {
         let same = json!({"identity_provider": {"remote_ids": [idp.issuer]}});
         let clash = patch(&cloud, &admin, "identity_providers/second", same).await;
         assert_eq!(clash.status, 409, "{}", clash.body);
+        let (ours, door) = ("identity_providers/%3Cb%3E", DOOR.replace("corp", "%3Cb%3E"));
+        let third = json!({"identity_provider": {"enabled": true, "domain_id": home}});
+        put(&cloud, &admin, ours, third).await.expect(201);
+        let protocol = json!({"protocol": {"mapping_id": "corp"}});
+        put(&cloud, &admin, &format!("{ours}/protocols/openid"), protocol).await.expect(201);
+        patch(&cloud, &admin, "mappings/corp", json!({"mapping": {"rules": rules()}})).await.expect(200);
+        let request = Request::builder().method("GET").uri(format!("/identity{door}"));
+        let request = request.header("authorization", format!("Bearer {}", idp.token("cat")));
+        let there = cloud.send(request.body("".into()).unwrap()).await;
+        let here = enter(&cloud, &idp.token("cat")).await;
+        for reply in [&there, &here] {
+            assert_eq!((reply.status.as_u16(), &reply.body["token"]["user"]["name"]), (201, &json!("cat")));
+        }
+        assert_ne!(there.body["token"]["user"]["id"], here.body["token"]["user"]["id"]);
 
         // Only where the operator's mapping says `local` is somebody a user of this cloud, and only one that exists.
         let local = json!([{"local": [{"user": {"name": "{0}", "type": "local", "domain": {"id": home}}}],
@@ -439,11 +453,15 @@ async fn the_resources() {
         let domain =
             cloud.get(&format!("/v3/domains/{}", p["domain_id"].as_str().unwrap()), &admin).await.expect(200);
         assert!(domain["domain"]["description"].as_str().unwrap().contains("acme"));
+        let domains =
+            async || cloud.get("/v3/domains", &admin).await.expect(200)["domains"].as_array().unwrap().len();
+        let before = domains().await;
         let again = call("PUT", "identity_providers/acme", json!({"identity_provider": {}})).await;
         assert_eq!(again.status, 409);
         let clash =
             call("PUT", "identity_providers/two", json!({"identity_provider": {"remote_ids": ["r1"]}})).await;
         assert_eq!(clash.status, 409);
+        assert_eq!(domains().await, before, "what is refused leaves no domain behind");
         for bad in [
             json!({"name": "x"}),
             json!({"enabled": "yes"}),

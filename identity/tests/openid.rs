@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+mod idp;
 
 use api::{Links, Secret};
 use common::PASSWORD;
@@ -127,7 +128,7 @@ impl World {
             "default",
         ];
         let format: &[&str] =
-            if command.contains(&"delete") || command.contains(&"add") { &[] } else { &["-f", "json"] };
+            if ["delete", "add", "set"].iter().any(|c| command.contains(c)) { &[] } else { &["-f", "json"] };
         let done = self.openstack(&options, command).args(format).output().await.unwrap();
         assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
         serde_json::from_slice(&done.stdout).unwrap_or(Value::Null)
@@ -195,6 +196,47 @@ impl World {
     }
 }
 
+/// A provider is who its certificate says.
+#[tokio::test]
+async fn a_providers_certificate_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    common::certificates(dir.path());
+    let mut idp = idp::Idp::start().await;
+    let plain = idp.issuer.rsplit(':').next().unwrap().to_owned();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let mut door = node().arg("tls").args([cert, key]).arg(&plain).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(door.stdout.take().unwrap()).lines();
+    let ready: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    for (host, ca, status) in [
+        ("127.0.0.1", Some("ca.pem"), 201),
+        ("127.0.0.1", None, 503),
+        // The certificate is not for this name.
+        ("localhost", Some("ca.pem"), 503),
+    ] {
+        let before = idp.said.document.lock().unwrap().to_string();
+        let issuer = format!("https://{host}:{}", ready["port"]);
+        let document = before.replace(&idp.issuer, &issuer);
+        *idp.said.document.lock().unwrap() = serde_json::from_str(&document).unwrap();
+        idp.issuer = issuer;
+        let (ca_file, oidc) = (ca.map(|f| dir.path().join(f)), vec![idp.config()]);
+        let clouds = common::clouds_with(|c| Config {
+            federation: Federation { ca_file: ca_file.clone(), oidc: oidc.clone(), ..Federation::default() },
+            ..c
+        });
+        let cloud = clouds.await.remove(0);
+        let admin = cloud.admin().await;
+        let provider = json!({"identity_provider": {"enabled": true}});
+        idp::put(&cloud, &admin, "identity_providers/corp", provider).await.expect(201);
+        let rules = json!([{"local": [{"user": {"name": "{0}"}}], "remote": [{"type": "OIDC-sub"}]}]);
+        idp::put(&cloud, &admin, "mappings/corp", json!({"mapping": {"rules": rules}})).await.expect(201);
+        let protocol = json!({"protocol": {"mapping_id": "corp"}});
+        idp::put(&cloud, &admin, "identity_providers/corp/protocols/openid", protocol).await.expect(201);
+        let reply = idp::enter(&cloud, &idp.token("ann")).await;
+        assert_eq!(reply.status, status, "{host} {ca:?} {}", reply.body);
+    }
+    door.kill().await.unwrap();
+}
+
 /// Nobody is there: the browser stops before it.
 const DASHBOARD: &str = "http://localhost:9990/auth/websso/";
 const ON_OPS: [&str; 4] = ["--os-project-name", "ops-p", "--os-project-domain-id", "default"];
@@ -207,6 +249,18 @@ async fn the_openstack_client_logs_in() {
     world.set_up().await;
     let discovery = format!("{}/.well-known/openid-configuration", world.issuer);
     let found = ["--os-discovery-endpoint", &discovery];
+
+    // What an operator does beside.
+    let other = ["--auth-url", "https://a.example/v3", "--service-provider-url", "https://a.example/sp"];
+    let made = world.admin(&[&["service", "provider", "create", "other"], &other[..]].concat()).await;
+    assert_eq!((&made["id"], &made["relay_state_prefix"]), (&json!("other"), &json!("ss:mem:")));
+    world
+        .admin(&["identity", "provider", "set", "corp", "--authorization-ttl", "5", "--description", "C"])
+        .await;
+    let shown = world.admin(&["identity", "provider", "show", "corp"]).await;
+    assert_eq!((&shown["authorization_ttl"], &shown["description"]), (&json!(5), &json!("C")), "{shown}");
+    let listed = world.admin(&["federation", "protocol", "list", "--identity-provider", "corp"]).await;
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
 
     // By password: with opaque tokens that the provider is asked about, and with signed ones.
     let mut users = Vec::new();

@@ -104,7 +104,13 @@ async fn a_browser_comes_back_with_a_token_for_its_dashboard() {
         let code = grant(&idp, &begun, json!({}));
         let query = format!("code={code}&iss={}", idp.issuer);
         // Another process than the one that began it.
-        let page = back(&cloud, &begun, &query, &format!("other=1; {}", begun.cookie)).await;
+        let federation = Federation {
+            oidc: vec![idp.config()],
+            trusted_dashboard: vec![DASHBOARD.into()],
+            ..Federation::default()
+        };
+        let other = cloud.sibling_with(federation).await;
+        let page = back(&other, &begun, &query, &format!("other=1; {}", begun.cookie)).await;
         let unscoped = token(&page);
         assert!(page.text.contains(&format!("action=\"{DASHBOARD}\"")), "{}", page.text);
         assert!(page.headers["set-cookie"].to_str().unwrap().contains("=; Path="));

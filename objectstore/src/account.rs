@@ -140,7 +140,7 @@ impl ObjectStore {
         store::accounts::set_info(&mut tx, project, &info).await?;
         tx.wake(store::CHANGED);
         tx.commit().await?;
-        self.forget();
+        self.announce().await;
         Ok(())
     }
 

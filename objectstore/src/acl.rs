@@ -52,12 +52,24 @@ pub(crate) struct Grant {
     pub listing: bool,
 }
 
-/// Whether `acl` lets this request in: `caller` is who holds a token, if anyone; `referer` the header.
-pub(crate) fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>) -> Grant {
+/// Whether an ACL lets in people whom nobody named: anonymous ones (what they say of where they come from is theirs to
+/// say), or everybody with a token.
+pub(crate) fn is_public(acl: &str) -> bool {
+    acl.split(',').map(str::trim).any(is_public_item)
+}
+
+fn is_public_item(item: &str) -> bool {
+    item == "*:*" || item.strip_prefix(".r:").is_some_and(|host| !host.starts_with('-'))
+}
+
+/// Whether `acl` lets this request in: `caller` is who holds a token, if anyone; `referer` the header. With `private`,
+/// what would let in everybody does not count.
+pub(crate) fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>, private: bool) -> Grant {
     let mut by_referrer = false;
     let mut listings = false;
     let mut named = false;
-    for item in acl.split(',').map(str::trim).filter(|i| !i.is_empty()) {
+    let items = acl.split(',').map(str::trim).filter(|i| !i.is_empty());
+    for item in items.filter(|i| !(private && is_public_item(i))) {
         if item == ".rlistings" {
             listings = true;
         } else if let Some(host) = item.strip_prefix(".r:") {
@@ -80,10 +92,17 @@ fn is_named(item: &str, caller: &Caller) -> bool {
     let Some((project, user)) = item.split_once(':') else {
         return caller.has_role(item);
     };
-    let project_ok = project == "*" || caller.project().is_some_and(|p| p.id == project || p.name == project);
-    let user_ok = user == "*" || user == caller.user.id || user == caller.user.name;
+    // A name is one project's, one user's, only within a domain: as upstream, names are of the default one.
+    let default = |d: &api::DomainRef| d.id == DEFAULT_DOMAIN;
+    let is_project = |p: &api::ProjectRef| p.id == project || (p.name == project && default(&p.domain));
+    let project_ok = project == "*" || caller.project().is_some_and(is_project);
+    let user_ok =
+        user == "*" || user == caller.user.id || (user == caller.user.name && default(&caller.user.domain));
     project_ok && user_ok
 }
+
+/// The domain that an ACL's names are of.
+const DEFAULT_DOMAIN: &str = "default";
 
 fn host_of(referer: &str) -> Option<String> {
     let rest = referer.split_once("://").map(|(_, r)| r)?;
@@ -103,13 +122,21 @@ mod tests {
     use super::*;
     use api::{DomainRef, ProjectRef, RoleRef, Scope, Secret, UserRef};
 
+    fn domain(id: &str) -> DomainRef {
+        DomainRef { id: id.into(), name: id.into() }
+    }
+
+    fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>) -> Grant {
+        super::grants(acl, caller, referer, false)
+    }
+
     fn caller(project: &str, user: &str, role: &str) -> Caller {
         Caller {
-            user: UserRef { id: format!("{user}-id"), name: user.into(), domain: DomainRef::default() },
+            user: UserRef { id: format!("{user}-id"), name: user.into(), domain: domain("default") },
             scope: Scope::Project(ProjectRef {
                 id: format!("{project}-id"),
                 name: project.into(),
-                domain: DomainRef::default(),
+                domain: domain("default"),
             }),
             roles: vec![RoleRef { id: role.into(), name: role.into() }],
             expires_at: state::Timestamp(i64::MAX),
@@ -146,6 +173,43 @@ mod tests {
         }
         for acl in ["q:alice-id", "p-id:bob", "admin", ""] {
             assert_eq!(grants(acl, Some(&alice), None), Grant::default(), "{acl}");
+        }
+    }
+    #[test]
+    fn names_are_of_the_default_domain() {
+        let mut other = caller("p", "alice", "member");
+        other.user.domain = domain("elsewhere");
+        assert_eq!(grants("p-id:alice", Some(&other), None), Grant::default());
+        assert!(grants("p-id:alice-id", Some(&other), None).objects);
+        let mut scope = other.project().unwrap().clone();
+        scope.domain = domain("elsewhere");
+        other.scope = Scope::Project(scope);
+        assert_eq!(grants("p:*", Some(&other), None), Grant::default());
+        assert!(grants("p-id:*", Some(&other), None).objects);
+    }
+
+    #[test]
+    fn what_is_public_can_be_left_out() {
+        let alice = caller("p", "alice", "member");
+        for acl in [".r:*,.rlistings", ".r:.example.com", "*:*"] {
+            assert!(is_public(acl), "{acl}");
+            let referer = Some("http://www.example.com/");
+            assert_eq!(super::grants(acl, Some(&alice), referer, true), Grant::default(), "{acl}");
+        }
+        for acl in ["", ".r:-evil.org", "p-id:*", "member", "*:alice", ".rlistings"] {
+            assert!(!is_public(acl), "{acl}");
+        }
+        assert!(super::grants("p-id:*", Some(&alice), None, true).objects);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_never_panics_and_stays_clean(text in ".{0,60}", referer in ".{0,30}") {
+            let alice = caller("p", "alice", "member");
+            let _ = grants(&text, Some(&alice), Some(&referer));
+            if let Ok(clean) = clean("X-Container-Read", &text) {
+                proptest::prop_assert_eq!(super::clean("X-Container-Read", &clean), Ok(clean));
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What an operator may say about the object store.
 
+use crate::sharing::Ownership;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The `[object]` table of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,10 @@ pub struct Config {
     pub abandoned_s: u64,
     /// Seconds from one sweep of all containers to the next.
     pub sweep_interval_s: u64,
+    /// Seconds from one look at the containers with lifecycle rules to the next.
+    pub lifecycle_interval_s: u64,
+    /// Seconds of a day, as lifecycle rules count them: 86,400 but for trying rules out.
+    pub lifecycle_day_s: u64,
     /// A client that sends nothing for this many seconds in the middle of a body is given up.
     pub body_idle_s: u64,
     pub limits: Limits,
@@ -48,6 +55,21 @@ pub struct Config {
     pub reseller_admin_role: String,
     /// Host names of the S3 door below which `bucket.host` addresses a bucket.
     pub s3_hosts: Vec<String>,
+    /// Host names of the S3 door below which `bucket.host` addresses a bucket's web site.
+    pub s3_website_hosts: Vec<String>,
+    /// Whose the objects of a bucket are that says nothing of it: `ObjectWriter` (ACLs count, as tools expect that set
+    /// them), `BucketOwnerPreferred`, or `BucketOwnerEnforced` (S3's ACLs are refused, as AWS does for new buckets).
+    pub s3_object_ownership: Ownership,
+    /// Origins whose pages may use every container through Swift, whatever it says itself; `*` is all.
+    pub cors_allow_origin: Vec<String>,
+    /// Headers that such pages may see beside those that they always may.
+    pub cors_expose_headers: Vec<String>,
+    /// A file with the secret that wraps the keys of encrypted objects: 32 bytes in base64. Absent, one is made at first
+    /// use and kept in the database: what lies in the cluster alone is then of no use to whoever has it.
+    pub encryption_key_file: Option<PathBuf>,
+    /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: what bucket policies and signed
+    /// URLs take for a request's source.
+    pub trusted_proxies: Vec<IpNet>,
     /// The region that S3 clients sign for; other regions are accepted and answered with this one.
     pub s3_region: String,
 }
@@ -118,12 +140,20 @@ impl Default for Config {
             garbage_grace_s: 60,
             abandoned_s: 24 * 3600,
             sweep_interval_s: 600,
+            lifecycle_interval_s: 3600,
+            lifecycle_day_s: 86_400,
             body_idle_s: 60,
             limits: Limits::default(),
             operator_roles: vec!["member".into(), "manager".into(), "admin".into()],
             reader_roles: vec!["reader".into()],
             reseller_admin_role: "ResellerAdmin".into(),
             s3_hosts: Vec::new(),
+            s3_website_hosts: Vec::new(),
+            s3_object_ownership: Ownership::ObjectWriter,
+            cors_allow_origin: Vec::new(),
+            cors_expose_headers: Vec::new(),
+            encryption_key_file: None,
+            trusted_proxies: Vec::new(),
             s3_region: "RegionOne".into(),
         }
     }

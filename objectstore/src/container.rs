@@ -4,18 +4,23 @@
 //! once for many requests. Whoever changes a row announces it, and every process drops what it remembers; should
 //! an announcement be lost, facts are asked for anew after a bounded age.
 
-use crate::access::{Access, Need};
+use crate::access::{Access, Need, Reading};
+use crate::bucket_policy::BucketPolicy;
 use crate::index::entry::ShardId;
 use crate::index::shard;
+use crate::lifecycle::LifecycleRule;
 use crate::names::{self, ContainerId};
 use crate::policy::StoragePolicy;
+use crate::sharing::Sharing;
 use crate::store::{self, containers::Row};
+use crate::version::{History, ObjectLock, Versioning};
 use crate::{ObjectError, ObjectStore};
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +35,29 @@ pub struct ContainerInfo {
     pub write: String,
     /// S3's tags of the bucket.
     pub tags: Vec<(String, String)>,
+    /// What S3 says of its use by others.
+    pub sharing: Sharing,
+    pub versioning: Versioning,
+    pub lock: Option<ObjectLock>,
+    /// Swift's older kind of versions: what is replaced or deleted is kept in another container.
+    pub history: Option<History>,
+    pub lifecycle: Vec<LifecycleRule>,
+}
+
+impl ContainerInfo {
+    /// Once set, versioning is never unset; under an object lock it stays enabled.
+    pub(crate) fn set_versioning(&mut self, versioning: Versioning) -> Result<(), ObjectError> {
+        if self.history.is_some() {
+            return Err(ObjectError::Invalid(
+                "The container keeps what is replaced in another container.".into(),
+            ));
+        }
+        if self.lock.is_some() && versioning != Versioning::Enabled {
+            return Err(ObjectError::Locked);
+        }
+        self.versioning = versioning;
+        Ok(())
+    }
 }
 
 /// Objects and bytes.
@@ -49,6 +77,8 @@ pub struct Container {
     pub created_at: Timestamp,
     pub changed_at: Timestamp,
     pub info: ContainerInfo,
+    /// The bucket policy, read.
+    pub(crate) rules: Option<Arc<BucketPolicy>>,
     generation: u32,
     shards: u32,
 }
@@ -95,7 +125,7 @@ impl ObjectStore {
     ) -> Result<Arc<Container>, ObjectError> {
         match self.find_container(project, name).await {
             Ok(container) => {
-                self.check(access, project, Some(&container.info), need)?;
+                self.admit(access, &container, need).await?;
                 Ok(container)
             }
             // Whether a container exists is only for those to know who could use it.
@@ -114,10 +144,42 @@ impl ObjectStore {
         name: &str,
         need: Need,
     ) -> Result<Arc<Container>, ObjectError> {
-        let own = access.project().unwrap_or_default().to_owned();
-        let container = self.cached(Key { project: own, name: name.to_owned(), bucket: true }).await?;
-        self.check(access, &container.project_id, Some(&container.info), need)?;
+        let container = self.find_bucket(access, name).await?;
+        self.admit(access, &container, need).await?;
         Ok(container)
+    }
+
+    /// A container to read an object of.
+    pub(crate) async fn container_to_read(
+        &self,
+        access: &Access,
+        project: &str,
+        name: &str,
+    ) -> Result<Reading, ObjectError> {
+        match self.find_container(project, name).await {
+            Ok(container) => self.reading(access, container).await,
+            Err(ObjectError::NoSuchContainer) => {
+                self.check(access, project, None, Need::Read)?;
+                Err(ObjectError::NoSuchContainer)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A bucket to read an object of.
+    pub(crate) async fn bucket_to_read(&self, access: &Access, name: &str) -> Result<Reading, ObjectError> {
+        let container = self.find_bucket(access, name).await?;
+        self.reading(access, container).await
+    }
+
+    /// A bucket by name, whoever asks: for the rules that check by themselves.
+    pub(crate) async fn find_bucket(
+        &self,
+        access: &Access,
+        name: &str,
+    ) -> Result<Arc<Container>, ObjectError> {
+        let own = access.project().unwrap_or_default().to_owned();
+        self.cached(Key { project: own, name: name.to_owned(), bucket: true }).await
     }
 
     /// By name, whoever asks: for the rules that have checked already.
@@ -147,7 +209,15 @@ impl ObjectStore {
     }
 
     pub(crate) fn read_row(&self, row: Row) -> Result<Container, ObjectError> {
+        let rules = match &row.info.sharing.policy {
+            None => None,
+            Some(text) => Some(Arc::new(
+                BucketPolicy::parse(text, &row.name, &row.project_id)
+                    .map_err(|_| ObjectError::Damaged("a bucket policy cannot be read"))?,
+            )),
+        };
         Ok(Container {
+            rules,
             id: row.id,
             project_id: row.project_id,
             name: row.name,
@@ -184,11 +254,12 @@ impl ObjectStore {
             let before = row.info.clone();
             change(&mut row.info)?;
             if row.info != before {
+                self.check_change(&row, &before)?;
                 row.changed_at = now;
                 store::containers::set_info(&mut tx, row.id, &row.info, now).await?;
                 tx.wake(store::CHANGED);
                 tx.commit().await?;
-                self.forget();
+                self.announce().await;
             }
             return Ok(Made { container: Arc::new(self.read_row(row)?), created: false });
         }
@@ -228,17 +299,36 @@ impl ObjectStore {
         name: &str,
         change: Change<'_>,
     ) -> Result<(), ObjectError> {
-        self.check(access, project, None, Need::Own)?;
+        self.change_container_for(access, project, name, Need::Own, change).await
+    }
+
+    /// As `change_container`, for a change that needs less than owning the container.
+    pub(crate) async fn change_container_for(
+        &self,
+        access: &Access,
+        project: &str,
+        name: &str,
+        need: Need,
+        change: Change<'_>,
+    ) -> Result<(), ObjectError> {
+        self.container(access, project, name, need).await?;
         let mut tx = self.inner.db.begin().await?;
         let mut row = store::containers::find_for_change(&mut tx, project, name)
             .await?
             .ok_or(ObjectError::NoSuchContainer)?;
+        let before = row.info.clone();
         change(&mut row.info)?;
+        self.check_change(&row, &before)?;
         store::containers::set_info(&mut tx, row.id, &row.info, Timestamp::now()).await?;
         tx.wake(store::CHANGED);
         tx.commit().await?;
-        self.forget();
+        self.announce().await;
         Ok(())
+    }
+
+    /// Refuses a change that must not be: it opens what is to stay closed.
+    fn check_change(&self, row: &Row, before: &ContainerInfo) -> Result<(), ObjectError> {
+        Self::check_opening(before, &self.read_row(row.clone())?)
     }
 
     /// Removes an empty container. Its index is closed first, in every shard: an object that is being put at
@@ -249,7 +339,7 @@ impl ObjectStore {
         project: &str,
         name: &str,
     ) -> Result<(), ObjectError> {
-        self.check(access, project, None, Need::Own)?;
+        self.container(access, project, name, Need::Own).await?;
         let row = store::containers::find(&self.inner.db, project, name)
             .await?
             .ok_or(ObjectError::NoSuchContainer)?;
@@ -280,12 +370,12 @@ impl ObjectStore {
         store::containers::delete(&mut tx, row.id).await?;
         tx.wake(store::CHANGED);
         tx.commit().await?;
-        self.forget();
+        self.announce().await;
         self.inner.dirty.remove(row.id);
         Ok(())
     }
 
-    /// How many objects and bytes a container has, exactly.
+    /// How many objects a container shows, and how many bytes it holds with all versions, exactly.
     pub async fn counts(&self, container: &Container) -> Result<Counts, ObjectError> {
         let pool = &container.policy.index;
         let headers = container.shards().into_iter().map(|s| {
@@ -294,7 +384,7 @@ impl ObjectStore {
         });
         let headers = try_join_all(headers).await?;
         let sum = |f: fn(&crate::index::entry::Header) -> u64| headers.iter().map(f).sum();
-        Ok(Counts { objects: sum(|h| h.objects), bytes: sum(|h| h.bytes) })
+        Ok(Counts { objects: sum(|h| h.objects), bytes: sum(|h| h.bytes + h.version_bytes) })
     }
 
     /// Drops what this process remembers of containers and accounts.
@@ -341,6 +431,8 @@ pub(crate) struct Key {
 pub(crate) struct Cache<K, V> {
     inner: Mutex<CacheInner<K, V>>,
     age: Duration,
+    /// While this is not set, nothing is remembered.
+    set: Option<Arc<AtomicBool>>,
 }
 
 struct CacheInner<K, V> {
@@ -352,14 +444,19 @@ struct CacheInner<K, V> {
 impl<K: std::hash::Hash + Eq, V> Cache<K, V> {
     pub(crate) fn new(most: usize, age: Duration) -> Self {
         let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
-        Cache { inner: Mutex::new(CacheInner { map: lru::LruCache::new(most), epoch: 0 }), age }
+        Cache { inner: Mutex::new(CacheInner { map: lru::LruCache::new(most), epoch: 0 }), age, set: None }
+    }
+
+    pub(crate) fn while_set(self, set: &Arc<AtomicBool>) -> Self {
+        Cache { set: Some(set.clone()), ..self }
     }
 
     /// The value, or the epoch to hand to [`Cache::put`].
     pub(crate) fn get(&self, key: &K) -> Result<Arc<V>, u64> {
+        let set = self.set.as_ref().is_none_or(|s| s.load(Ordering::SeqCst));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.map.get(key) {
-            Some((value, at)) if at.elapsed() < self.age => Ok(value.clone()),
+            Some((value, at)) if set && at.elapsed() < self.age => Ok(value.clone()),
             _ => Err(inner.epoch),
         }
     }

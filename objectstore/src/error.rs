@@ -9,8 +9,22 @@ pub enum ObjectError {
     NoSuchContainer,
     #[error("the object does not exist")]
     NoSuchObject,
+    #[error("the object has no such version")]
+    NoSuchVersion,
+    /// What is asked for cannot be done with a delete marker.
+    #[error("the version is a delete marker")]
+    IsMarker,
+    /// A version is kept by retention or by a legal hold.
+    #[error("the version is locked")]
+    Locked,
+    /// The container that is to keep what is replaced is not there.
+    #[error("the versions container does not exist")]
+    NoHistory,
     #[error("the container is not empty")]
     NotEmpty,
+    /// Only older versions and delete markers are left.
+    #[error("the container still has versions")]
+    HasVersions,
     /// A bucket of this name exists; `mine` tells whether the asking project owns it.
     #[error("the bucket exists")]
     BucketExists { mine: bool },
@@ -26,6 +40,12 @@ pub enum ObjectError {
     Invalid(String),
     #[error("the caller may not do this")]
     Forbidden,
+    /// The object opens only with the key that its writer has.
+    #[error("the object is encrypted with a key of the client's")]
+    Sealed,
+    /// A key came for an object that is not encrypted with one.
+    #[error("the object is not encrypted with a key of the client's")]
+    NotSealed,
     #[error("the object is larger than {0} bytes")]
     TooLarge(u64),
     #[error("fewer bytes arrived than were announced")]

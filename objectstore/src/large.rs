@@ -3,13 +3,13 @@
 //! A static one (SLO) lists its segments with their ETags and sizes, in JSON, as its content. A dynamic one (DLO) is
 //! whatever a container lists under a prefix at the time it is read.
 
-use crate::access::{Access, Need};
+use crate::access::{Access, GET};
 use crate::container::Container;
 use crate::index::{Item, ListQuery};
 use crate::meta::Kind;
 use crate::object::Object;
 use crate::range::Span;
-use crate::{ObjectError, ObjectStore};
+use crate::{ObjectError, ObjectStore, Permission};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -218,8 +218,10 @@ impl Assembly {
             What::Object { container, name, etag } => (container, name, etag),
         };
         let store = &self.store;
-        let container = store.container(&self.access, &self.project, &container, Need::Read).await?;
+        let access = self.access.asking(GET, &name);
+        let container = store.container_to_read(&access, &self.project, &container).await?;
         let object = store.open_object(&container, &name, store.first_read()).await?;
+        container.admit(&object.meta, Permission::Read)?;
         let (shown, size) = match &object.meta.large {
             Some(large) => (&large.etag, large.size),
             None => (&object.meta.etag, object.meta.size),

@@ -8,30 +8,38 @@
 //!
 //! Where things are: containers and accounts are rows ([`container`]); an object is a RADOS object, its head, with
 //! tails where it is large ([`object`]); what a container lists is an ordered map in RADOS, in shards ([`index`]).
+//! Versions of an object that are not the latest are objects beside its head ([`version`]).
 //! An object's GET is one RADOS operation, a PUT one on the head and a share of one on the index; no SQL. Any number
 //! of processes may serve the same containers at once.
 
 mod access;
 mod account;
 mod acl;
+mod announce;
+mod bucket_policy;
 mod codec;
 mod config;
 mod container;
 mod credentials;
 mod digest;
 mod error;
+mod grants;
 mod http;
 pub mod index;
 mod large;
+mod lifecycle;
 mod meta;
 mod names;
 mod object;
 mod policy;
 mod quota;
 mod range;
+mod seal;
+mod sharing;
 mod store;
 mod sweep;
 mod upload;
+mod version;
 
 pub use access::{Access, Need};
 pub use account::{Account, AccountInfo, AccountItem, AccountQuery, PolicyUsage, Usage};
@@ -40,22 +48,34 @@ pub use container::{Container, ContainerInfo, Counts, Made, NewContainer, is_buc
 pub use credentials::{Credential, Credentials};
 pub use digest::{Algorithm, md5_hex};
 pub use error::ObjectError;
+pub use grants::{Grant, Grantee, Permission};
 pub use large::{Assembly, Segment};
+pub use lifecycle::{Expiration, Filter, FilterForm, LifecycleRule, Noncurrent};
 pub use meta::{Checksum, Kind, Large, Layout, ObjectMeta, Part};
 pub use names::{ContainerId, MAX_OBJECT_NAME, Tag};
-pub use object::{Body, Claim, Condition, Expect, NewObject, Object, Source, Update, Written};
+pub use object::{
+    Body, Claim, Condition, DeleteVersion, Deleted, Expect, NewObject, Object, Source, Update, Written,
+};
 pub use policy::{Policies, StoragePolicy};
 pub use range::{Ranges, Span};
+pub use seal::{CustomerKey, Seal, SealWith, Sealer};
+pub use sharing::{CorsRule, Ownership, PublicAccessBlock, RoutingRule, Sharing, Website};
 pub use store::MIGRATIONS;
 pub use upload::{NamedPart, PartPage, Upload, UploadPage, UploadQuery};
+pub use version::{
+    DefaultRetention, History, HistoryMode, Lock, LockMode, ObjectLock, Period, Retention, VersionId,
+    Versioning,
+};
 
 use crate::container::{Cache, Key};
 use crate::credentials::SecretCache;
-use crate::index::{Index, ListPage, ListQuery};
+use crate::index::list_versions::From;
+use crate::index::{Index, ListPage, ListQuery, VersionPage, VersionQuery};
 use api::TokenValidator;
 use pool::Tiers;
 use state::Db;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -72,12 +92,21 @@ pub(crate) struct Inner {
     pub(crate) index: Arc<Index>,
     pub(crate) containers: Cache<Key, Container>,
     pub(crate) accounts: Cache<String, Account>,
+    /// Changes of containers and accounts are heard of, and so they may be remembered.
+    pub(crate) standing: Arc<AtomicBool>,
+    pub(crate) silence: announce::Silence,
     pub(crate) dirty: account::Dirty,
     pub(crate) sweeper: sweep::Sweeper,
+    /// Names whose versions are changing here, and names whose history is being kept: the latter may wait for the
+    /// former, never the other way round.
+    pub(crate) names: object::NameLocks,
+    pub(crate) histories: object::NameLocks,
     /// Bytes of bodies that may yet be held in memory as whole objects.
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) tokens: Arc<dyn TokenValidator>,
     pub(crate) secrets: SecretCache,
+    /// What wraps the keys of sealed objects, once it was needed.
+    pub(crate) root_key: OnceCell<[u8; 32]>,
     /// This process, as others know it.
     pub(crate) process: Tag,
     /// Set once this process is on record as one that writes.
@@ -96,17 +125,23 @@ impl ObjectStore {
     ) -> Result<Self, ObjectError> {
         db.migrate(&MIGRATIONS).await?;
         let cached = Duration::from_secs(config.container_cache_s);
+        let standing = Arc::new(AtomicBool::new(false));
         let inner = Inner {
             policies: Policies::new(&config, tiers)?,
             index: Arc::default(),
-            containers: Cache::new(config.container_cache, cached),
-            accounts: Cache::new(config.container_cache, cached),
+            containers: Cache::new(config.container_cache, cached).while_set(&standing),
+            accounts: Cache::new(config.container_cache, cached).while_set(&standing),
+            standing,
+            silence: announce::Silence::default(),
             dirty: account::Dirty::default(),
+            names: object::NameLocks::default(),
+            histories: object::NameLocks::default(),
             sweeper: sweep::Sweeper::new(Duration::from_secs(config.garbage_grace_s)),
             budget: Arc::new(Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS))),
             tokens,
             secrets: SecretCache::new(credentials, Duration::from_secs(config.credential_cache_s)),
             process: Tag::new(),
+            root_key: OnceCell::new(),
             writing: OnceCell::new(),
             config,
             db,
@@ -114,23 +149,6 @@ impl ObjectStore {
         let store = ObjectStore { inner: Arc::new(inner) };
         store.listen();
         Ok(store)
-    }
-
-    /// Drops what is remembered of containers whenever some process announces a change.
-    fn listen(&self) {
-        let mut changed = self.inner.db.signal(store::CHANGED);
-        let inner = Arc::downgrade(&self.inner);
-        let age = Duration::from_secs(self.inner.config.container_cache_s.max(1));
-        tokio::spawn(async move {
-            loop {
-                // Returns by itself after `age`, when what is remembered is old anyway.
-                changed.wait(age).await;
-                match inner.upgrade() {
-                    Some(inner) => ObjectStore { inner }.forget(),
-                    None => return,
-                }
-            }
-        });
     }
 
     pub fn config(&self) -> &Config {
@@ -148,6 +166,26 @@ impl ObjectStore {
         query: &ListQuery,
     ) -> Result<ListPage, ObjectError> {
         index::list::list(&container.policy.index, &container.shards(), query).await
+    }
+
+    /// Lists the versions in a container: by name, and the newest of a name first.
+    pub async fn list_versions(
+        &self,
+        container: &Container,
+        query: &VersionQuery,
+    ) -> Result<VersionPage, ObjectError> {
+        let key = query.key_marker.as_str();
+        let from = match query.version_marker {
+            None => From::NextName,
+            Some(id) if self.listed(container, key).await?.is_some_and(|e| e.id() == id) => From::Behind,
+            Some(VersionId::Own(order)) => From::Version(order),
+            Some(VersionId::Null) => {
+                let behind = self.versions_behind(container, key).await?;
+                let null = behind.iter().find(|e| e.id() == VersionId::Null);
+                null.map_or(From::NextName, |e| From::Version(e.order()))
+            }
+        };
+        index::list_versions::list(&container.policy.index, &container.shards(), query, from).await
     }
 
     /// Puts this process on record before its first write, so that its end is noticed.

@@ -1,7 +1,10 @@
 //! What a head object says of its object: one xattr, written with the content in one operation.
 
 use crate::codec::{self, Damaged, Encoder};
+use crate::grants::Grant;
 use crate::names::Tag;
+use crate::seal::{Seal, sealed_len};
+use crate::version::{Lock, LockMode, Retention, VersionId};
 use state::Timestamp;
 
 /// The xattr that holds an [`ObjectMeta`].
@@ -17,6 +20,8 @@ pub enum Kind {
     Multipart,
     /// The stored bytes are a Swift static large object's manifest, in JSON.
     Slo,
+    /// A delete marker: a version that says that there is no object.
+    Marker,
 }
 
 /// Where an object's stored bytes are.
@@ -78,6 +83,17 @@ pub struct ObjectMeta {
     pub parts: u32,
     /// S3's tags, in the order in which they were given.
     pub tags: Vec<(String, String)>,
+    /// The project that wrote it, where that is not the container's and the object is its own.
+    pub owner: String,
+    /// The object's own ACL; absent, it is as its container is.
+    pub grants: Option<Vec<Grant>>,
+    /// How the content is encrypted, if it is.
+    pub seal: Option<Seal>,
+    /// Where it stands among the versions of its name, and whether that is its version id: see
+    /// [`ObjectMeta::version_id`].
+    pub(crate) order: Option<Tag>,
+    pub(crate) own_id: bool,
+    pub lock: Lock,
 }
 
 /// A point in time, in microseconds since the epoch; zero until it is set.
@@ -91,9 +107,34 @@ impl Default for Modified {
 }
 
 impl ObjectMeta {
-    /// Whether the object's time has run out.
+    /// Whether the object's time has run out. A lock is stronger.
     pub fn expired(&self, now: Timestamp) -> bool {
-        self.delete_at.is_some_and(|at| at <= now.secs())
+        self.delete_at.is_some_and(|at| at <= now.secs()) && !self.lock.holds(now, false)
+    }
+
+    /// The version that this is.
+    pub fn version_id(&self) -> VersionId {
+        VersionId::of(self.order, self.own_id)
+    }
+
+    pub(crate) fn order(&self) -> Tag {
+        self.order.unwrap_or_else(|| Tag::at(self.modified.0))
+    }
+
+    /// Whether one of these ETags is the object's; `*` is any.
+    pub(crate) fn answers_to(&self, etags: &[String]) -> bool {
+        let shown = self.large.as_ref().map_or(&self.etag, |l| &l.etag);
+        etags.iter().any(|e| e == "*" || e == shown)
+    }
+
+    /// A delete marker is no object.
+    pub fn is_marker(&self) -> bool {
+        self.kind == Kind::Marker
+    }
+
+    /// Bytes of content as they lie in head and tails.
+    pub(crate) fn stored(&self) -> u64 {
+        if self.seal.is_some() { sealed_len(self.size) } else { self.size }
     }
 
     /// A stored header, by its lower-case name.
@@ -124,6 +165,20 @@ impl ObjectMeta {
         for (k, v) in &self.tags {
             e.pair(17, k, v);
         }
+        e.text_opt(40, &self.owner);
+        if let Some(seal) = &self.seal {
+            e.bytes(42, &seal.wrapped).text_opt(43, seal.customer.as_deref().unwrap_or_default());
+        }
+        if let Some(grants) = &self.grants {
+            e.text(41, &serde_json::to_string(grants).unwrap_or_default());
+        }
+        if let Some(order) = &self.order {
+            e.bytes(50, order.as_bytes()).number_opt(51, u64::from(self.own_id));
+        }
+        if let Some(retention) = &self.lock.retention {
+            e.number(52, retention.mode as u64 + 1).number(53, retention.until.micros() as u64);
+        }
+        e.number_opt(54, self.lock.legal_hold.map_or(0, |held| if held { 1 } else { 2 }));
         if let Some(large) = &self.large {
             e.text(12, &large.etag).number(13, large.size);
         }
@@ -135,8 +190,10 @@ impl ObjectMeta {
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
         let mut m = ObjectMeta::default();
+        let (mut wrapped, mut customer) = (None, None);
         let mut large = Large { etag: String::new(), size: 0 };
         let mut sum = Checksum { algorithm: String::new(), value: String::new() };
+        let (mut mode, mut until) = (None, Timestamp(0));
         codec::decode(value, |f| {
             match f.id {
                 1 => m.size = f.number()?,
@@ -148,6 +205,7 @@ impl ObjectMeta {
                         0 => Kind::Plain,
                         1 => Kind::Multipart,
                         2 => Kind::Slo,
+                        3 => Kind::Marker,
                         _ => return Err(Damaged),
                     }
                 }
@@ -163,10 +221,27 @@ impl ObjectMeta {
                 15 => sum.value = f.text()?,
                 16 => m.parts = u32::try_from(f.number()?).map_err(|_| Damaged)?,
                 17 => m.tags.push(f.pair()?),
+                40 => m.owner = f.text()?,
+                42 => wrapped = Some(f.bytes.to_vec()),
+                43 => customer = Some(f.text()?),
+                50 => m.order = Some(Tag::from_bytes(f.bytes)?),
+                51 => m.own_id = f.number()? != 0,
+                52 => {
+                    mode = match f.number()? {
+                        1 => Some(LockMode::Governance),
+                        2 => Some(LockMode::Compliance),
+                        _ => return Err(Damaged),
+                    }
+                }
+                53 => until = Timestamp(f.number()? as i64),
+                54 => m.lock.legal_hold = Some(f.number()? == 1),
+                41 => m.grants = Some(serde_json::from_str(&f.text()?).map_err(|_| Damaged)?),
                 _ => {}
             }
             Ok(())
         })?;
+        m.lock.retention = mode.map(|mode| Retention { mode, until });
+        m.seal = wrapped.map(|wrapped| Seal { wrapped, customer });
         m.large = (!large.etag.is_empty()).then_some(large);
         m.checksum = (!sum.algorithm.is_empty()).then_some(sum);
         Ok(m)
@@ -183,9 +258,16 @@ pub struct Part {
     pub stripe: u64,
     pub modified: Timestamp,
     pub checksum: Option<Checksum>,
+    /// What the key of a sealed part is derived with; empty for one that is not sealed.
+    pub salt: Vec<u8>,
 }
 
 impl Part {
+    /// Bytes that the part takes in storage.
+    pub(crate) fn stored(&self) -> u64 {
+        if self.salt.is_empty() { self.size } else { sealed_len(self.size) }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();
         e.number(1, u64::from(self.number))
@@ -197,12 +279,16 @@ impl Part {
         if let Some(sum) = &self.checksum {
             e.text(7, &sum.algorithm).text(8, &sum.value);
         }
+        if !self.salt.is_empty() {
+            e.bytes(9, &self.salt);
+        }
         e.done()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
         let (mut number, mut size, mut etag, mut tag, mut stripe, mut modified) =
             (0, 0, String::new(), None, 0, 0);
+        let mut salt = Vec::new();
         let mut sum = Checksum { algorithm: String::new(), value: String::new() };
         codec::decode(value, |f| {
             match f.id {
@@ -214,6 +300,7 @@ impl Part {
                 6 => modified = f.number()? as i64,
                 7 => sum.algorithm = f.text()?,
                 8 => sum.value = f.text()?,
+                9 => salt = f.bytes.to_vec(),
                 _ => {}
             }
             Ok(())
@@ -227,6 +314,7 @@ impl Part {
             stripe,
             modified: Timestamp(modified),
             checksum,
+            salt,
         })
     }
 
@@ -271,10 +359,41 @@ mod tests {
             checksum: Some(Checksum { algorithm: "CRC32".into(), value: "AAAAAA==".into() }),
             parts: 3,
             tags: vec![("k".into(), "v".into()), ("leer".into(), "".into())],
+            ..ObjectMeta::default()
         };
         assert_eq!(ObjectMeta::decode(&meta.encode()), Ok(meta.clone()));
         assert_eq!(meta.layout.tails(meta.size), 2);
         assert!(meta.encode().len() < 290);
+    }
+
+    #[test]
+    fn an_object_with_an_acl() {
+        use crate::grants::{Grantee, Permission};
+        let grants = Some(vec![Grant::new(Grantee::Project("q".into()), Permission::Read)]);
+        let seal = Some(Seal { customer: Some("m".into()), wrapped: vec![1, 2] });
+        let meta = ObjectMeta { etag: "e".into(), owner: "q".into(), grants, seal, ..ObjectMeta::default() };
+        assert_eq!(ObjectMeta::decode(&meta.encode()), Ok(meta.clone()));
+        // No grants are not the same as no ACL.
+        let none = ObjectMeta { grants: Some(Vec::new()), ..meta };
+        assert_eq!(ObjectMeta::decode(&none.encode()), Ok(none));
+    }
+
+    #[test]
+    fn a_version_that_is_kept() {
+        let order = Some(Tag::new());
+        for mode in LockMode::ALL {
+            let retention = Some(Retention { mode, until: Timestamp(7) });
+            let lock = Lock { retention, legal_hold: Some(mode == LockMode::Compliance) };
+            let meta = ObjectMeta {
+                etag: "e".into(),
+                order,
+                own_id: true,
+                lock,
+                kind: Kind::Marker,
+                ..ObjectMeta::default()
+            };
+            assert_eq!(ObjectMeta::decode(&meta.encode()), Ok(meta.clone()));
+        }
     }
 
     #[test]
@@ -287,6 +406,7 @@ mod tests {
             stripe: 4 << 20,
             modified: Timestamp::now(),
             checksum: Some(Checksum { algorithm: "CRC64NVME".into(), value: "AAAAAAAAAAA=".into() }),
+            salt: vec![7; 16],
         };
         let parts: Vec<Part> = (1..=10_000).map(part).collect();
         let data = Part::encode_all(&parts);

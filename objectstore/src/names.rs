@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! h.<container>.<object name>   head: metadata in the xattr `m`, the first bytes of the content as data
+//! v.<container>.<id>.<name>     a version that is not the latest: as a head, under its version id
 //! t.<container>.<tag>.<n>       tail stripe n of the content written under <tag>
 //! i.<container>.<gen>.<shard>   index shard (omap), in the index pool
 //! u.<container>.<upload>        parts of a multipart upload (omap), in the index pool
@@ -13,6 +14,7 @@
 //! the head that names it. Its first half is the time in microseconds: a sweep can tell its age from the name.
 
 use crate::codec::Damaged;
+use crate::version::VersionId;
 use std::fmt;
 
 /// A container's identity: outlives renames of nothing and reuse of its name.
@@ -53,6 +55,27 @@ impl Tag {
         tag[..8].copy_from_slice(&now.to_be_bytes());
         tag[8..].copy_from_slice(&rand::random::<u64>().to_be_bytes());
         Tag(tag)
+    }
+
+    /// The tag that stands for a moment: the least of all that were made then.
+    pub(crate) fn at(moment: state::Timestamp) -> Self {
+        let mut tag = [0; 16];
+        tag[..8].copy_from_slice(&moment.micros().to_be_bytes());
+        Tag(tag)
+    }
+
+    /// A fresh one that is greater than `before`, whatever the clocks of other processes said.
+    pub(crate) fn after(before: Tag) -> Self {
+        let mut tag = Tag::new();
+        if tag.micros() <= before.micros() {
+            tag.0[..8].copy_from_slice(&before.micros().saturating_add(1).to_be_bytes());
+        }
+        tag
+    }
+
+    /// As text that sorts the other way round.
+    pub(crate) fn inverted(self) -> Tag {
+        Tag(self.0.map(|b| !b))
     }
 
     /// When it was made, in microseconds since the epoch.
@@ -96,6 +119,18 @@ pub(crate) fn head(container: ContainerId, name: &str) -> String {
     format!("h.{container}.{name}")
 }
 
+pub(crate) fn version(container: ContainerId, id: VersionId, name: &str) -> String {
+    format!("v.{container}.{id}.{name}")
+}
+
+/// The container, the version and the object name that a version's RADOS name stands for.
+pub(crate) fn parse_version(oid: &str) -> Option<(ContainerId, VersionId, &str)> {
+    let rest = oid.strip_prefix("v.")?;
+    let id = ContainerId::parse(rest.get(..32)?)?;
+    let (version, name) = rest[32..].strip_prefix('.')?.split_once('.')?;
+    Some((id, VersionId::parse(version)?, name))
+}
+
 pub(crate) fn tail(container: ContainerId, tag: Tag, n: u64) -> String {
     format!("t.{container}.{tag}.{n}")
 }
@@ -110,6 +145,9 @@ pub(crate) fn upload(container: ContainerId, upload: Tag) -> String {
 
 /// The object in which processes say that they are writing.
 pub(crate) const PROCESSES: &str = "processes";
+
+/// The object that processes watch to hear of changes of containers.
+pub(crate) const FACTS: &str = "facts";
 
 /// The container and the object name that a head's RADOS name stands for.
 pub(crate) fn parse_head(oid: &str) -> Option<(ContainerId, &str)> {
@@ -140,6 +178,11 @@ mod tests {
         assert_eq!(parse_head(&head(id, "a/b.c ü")), Some((id, "a/b.c ü")));
         assert_eq!(parse_head("h.nonsense"), None);
         assert_eq!(Tag::parse(&tag.to_string()), Some(tag));
+        for version in [VersionId::Null, VersionId::Own(tag)] {
+            assert_eq!(parse_version(&self::version(id, version, "a.b/c")), Some((id, version, "a.b/c")));
+        }
+        let far = Tag::at(state::Timestamp(i64::MAX / 2));
+        assert!(Tag::after(tag) > tag && Tag::after(far) > far);
         assert!((chrono::Utc::now().timestamp_micros() - tag.micros()).abs() < 60_000_000);
     }
 

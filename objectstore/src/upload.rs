@@ -112,6 +112,10 @@ impl ObjectStore {
             user: new.user,
             delete_at: new.delete_at,
             tags: new.tags,
+            owner: new.owner,
+            grants: new.grants,
+            seal: self.upload_seal(container, new.seal.as_ref()).await?,
+            lock: new.lock,
             checksum: algorithm.map(|a| {
                 let kind = if full_checksum { FULL_OBJECT } else { "" };
                 Checksum { algorithm: a.name().into(), value: kind.into() }
@@ -173,6 +177,9 @@ impl ObjectStore {
             return Err(ObjectError::NoSuchUpload);
         }
         self.check_quota(container, body.length.unwrap_or(0)).await?;
+        let mut body = body;
+        let seal = record.meta.seal.as_ref();
+        body.sealer = self.part_sealer(container, seal, body.customer.as_ref()).await?;
         let received = self.receive(container, body, most, Home::Upload(id)).await?;
         let part = Part {
             number,
@@ -182,6 +189,7 @@ impl ObjectStore {
             stripe: self.inner.config.stripe_bytes,
             modified: Timestamp::now(),
             checksum: received.sums.checksum,
+            salt: received.salt,
         };
         fail("object.part:record:before").await?;
         let op = WriteOp::new()
@@ -270,7 +278,10 @@ impl ObjectStore {
         let held = match record.state.as_str() {
             OPEN => false,
             // A completion was cut short: before its head was written, or after?
-            CLOSING => self.stat_object(container, name).await.is_ok_and(|(m, _)| m.layout.tag == Some(id)),
+            CLOSING => {
+                self.stat_object(container, name).await.is_ok_and(|(m, _)| m.layout.tag == Some(id))
+                    || self.version_of_tag(container, name, id).await?.is_some()
+            }
             _ => true,
         };
         if held {
@@ -335,14 +346,13 @@ impl ObjectStore {
         id: Tag,
     ) -> Result<Written, ObjectError> {
         match self.stat_object(container, name).await {
-            Ok((meta, _)) if meta.layout.tag == Some(id) => Ok(Written {
-                etag: meta.etag,
-                modified: meta.modified.0,
-                size: meta.size,
-                checksum: meta.checksum,
-            }),
-            Ok(_) | Err(ObjectError::NoSuchObject) => Err(ObjectError::NoSuchUpload),
-            Err(e) => Err(e),
+            Ok((meta, _)) if meta.layout.tag == Some(id) => return Ok(Written::of(container, meta)),
+            Ok(_) | Err(ObjectError::NoSuchObject) => {}
+            Err(e) => return Err(e),
+        }
+        match self.version_of_tag(container, name, id).await? {
+            Some(found) => Ok(Written::of(container, found.meta)),
+            None => Err(ObjectError::NoSuchUpload),
         }
     }
 
@@ -416,22 +426,24 @@ impl ObjectStore {
             parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
             ..record.meta
         };
-        let written = Written {
-            etag: meta.etag.clone(),
-            modified: meta.modified.0,
-            size,
-            checksum: meta.checksum.clone(),
-        };
-        if let Err(e) = self.write_head(container, name, meta, data, condition, Some(id)).await {
-            if matches!(e, ObjectError::PreconditionFailed | ObjectError::NoSpace(_)) {
-                index.write_op(&oid, step(CLOSING, OPEN)).await?;
-            }
-            return Err(e);
+        let container = &self.refreshed(container).await?;
+        if container.info.history.is_some() {
+            let _one = self.inner.histories.lock(container, name).await;
+            self.keep_history(container, name).await?;
         }
+        let meta = match self.write_head(container, name, meta, data, condition, Some(id)).await {
+            Ok(meta) => meta,
+            Err(e) => {
+                if matches!(e, ObjectError::PreconditionFailed | ObjectError::NoSpace(_)) {
+                    index.write_op(&oid, step(CLOSING, OPEN)).await?;
+                }
+                return Err(e);
+            }
+        };
         fail("object.complete:done:before").await?;
         index.write_op(&oid, step(CLOSING, DONE)).await?;
         self.drop_unused_parts(container, id, &parts).await?;
-        Ok(written)
+        Ok(Written::of(container, meta))
     }
 
     /// Removes the parts that the object does not use: replaced, left out, or cut short.

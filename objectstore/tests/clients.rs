@@ -62,7 +62,13 @@ async fn run(doors: &Doors, program: &str, script: &str) {
 }
 
 fn config() -> objectstore::Config {
-    objectstore::Config { garbage_grace_s: 1, ..common::config() }
+    objectstore::Config {
+        garbage_grace_s: 1,
+        s3_website_hosts: vec!["web.example".into()],
+        lifecycle_interval_s: 1,
+        lifecycle_day_s: 1,
+        ..common::config()
+    }
 }
 
 macro_rules! scripts {
@@ -80,9 +86,21 @@ scripts! {
     swift_wire "python3" "swift_wire.py";
     swift_client "bash" "swift.sh";
     boto3 "python3" "boto3_walk.py";
+    boto3_versions "python3" "boto3_versions.py";
+    boto3_lock "python3" "boto3_lock.py";
+    boto3_lifecycle "python3" "boto3_lifecycle.py";
     s3_wire "python3" "s3_wire.py";
+    swift_versions "python3" "swift_versions.py";
+    swift_client_versions "bash" "swift_versions.sh";
+    aws_versions "bash" "aws_versions.sh";
     aws "bash" "aws.sh";
     s3cmd "bash" "s3cmd.sh";
+    s3_access "python3" "s3_access.py";
+    s3_form "python3" "s3_form.py";
+    s3_website "python3" "s3_website.py";
+    s3_encryption "python3" "s3_encryption.py";
+    swift_access "python3" "swift_access.py";
+    swift_web "python3" "swift_web.py";
     rclone "bash" "rclone.sh";
     restic "bash" "restic.sh";
 }

@@ -96,7 +96,7 @@ async fn two_processes_overwrite_delete_and_list_the_same_names() {
                 let name = format!("k{}", (t * 7 + i) % 5);
                 if (t + i) % 3 == 0 {
                     match s.delete_object(&c, &name, Condition::Always).await {
-                        Ok(()) | Err(ObjectError::NoSuchObject) => {}
+                        Ok(_) | Err(ObjectError::NoSuchObject) => {}
                         Err(e) => panic!("{e:?}"),
                     }
                 } else {

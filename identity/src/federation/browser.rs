@@ -185,7 +185,7 @@ impl Identity {
         let code = query.get("code").filter(|c| (1..=LONGEST).contains(&c.len()));
         let Some(code) = code.filter(|_| !query.has("error")) else {
             let why = query.get("error").unwrap_or_default().chars().take(100).collect::<String>();
-            tracing::info!(idp = login.idp, error = why, "an identity provider has not let a browser in");
+            tracing::info!(idp = login.idp, error = ?why, "an identity provider has not let a browser in");
             return Err(refused("the provider gives no authorisation code"));
         };
         let oidc = self.providers.get(&login.idp, &login.protocol)?;

@@ -4,9 +4,10 @@ use super::mapping::{Mapping, Version};
 use crate::bootstrap::DEFAULT_DOMAIN;
 use crate::input::{self, Shape};
 use crate::listing::Found;
+use crate::projects::fill_domain;
 use crate::store::federation::{self, Protocol};
 use crate::store::record::Fields;
-use crate::store::{Cond, IDENTITY_PROVIDER, Kind, MAPPING, Record, SERVICE_PROVIDER, USER};
+use crate::store::{Cond, DOMAIN, IDENTITY_PROVIDER, Kind, MAPPING, Record, SERVICE_PROVIDER, USER};
 use crate::users::forget_user as forget_whole_user;
 use crate::{Identity, IdentityError};
 use api::{Context, Query};
@@ -85,6 +86,7 @@ impl Identity {
         let mut record = what.shape().new_record(body)?;
         check_id(id)?;
         record.insert("id".into(), id.into());
+        let mut home = None;
         match what {
             Federal::Mapping => check_rules(&mut record)?,
             Federal::Service => {
@@ -99,11 +101,14 @@ impl Identity {
                         detail: format!("Duplicate entry found with id {id}"),
                     });
                 }
-                self.home_of_provider(&mut record).await?;
+                home = self.home_of_provider(&mut record).await?;
             }
         }
         let remote = take_remote_ids(&mut record);
         let mut change = self.begin().await?;
+        if let Some(home) = home {
+            DOMAIN.insert(change.conn(), &home).await?;
+        }
         what.kind().insert(change.conn(), &record).await?;
         if matches!(what, Federal::Provider) {
             federation::set_remote_ids(&mut change, id, &remote.unwrap_or_default()).await?;
@@ -112,19 +117,20 @@ impl Identity {
         self.whole(what, record).await
     }
 
-    /// The domain of a provider's users: the one it names, or one of its own.
-    async fn home_of_provider(&self, record: &mut Record) -> Result<(), IdentityError> {
+    /// The domain of a provider's users: the one it names, or one of its own, which is returned and is to be made.
+    async fn home_of_provider(&self, record: &mut Record) -> Result<Option<Record>, IdentityError> {
         if let Some(domain) = record.opt_text("domain_id").filter(|d| !d.is_empty()) {
             self.need_domain(domain).await?;
-            return Ok(());
+            return Ok(None);
         }
         let id = state::new_hex_id();
         let described =
             format!("Auto generated federated domain for Identity Provider: {}", record.text("id"));
-        let domain = json!({"name": id, "description": described});
-        self.insert_domain(domain.as_object().cloned().unwrap_or_default(), Some(&id)).await?;
+        let domain = json!({"id": id, "name": id, "description": described});
+        let mut domain = domain.as_object().cloned().unwrap_or_default();
+        fill_domain(&mut domain);
         record.insert("domain_id".into(), id.into());
-        Ok(())
+        Ok(Some(domain))
     }
 
     async fn whole(&self, what: Federal, mut record: Record) -> Result<Record, IdentityError> {

@@ -166,7 +166,13 @@ pub(crate) async fn users_in<'e>(
 }
 
 pub(crate) async fn forget_domain(tx: &mut Tx, id: &str) -> Result<(), IdentityError> {
-    let sql = "DELETE FROM identity_id_mappings WHERE domain_id = $1";
-    sqlx::query(sql).bind(id.to_owned()).execute(tx.conn()).await?;
+    for sql in [
+        // Also of those that are not mirrored now.
+        "DELETE FROM identity_assignments WHERE actor_id IN \
+         (SELECT public_id FROM identity_id_mappings WHERE domain_id = $1)",
+        "DELETE FROM identity_id_mappings WHERE domain_id = $1",
+    ] {
+        sqlx::query(sql).bind(id.to_owned()).execute(tx.conn()).await?;
+    }
     Ok(())
 }

@@ -10,7 +10,7 @@ use identity::{Bootstrap, CatalogueEntry, Config, Identity};
 use serde_json::{Value, json};
 use state::Db;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -221,4 +221,18 @@ pub fn by_token(token: &str) -> Value {
 
 pub fn on_project(name: &str) -> Value {
     json!({"project": {"name": name, "domain": {"id": "default"}}})
+}
+
+/// A certificate `cert.pem` for 127.0.0.1, its `key.pem`, and the authority `ca.pem` that has signed it.
+pub fn certificates(dir: &Path) {
+    let run = |args: &str| {
+        let out =
+            std::process::Command::new("openssl").args(args.split(' ')).current_dir(dir).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    run(&format!("req -x509 {ec} -keyout ca.key -out ca.pem -subj /CN=corp-ca -days 2"));
+    run(&format!("req {ec} -keyout key.pem -out cert.csr -subj /CN=test"));
+    std::fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    run("x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile ext -days 2 -out cert.pem");
 }

@@ -1,10 +1,14 @@
 // A real OpenID Connect provider (node's oidc-provider), and a browser of few words to log in at it.
 //
 //   node provider.mjs serve MODULES REDIRECT_URI           prints {"issuer": …} when it answers
+//   node provider.mjs tls CERT KEY PORT                    a door of TLS to what listens there; prints {"port": …}
 //   node provider.mjs browse URL USER [STOP_ORIGIN]        fills in and sends every form; prints where it ends: the form
 //                                                          that would go to STOP_ORIGIN, or the last page
 import { createServer, request } from 'node:http'
 import { generateKeyPairSync } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import tls from 'node:tls'
 import { pathToFileURL } from 'node:url'
 
 const PASSWORD = 'pw'
@@ -75,6 +79,17 @@ async function serve(modules, redirect) {
   console.log(JSON.stringify({ issuer }))
 }
 
+function secure(cert, key, port) {
+  const door = tls.createServer({ cert: readFileSync(cert), key: readFileSync(key) }, inside => {
+    const outside = connect(port, '127.0.0.1')
+    for (const side of [inside, outside]) side.on('error', () => { inside.destroy(); outside.destroy() })
+    inside.pipe(outside).pipe(inside)
+  })
+  // Who does not believe us goes away.
+  door.on('tlsClientError', () => {})
+  door.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ port: door.address().port })))
+}
+
 // One exchange; redirects are the browser's.
 function exchange(url, method, headers, body = '') {
   return new Promise((done, failed) => {
@@ -128,4 +143,5 @@ async function browse(start, user, stop) {
 
 const [command, ...args] = process.argv.slice(2)
 if (command === 'serve') await serve(...args)
+else if (command === 'tls') secure(...args)
 else console.log(JSON.stringify(await browse(...args)))

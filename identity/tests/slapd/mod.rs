@@ -1,8 +1,12 @@
-//! Debian's slapd, one for each test that wants one, on free ports with a folder of its own.
+//! Debian's slapd, one for each test that wants one, on free ports with a folder of its own, and short ways to talk of
+//! its users.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+use crate::common::{Cloud, Reply};
+use identity::Config;
 use ldap3::{Ldap, LdapConnAsync, Mod, SearchEntry};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::TcpListener;
@@ -34,7 +38,7 @@ impl Slapd {
         std::fs::create_dir(dir.path().join("db")).unwrap();
         // A profile of AppArmor is bound to the path, and would keep it out of this folder.
         std::fs::copy("/usr/sbin/slapd", dir.path().join("slapd")).expect("Debian's package slapd");
-        certificates(&dir.path().to_owned());
+        crate::common::certificates(dir.path());
         let at = dir.path().display();
         let mut conf = String::new();
         for schema in ["core", "cosine", "inetorgperson", "nis"] {
@@ -227,15 +231,58 @@ pub async fn add_bytes(ldap: &mut Ldap, dn: &str, attributes: &[(&str, &[u8])]) 
     ldap.add(dn, attributes.iter().map(one).collect()).await.unwrap().success().unwrap();
 }
 
-/// A certificate for 127.0.0.1 with the authority that has signed it.
-fn certificates(dir: &PathBuf) {
-    let run = |args: &str| {
-        let out = Command::new("openssl").args(args.split(' ')).current_dir(dir).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+/// What was read is believed for a second.
+pub fn short(config: Config) -> Config {
+    Config { directory_age_seconds: 1, ..config }
+}
+
+/// A domain with this configuration: its id.
+pub async fn domain(cloud: &Cloud, name: &str, config: &Value) -> String {
+    let admin = cloud.admin().await;
+    let made = cloud.call("POST", "/v3/domains", &admin, json!({"domain": {"name": name}})).await.expect(201);
+    let id = made["domain"]["id"].as_str().unwrap().to_owned();
+    cloud
+        .call("PUT", &format!("/v3/domains/{id}/config"), &admin, json!({"config": config}))
+        .await
+        .expect(201);
+    id
+}
+
+pub fn named(name: &str, password: &str) -> Value {
+    json!({"methods": ["password"],
+        "password": {"user": {"name": name, "domain": {"name": "corp"}, "password": password}}})
+}
+
+pub fn by_id(id: &str, password: &str) -> Value {
+    json!({"methods": ["password"], "password": {"user": {"id": id, "password": password}}})
+}
+
+pub fn token(reply: &Reply) -> String {
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    reply.headers["x-subject-token"].to_str().unwrap().to_owned()
+}
+
+pub fn public(domain: &str, kind: &str, local: &str) -> String {
+    hex::encode(Sha256::new().chain_update(domain).chain_update(kind).chain_update(local).finalize())
+}
+
+pub fn names(list: &Value, of: &str) -> Vec<String> {
+    let mut all: Vec<String> =
+        list[of].as_array().unwrap().iter().map(|u| u["name"].as_str().unwrap().to_owned()).collect();
+    all.sort();
+    all
+}
+
+pub async fn listed(cloud: &Cloud, admin: &str, path: &str, of: &str) -> Vec<String> {
+    names(&cloud.get(path, admin).await.expect(200), of)
+}
+
+/// Waits for what must come true within the age that is believed, and the look at the epoch.
+pub async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let all = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     };
-    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    run(&format!("req -x509 {ec} -keyout ca.key -out ca.pem -subj /CN=corp-ca -days 2"));
-    run(&format!("req {ec} -keyout key.pem -out cert.csr -subj /CN=directory"));
-    std::fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    run("x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile ext -days 2 -out cert.pem");
+    tokio::time::timeout(Duration::from_millis(2500), all).await.unwrap_or_else(|_| panic!("{what}"));
 }

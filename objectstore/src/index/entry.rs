@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! !                     header: exact counts and bytes, and whether the shard still takes changes
+//! d<name>..<order>      tombstone of one version
 //! e<due>.<name>         the object <name> expires at <due> (10 digits of seconds)
 //! g<tag>                tails that nothing refers to any more, to be removed when readers have left
 //! o<name>               the listing entry of an object
 //! p<tag>                tails being written for a name; gone when the head that names them is listed
 //! u<name>\x01<upload>   a multipart upload in progress
+//! v<name>..<order>      a version of an object that `o<name>` does not show: an older one, or a delete marker
 //! x<name>               tombstone: the version at which the object was deleted
 //! ```
 //!
@@ -16,6 +18,7 @@
 use crate::codec::{self, Damaged, Encoder};
 use crate::meta::{Kind, ObjectMeta};
 use crate::names::{ContainerId, Tag};
+use crate::version::VersionId;
 use state::Timestamp;
 
 pub(crate) const HEADER: &str = "!";
@@ -44,6 +47,33 @@ pub(crate) fn upload_key(name: &str, upload: Tag) -> String {
     format!("u{name}\u{1}{upload}")
 }
 
+/// Behind a name, before what tells its versions apart. Its byte within a name is written as two, so that keys sort
+/// as names do.
+const END: &str = "\u{1}\u{1}";
+
+pub(crate) fn folded(name: &str) -> String {
+    name.replace('\u{1}', "\u{1}\u{2}")
+}
+
+/// The rows of all versions of a name begin with this.
+pub(crate) fn versions_prefix(name: &str) -> String {
+    format!("v{}{END}", folded(name))
+}
+
+pub(crate) fn version_key(name: &str, order: Tag) -> String {
+    format!("{}{}", versions_prefix(name), order.inverted())
+}
+
+/// The name that a version's row without its `v` is of.
+pub(crate) fn parse_version_key(rest: &str) -> Option<String> {
+    let (name, order) = rest.rsplit_once(END)?;
+    (order.len() == 32).then(|| name.replace("\u{1}\u{2}", "\u{1}"))
+}
+
+pub(crate) fn buried_version_key(name: &str, order: Tag) -> String {
+    format!("d{}{END}{order}", folded(name))
+}
+
 /// The name and upload of an upload's key without its `u`.
 pub(crate) fn parse_upload_key(rest: &str) -> Option<(&str, Tag)> {
     let at = rest.len().checked_sub(32)?;
@@ -59,12 +89,16 @@ pub(crate) struct Header {
     /// Since when the container is being deleted and nothing may be added, in microseconds since the epoch;
     /// zero while it is not.
     pub(crate) closed: i64,
+    /// Versions beside the objects that are shown, delete markers among them, and their bytes.
+    pub(crate) versions: u64,
+    pub(crate) version_bytes: u64,
 }
 
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();
         e.number(1, self.objects).number(2, self.bytes).number_opt(3, self.closed as u64);
+        e.number_opt(4, self.versions).number_opt(5, self.version_bytes);
         e.done()
     }
 
@@ -75,6 +109,8 @@ impl Header {
                 1 => h.objects = f.number()?,
                 2 => h.bytes = f.number()?,
                 3 => h.closed = f.number()? as i64,
+                4 => h.versions = f.number()?,
+                5 => h.version_bytes = f.number()?,
                 _ => {}
             }
             Ok(())
@@ -101,6 +137,14 @@ pub struct Entry {
     /// Tails written under `tag`.
     pub(crate) tails: u64,
     pub(crate) multipart: bool,
+    /// Where it stands among the versions of its name; absent where there were none when it was written.
+    pub(crate) order: Option<Tag>,
+    /// It has a version id of its own. If not, it is the null version.
+    pub(crate) own_id: bool,
+    /// A delete marker.
+    pub marker: bool,
+    /// Of a Swift symlink: its headers, which listings show.
+    pub link: Vec<(String, String)>,
 }
 
 impl Entry {
@@ -112,11 +156,26 @@ impl Entry {
             etag: meta.etag.clone(),
             content_type: meta.content_type.clone(),
             large: meta.large.as_ref().map(|l| (l.etag.clone(), l.size)),
-            delete_at: meta.delete_at,
+            // Not while it is locked: it is listed then, whatever the time.
+            delete_at: meta.delete_at.filter(|_| !meta.lock.holds(Timestamp::now(), false)),
             tag: meta.layout.tag,
-            tails: if meta.kind == Kind::Multipart { 0 } else { meta.layout.tails(meta.size) },
+            tails: if meta.kind == Kind::Multipart { 0 } else { meta.layout.tails(meta.stored()) },
             multipart: meta.kind == Kind::Multipart,
+            order: meta.order,
+            own_id: meta.own_id,
+            marker: meta.kind == Kind::Marker,
+            link: meta.headers.iter().filter(|(n, _)| n.starts_with("x-symlink-")).cloned().collect(),
         }
+    }
+
+    /// The version that this is.
+    pub fn id(&self) -> VersionId {
+        VersionId::of(self.order, self.own_id)
+    }
+
+    /// Where it stands among the versions of its name: later ones are greater.
+    pub(crate) fn order(&self) -> Tag {
+        self.order.unwrap_or_else(|| Tag::at(self.modified()))
     }
 
     /// Bytes as a listing shows them: of a static large object, those of its segments.
@@ -156,6 +215,13 @@ impl Entry {
         if let Some(tag) = &self.tag {
             e.bytes(10, tag.as_bytes());
         }
+        if let Some(order) = &self.order {
+            e.bytes(13, order.as_bytes());
+        }
+        for (name, value) in &self.link {
+            e.pair(40, name, value);
+        }
+        e.number_opt(14, u64::from(self.own_id)).number_opt(15, u64::from(self.marker));
         e.done()
     }
 
@@ -176,6 +242,10 @@ impl Entry {
                 10 => t.tag = Some(Tag::from_bytes(f.bytes)?),
                 11 => t.tails = f.number()?,
                 12 => t.multipart = f.number()? != 0,
+                13 => t.order = Some(Tag::from_bytes(f.bytes)?),
+                14 => t.own_id = f.number()? != 0,
+                15 => t.marker = f.number()? != 0,
+                40 => t.link.push(f.pair()?),
                 _ => {}
             }
             Ok(())
@@ -223,21 +293,24 @@ impl Garbage {
 pub(crate) struct Tombstone {
     pub(crate) version: u64,
     pub(crate) since: i64,
+    /// What was there may go on as a version behind the head.
+    pub(crate) versions: bool,
 }
 
 impl Tombstone {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();
-        e.number(1, self.version).number(2, self.since as u64);
+        e.number(1, self.version).number(2, self.since as u64).number_opt(3, u64::from(self.versions));
         e.done()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
-        let mut t = Tombstone { version: 0, since: 0 };
+        let mut t = Tombstone { version: 0, since: 0, versions: false };
         codec::decode(value, |f| {
             match f.id {
                 1 => t.version = f.number()?,
                 2 => t.since = f.number()? as i64,
+                3 => t.versions = f.number()? != 0,
                 _ => {}
             }
             Ok(())
@@ -283,9 +356,26 @@ mod tests {
             tag: Some(Tag::new()),
             tails: 3,
             multipart: true,
+            order: Some(Tag::new()),
+            own_id: true,
+            marker: true,
             ..entry
         };
         assert_eq!(Entry::decode(&large.encode()), Ok(large));
+    }
+
+    #[test]
+    fn version_keys_sort_by_name_and_then_newest_first() {
+        let (old, new) = (Tag::at(Timestamp(1)), Tag::at(Timestamp(2)));
+        let mut keys = Vec::new();
+        for name in ["a", "a\u{1}", "a\u{1}\u{1}b", "a\u{1}\u{2}", "a\u{2}", "a b", "aü"] {
+            for order in [new, old] {
+                let key = version_key(name, order);
+                assert_eq!(parse_version_key(&key[1..]).as_deref(), Some(name));
+                keys.push(key);
+            }
+        }
+        assert!(keys.is_sorted(), "{keys:?}");
     }
 
     #[test]

@@ -55,11 +55,11 @@ pub struct ListPage {
 /// The OSD gives no more rows than this in one operation.
 const MOST_ROWS: usize = 1000;
 
-/// One shard, being read.
-struct Cursor {
+/// Rows of one kind in one shard, being read.
+pub(super) struct Cursor {
     oid: String,
     prefix: String,
-    rows: VecDeque<(String, Bytes)>,
+    pub(super) rows: VecDeque<(String, Bytes)>,
     /// The row key behind which to read on.
     after: String,
     more: bool,
@@ -67,7 +67,13 @@ struct Cursor {
 }
 
 impl Cursor {
-    async fn fill(&mut self, pool: &Pool) -> Result<(), ObjectError> {
+    /// `prefix` begins with the letter of the rows' kind, as `after` does.
+    pub(super) fn new(shard: &ShardId, prefix: String, after: String, chunk: usize) -> Self {
+        let chunk = chunk.clamp(1, MOST_ROWS);
+        Cursor { oid: shard.oid(), prefix, rows: VecDeque::new(), after, more: true, chunk }
+    }
+
+    pub(super) async fn fill(&mut self, pool: &Pool) -> Result<(), ObjectError> {
         while self.rows.is_empty() && self.more {
             let op = ReadOp::new().omap_get(self.after.clone(), self.prefix.clone(), self.chunk as u64);
             let Some(mut outcome) = pool.read_op(&self.oid, op).await.optional()? else {
@@ -86,19 +92,19 @@ impl Cursor {
     }
 
     /// The next name, without taking it. Rows begin with the letter of their kind.
-    fn peek(&self) -> Option<&str> {
+    pub(super) fn peek(&self) -> Option<&str> {
         self.rows.front().map(|(key, _)| &key[1..])
     }
 
-    /// Leaves out everything that begins with `prefix`.
-    fn skip(&mut self, prefix: &str) {
+    /// Leaves out everything that begins with `prefix`, as keys have it.
+    pub(super) fn skip(&mut self, prefix: &str) {
         while self.peek().is_some_and(|name| name.starts_with(prefix)) {
             self.rows.pop_front();
         }
         if self.rows.is_empty() && self.more && self.after[1..].starts_with(prefix) {
             // The greatest character there is: nothing with this prefix is behind it but names that go on with
             // that very character, and those are met and left out one by one.
-            let past = format!("o{prefix}\u{10ffff}");
+            let past = format!("{}{prefix}\u{10ffff}", &self.prefix[..1]);
             if past > self.after {
                 self.after = past;
             }
@@ -192,15 +198,8 @@ impl Merge {
         let from = if query.reverse { query.end_marker.as_deref().unwrap_or("") } else { &query.marker };
         let share = if query.reverse { MOST_ROWS } else { query.limit / shards.len().max(1) + 2 };
         let first = if query.delimiter.is_empty() { share } else { share.min(64) };
-        let cursors = shards.iter().map(|s| Cursor {
-            oid: s.oid(),
-            prefix: format!("o{}", query.prefix),
-            rows: VecDeque::new(),
-            after: format!("o{from}"),
-            more: true,
-            chunk: first.clamp(1, MOST_ROWS),
-        });
-        let mut merge = Merge { cursors: cursors.collect() };
+        let cursor = |s| Cursor::new(s, format!("o{}", query.prefix), format!("o{from}"), first);
+        let mut merge = Merge { cursors: shards.iter().map(cursor).collect() };
         try_join_all(merge.cursors.iter_mut().map(|c| c.fill(pool))).await?;
         Ok(merge)
     }

@@ -6,8 +6,12 @@
 
 pub mod entry;
 pub mod list;
+pub mod list_versions;
 pub(crate) mod shard;
+pub(crate) mod versions;
 
 pub use entry::Entry;
 pub use list::{Item, ListPage, ListQuery};
+pub use list_versions::{VersionItem, VersionPage, VersionQuery};
 pub(crate) use shard::{Change, Committed, Index};
+pub(crate) use versions::VersionChange;

@@ -6,6 +6,7 @@
 //! batch is under way the next gathers: the busier a shard, the more changes share an operation.
 
 use super::entry::{self, Entry, Garbage, Header, ShardId, Tombstone};
+use super::versions::VersionChange;
 use crate::ObjectError;
 use crate::names::Tag;
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub(crate) enum Change {
     },
     /// A head was removed, at this version.
     Delete { name: String, version: u64 },
+    /// Versions of an object came, went or changed places.
+    Versions(Box<VersionChange>),
     /// Rows beside the objects: uploads, intents, garbage. `adds` is refused where the container is going.
     Rows { set: Vec<(String, Bytes)>, remove: Vec<String>, adds: bool },
 }
@@ -42,7 +45,7 @@ pub(crate) struct Committed {
     /// A newer head was reported before: the change had no effect on the listing.
     pub(crate) stale: bool,
     /// Tails that nothing refers to any more. The shard has them on record.
-    pub(crate) garbage: Option<(Tag, Garbage)>,
+    pub(crate) garbage: Vec<(Tag, Garbage)>,
 }
 
 type Reply = oneshot::Sender<Result<Committed, ObjectError>>;
@@ -167,6 +170,9 @@ fn touched(changes: &[Change]) -> Vec<String> {
             keys.push(entry::object_key(name));
             keys.push(entry::tombstone_key(name));
         }
+        if let Change::Versions(change) = change {
+            change.touched(&mut keys);
+        }
     }
     keys.sort_unstable();
     keys.dedup();
@@ -174,10 +180,10 @@ fn touched(changes: &[Change]) -> Vec<String> {
 }
 
 /// A shard's rows as a batch sees them: what was read, under what the batch has changed so far.
-struct Rows {
+pub(super) struct Rows {
     old: HashMap<String, Bytes>,
     new: BTreeMap<String, Option<Bytes>>,
-    header: Header,
+    pub(super) header: Header,
     header_was: Option<Header>,
 }
 
@@ -187,26 +193,26 @@ impl Rows {
         Ok(Rows { old, new: BTreeMap::new(), header: header_was.unwrap_or_default(), header_was })
     }
 
-    fn get(&self, key: &str) -> Option<&Bytes> {
+    pub(super) fn get(&self, key: &str) -> Option<&Bytes> {
         match self.new.get(key) {
             Some(changed) => changed.as_ref(),
             None => self.old.get(key),
         }
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>) {
+    pub(super) fn set(&mut self, key: String, value: Vec<u8>) {
         self.new.insert(key, Some(Bytes::from(value)));
     }
 
-    fn remove(&mut self, key: String) {
+    pub(super) fn remove(&mut self, key: String) {
         self.new.insert(key, None);
     }
 
-    fn object(&self, name: &str) -> Result<Option<Entry>, ObjectError> {
+    pub(super) fn object(&self, name: &str) -> Result<Option<Entry>, ObjectError> {
         Ok(self.get(&entry::object_key(name)).map(|v| Entry::decode(v)).transpose()?)
     }
 
-    fn buried(&self, name: &str) -> Result<Option<Tombstone>, ObjectError> {
+    pub(super) fn buried(&self, name: &str) -> Result<Option<Tombstone>, ObjectError> {
         Ok(self.get(&entry::tombstone_key(name)).map(|v| Tombstone::decode(v)).transpose()?)
     }
 
@@ -214,6 +220,7 @@ impl Rows {
         match change {
             Change::Put { name, entry, upload } => self.put(name, entry, *upload, now),
             Change::Delete { name, version } => self.delete(name, *version, now),
+            Change::Versions(change) => self.versions(change, now),
             Change::Rows { adds: true, .. } if self.header.closed != 0 => Err(ObjectError::NoSuchContainer),
             Change::Rows { set, remove, .. } => {
                 for (key, value) in set {
@@ -251,23 +258,29 @@ impl Rows {
         }
         if newest > new.version {
             let kept = old.as_ref().and_then(|e| e.tag);
-            let garbage = new.garbage(now).filter(|(tag, _)| Some(*tag) != kept);
-            self.bin(garbage);
-            return Ok(Committed { stale: true, garbage });
+            // Since versions are kept, whoever replaced this one tells what became of it.
+            let versions = old.is_some_and(|e| e.order.is_some()) || buried.is_some_and(|t| t.versions);
+            let garbage = new.garbage(now).filter(|(tag, _)| Some(*tag) != kept && !versions);
+            return Ok(Committed { stale: true, garbage: self.bin(garbage) });
         }
         if buried.is_some() {
             self.remove(entry::tombstone_key(name));
         }
         let garbage = old.as_ref().and_then(|e| e.garbage(now)).filter(|(tag, _)| Some(*tag) != new.tag);
-        self.bin(garbage);
+        let garbage = self.bin(garbage);
         self.uncount(name, old.as_ref());
+        self.show(name, new);
+        Ok(Committed { stale: false, garbage })
+    }
+
+    /// Lists an object, and counts it.
+    pub(super) fn show(&mut self, name: &str, new: &Entry) {
         self.header.objects += 1;
         self.header.bytes += new.size;
         if let Some(due) = new.delete_at {
             self.set(entry::expiry_key(due, name), Vec::new());
         }
         self.set(entry::object_key(name), new.encode());
-        Ok(Committed { stale: false, garbage })
     }
 
     fn delete(&mut self, name: &str, version: u64, now: Timestamp) -> Result<Committed, ObjectError> {
@@ -275,11 +288,14 @@ impl Rows {
         let buried = self.buried(name)?;
         let newest = old.as_ref().map_or(0, |e| e.version).max(buried.map_or(0, |t| t.version));
         if newest > version {
-            return Ok(Committed { stale: true, garbage: None });
+            return Ok(Committed { stale: true, garbage: Vec::new() });
         }
-        self.set(entry::tombstone_key(name), Tombstone { version, since: now.micros() }.encode());
+        self.set(
+            entry::tombstone_key(name),
+            Tombstone { version, since: now.micros(), versions: false }.encode(),
+        );
         let garbage = old.as_ref().and_then(|e| e.garbage(now));
-        self.bin(garbage);
+        let garbage = self.bin(garbage);
         if old.is_some() {
             self.remove(entry::object_key(name));
         }
@@ -287,13 +303,15 @@ impl Rows {
         Ok(Committed { stale: false, garbage })
     }
 
-    fn bin(&mut self, garbage: Option<(Tag, Garbage)>) {
+    /// Puts tails on record that are to be removed; hands them back.
+    pub(super) fn bin(&mut self, garbage: Option<(Tag, Garbage)>) -> Vec<(Tag, Garbage)> {
         if let Some((tag, record)) = garbage {
             self.set(entry::garbage_key(tag), record.encode());
         }
+        garbage.into_iter().collect()
     }
 
-    fn uncount(&mut self, name: &str, old: Option<&Entry>) {
+    pub(super) fn uncount(&mut self, name: &str, old: Option<&Entry>) {
         let Some(old) = old else { return };
         self.header.objects = self.header.objects.saturating_sub(1);
         self.header.bytes = self.header.bytes.saturating_sub(old.size);
@@ -344,8 +362,9 @@ async fn set_closed(pool: &Pool, shard: ShardId, closed: bool) -> Result<(), Obj
     for attempt in 0..ATTEMPTS {
         let (version, rows) = read_rows(pool, &oid, &[entry::HEADER.to_owned()]).await?;
         let mut header = Rows::new(rows)?.header;
-        if closed && header.objects > 0 {
-            return Err(ObjectError::NotEmpty);
+        if closed && (header.objects > 0 || header.versions > 0) {
+            let shown = header.objects > 0;
+            return Err(if shown { ObjectError::NotEmpty } else { ObjectError::HasVersions });
         }
         header.closed = if closed { Timestamp::now().micros() } else { 0 };
         let op = match version {
@@ -364,4 +383,4 @@ async fn set_closed(pool: &Pool, shard: ShardId, closed: bool) -> Result<(), Obj
 
 #[cfg(test)]
 #[path = "shard_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -13,7 +13,7 @@ fn delete(name: &str, version: u64) -> Change {
 }
 
 /// Applies changes, one batch each.
-fn run(changes: &[Change]) -> (HashMap<String, Bytes>, Header, Vec<Committed>) {
+pub(in crate::index) fn run(changes: &[Change]) -> (HashMap<String, Bytes>, Header, Vec<Committed>) {
     let mut rows: HashMap<String, Bytes> = HashMap::new();
     let mut done = Vec::new();
     for change in changes {
@@ -34,11 +34,11 @@ fn counts_are_exact_and_replaced_tails_are_recorded() {
     let (rows, header, done) =
         run(&[put("k", 1, 10, Some(a)), put("k", 2, 3, Some(b)), put("l", 3, 4, None)]);
     assert_eq!((header.objects, header.bytes), (2, 7));
-    assert_eq!(done[1].garbage.map(|(t, _)| t), Some(a));
+    assert_eq!(done[1].garbage.first().map(|(t, _)| *t), Some(a));
     assert!(rows.contains_key(&entry::garbage_key(a)) && !rows.contains_key(&entry::garbage_key(b)));
     let (rows, header, done) = run(&[put("k", 1, 10, Some(a)), delete("k", 2)]);
     assert_eq!((header.objects, header.bytes), (0, 0));
-    assert_eq!(done[1].garbage.map(|(t, _)| t), Some(a));
+    assert_eq!(done[1].garbage.first().map(|(t, _)| *t), Some(a));
     assert!(rows.contains_key(&entry::tombstone_key("k")));
 }
 
@@ -48,14 +48,14 @@ fn a_late_report_of_an_older_head_changes_nothing_but_bins_its_tails() {
     let (_, header, done) = run(&[put("k", 2, 5, Some(b)), put("k", 1, 9, Some(a))]);
     assert_eq!((header.objects, header.bytes), (1, 5));
     assert!(done[1].stale);
-    assert_eq!(done[1].garbage.map(|(t, _)| t), Some(a));
+    assert_eq!(done[1].garbage.first().map(|(t, _)| *t), Some(a));
     // After a delete the tombstone remembers.
     let (_, header, done) = run(&[delete("k", 2), put("k", 1, 9, Some(a))]);
     assert_eq!(header.objects, 0);
     assert!(done[1].stale);
     // A metadata update that arrives late holds the same tails as the listed head: they stay.
     let (_, _, done) = run(&[put("k", 3, 5, Some(a)), put("k", 2, 5, Some(a))]);
-    assert!(done[1].garbage.is_none());
+    assert!(done[1].garbage.is_empty());
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Deleting an object: its head goes, then its line in the index. Its tails follow when readers have left.
+//! Deleting an object: its head goes, then its line in the index. Its tails follow when readers have left. Where
+//! versions are kept nothing goes: a delete marker is the latest version then.
 
 use crate::container::Container;
 use crate::index::Change;
 use crate::names;
-use crate::object::Condition;
+use crate::object::{Condition, Deleted};
 use crate::{ObjectError, ObjectStore, fail};
 use pool::WriteOp;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ impl ObjectStore {
         container: &Arc<Container>,
         name: &str,
         condition: Condition,
-    ) -> Result<(), ObjectError> {
+    ) -> Result<Deleted, ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
         // A task of its own: a client that hangs up can't leave a line in the index without an object.
@@ -29,7 +30,23 @@ impl ObjectStore {
         container: &Arc<Container>,
         name: &str,
         condition: Condition,
-    ) -> Result<(), ObjectError> {
+    ) -> Result<Deleted, ObjectError> {
+        let container = &self.refreshed(container).await?;
+        if container.info.versioning.is_set() {
+            return self.mark_deleted(container, name, &condition).await;
+        }
+        if let Some(history) = &container.info.history {
+            return self.delete_with_history(container, name, history.mode, condition).await;
+        }
+        self.delete_plain(container, name, condition).await
+    }
+
+    pub(super) async fn delete_plain(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        condition: Condition,
+    ) -> Result<Deleted, ObjectError> {
         self.mark_writing().await?;
         let oid = names::head(container.id, name);
         let mut attempts = 0;
@@ -59,6 +76,7 @@ impl ObjectStore {
         };
         fail("object.delete:index:before").await?;
         let change = Change::Delete { name: name.to_owned(), version };
-        self.commit(container, change, name).await.map(drop)
+        self.commit(container, change, name).await?;
+        Ok(Deleted { version: None, marker: false, existed: true })
     }
 }

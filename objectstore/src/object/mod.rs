@@ -1,12 +1,18 @@
 //! Objects: written with one operation on their head and one on the index, read with one.
 
 mod delete;
+mod history;
+mod piece;
 mod read;
 mod update;
+mod version;
 mod write;
 
+pub(crate) use history::MARKER_TYPE;
 pub use read::{Object, Source};
 pub use update::Update;
+pub(crate) use version::NameLocks;
+pub use version::{DeleteVersion, Deleted};
 pub(crate) use write::Home;
 pub use write::{Body, Claim, Condition, Expect, NewObject, Written};
 

@@ -1,11 +1,16 @@
 //! Reading an object: its head tells what it is and, for most objects, is all of it.
 
 use crate::container::Container;
+use crate::index::entry::{self, Entry};
 use crate::meta::{Kind, META_XATTR, ObjectMeta, Part};
 use crate::names::{self, Tag};
+use crate::object::piece::{self, Piece, Place};
 use crate::range::Span;
+use crate::seal::{CustomerKey, DataKey, Stretch};
+use crate::version::VersionId;
 use crate::{ObjectError, ObjectStore};
 use bytes::Bytes;
+use futures::future::Either;
 use futures::{Stream, StreamExt};
 use pool::{OptionalExt, Pool, ReadOp};
 use state::Timestamp;
@@ -16,22 +21,40 @@ pub struct Object {
     pub meta: ObjectMeta,
     pub version: u64,
     pub(crate) container: Arc<Container>,
-    pub(crate) name: String,
+    /// The RADOS object that holds its metadata and the beginning of its content.
+    pub(super) oid: String,
     /// The first bytes of the head's data, read together with the metadata.
     start: Bytes,
+    /// The key that the reader brings, for an object that is encrypted with it.
+    key: Option<CustomerKey>,
+}
+
+impl Object {
+    /// Takes the key that a reader brings, or none; refuses where that is not the one that is needed.
+    pub(crate) fn unlock(&mut self, key: Option<CustomerKey>) -> Result<(), ObjectError> {
+        match &self.meta.seal {
+            Some(seal) => seal.check(key.as_ref())?,
+            None if key.is_some() => return Err(ObjectError::NotSealed),
+            None => {}
+        }
+        self.key = key;
+        Ok(())
+    }
 }
 
 /// Where content comes from; made by [`ObjectStore::source`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Source {
     pool: Pool,
-    /// The head with its version, and how much of its data is content.
-    head: Option<(String, u64)>,
+    /// The head, and how much of its data is content.
+    head: Option<Place>,
     head_len: u64,
     start: Bytes,
     runs: Vec<Run>,
     read_bytes: u64,
     window: usize,
+    /// The bodies of sealed content: all else here is then about what is stored.
+    sealed: Option<Arc<[Stretch]>>,
 }
 
 /// Content under one tag.
@@ -45,14 +68,6 @@ struct Run {
     stripe: u64,
 }
 
-/// One read operation.
-struct Piece {
-    oid: String,
-    version: Option<u64>,
-    off: u64,
-    len: u64,
-}
-
 impl ObjectStore {
     /// Opens an object. `first` bytes of its content are asked for in the same operation.
     pub async fn open_object(
@@ -61,25 +76,107 @@ impl ObjectStore {
         name: &str,
         first: u64,
     ) -> Result<Object, ObjectError> {
+        match self.open_latest(container, name, first).await? {
+            object if object.meta.is_marker() => Err(ObjectError::NoSuchObject),
+            object => Ok(object),
+        }
+    }
+
+    /// Opens the latest version of an object, which may be a delete marker.
+    pub(crate) async fn open_latest(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        first: u64,
+    ) -> Result<Object, ObjectError> {
         super::check_name(name)?;
-        let op = ReadOp::new().get_xattrs();
-        let op = if first > 0 { op.read(0, usize::try_from(first).unwrap_or(usize::MAX)) } else { op };
         let oid = names::head(container.id, name);
-        let mut outcome =
-            container.policy.data.read_op(&oid, op).await.optional()?.ok_or(ObjectError::NoSuchObject)?;
-        let xattrs = outcome.xattrs().ok_or(ObjectError::Damaged("a head without metadata"))?;
-        let meta = xattrs.get(META_XATTR).ok_or(ObjectError::Damaged("a head without metadata"))?;
-        let meta = ObjectMeta::decode(meta)?;
-        if meta.expired(Timestamp::now()) {
+        let object = self.open_oid(container, oid, first).await?.ok_or(ObjectError::NoSuchObject)?;
+        if object.meta.expired(Timestamp::now()) {
             return Err(ObjectError::NoSuchObject);
         }
-        Ok(Object {
-            meta,
+        Ok(object)
+    }
+
+    /// Opens one version of an object, which may be a delete marker.
+    pub async fn open_version(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        id: VersionId,
+        first: u64,
+    ) -> Result<Object, ObjectError> {
+        super::check_name(name)?;
+        let head = names::head(container.id, name);
+        let mut seen = None;
+        loop {
+            let latest = self.open_oid(container, head.clone(), first).await?;
+            let now = latest.as_ref().map(|o| o.version);
+            let found = match latest {
+                Some(object) if object.meta.version_id() == id => Some(object),
+                _ if container.info.versioning.is_set() => {
+                    let oid = names::version(container.id, id, name);
+                    match self.open_oid(container, oid, first).await? {
+                        Some(object) if self.is_listed(container, name, &object.meta).await? => Some(object),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            match found {
+                Some(object) if object.meta.expired(Timestamp::now()) => {
+                    return Err(ObjectError::NoSuchVersion);
+                }
+                Some(object) => return Ok(object),
+                // Unless the head was replaced meanwhile: the version may have passed through it.
+                None if seen == Some(now) => return Err(ObjectError::NoSuchVersion),
+                None => seen = Some(now),
+            }
+        }
+    }
+
+    /// Whether the index knows a version. What a change of a head leaves that came to nothing is not known to it.
+    pub(crate) async fn is_listed(
+        &self,
+        container: &Container,
+        name: &str,
+        meta: &ObjectMeta,
+    ) -> Result<bool, ObjectError> {
+        let keys = [entry::version_key(name, meta.order()), entry::object_key(name)];
+        let op = ReadOp::new().omap_get_by_keys(keys);
+        let oid = container.shard_of(name).oid();
+        let Some(mut outcome) = container.policy.index.read_op(&oid, op).await.optional()? else {
+            return Ok(false);
+        };
+        for (_, row) in outcome.omap().unwrap_or_default().entries {
+            if Entry::decode(&row)?.id() == meta.version_id() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn open_oid(
+        &self,
+        container: &Arc<Container>,
+        oid: String,
+        first: u64,
+    ) -> Result<Option<Object>, ObjectError> {
+        let op = ReadOp::new().get_xattrs();
+        let op = if first > 0 { op.read(0, usize::try_from(first).unwrap_or(usize::MAX)) } else { op };
+        let Some(mut outcome) = container.policy.data.read_op(&oid, op).await.optional()? else {
+            return Ok(None);
+        };
+        let xattrs = outcome.xattrs().ok_or(ObjectError::Damaged("a head without metadata"))?;
+        let meta = xattrs.get(META_XATTR).ok_or(ObjectError::Damaged("a head without metadata"))?;
+        Ok(Some(Object {
+            meta: ObjectMeta::decode(meta)?,
             version: outcome.version,
             container: container.clone(),
-            name: name.to_owned(),
+            oid,
             start: outcome.data().unwrap_or_default(),
-        })
+            key: None,
+        }))
     }
 
     /// How many bytes a GET should ask for at first.
@@ -100,7 +197,7 @@ impl ObjectStore {
         let xattrs = outcome.xattrs().unwrap_or_default();
         let meta = xattrs.get(META_XATTR).ok_or(ObjectError::Damaged("a head without metadata"))?;
         let meta = ObjectMeta::decode(meta)?;
-        if meta.expired(Timestamp::now()) {
+        if meta.is_marker() || meta.expired(Timestamp::now()) {
             return Err(ObjectError::NoSuchObject);
         }
         Ok((meta, outcome.version))
@@ -108,8 +205,11 @@ impl ObjectStore {
 
     /// Gets ready to read an object's content.
     pub async fn source(&self, object: Object) -> Result<Source, ObjectError> {
-        let Object { meta, version, container, name, start } = object;
-        let oid = names::head(container.id, &name);
+        let Object { meta, version, container, oid, start, key } = object;
+        let seal = match &meta.seal {
+            Some(seal) => Some(self.data_key(&container, seal, key.as_ref()).await?),
+            None => None,
+        };
         let pool = container.policy.data.clone();
         let config = &self.inner.config;
         let mut source = Source {
@@ -120,21 +220,32 @@ impl ObjectStore {
             runs: Vec::new(),
             read_bytes: config.read_bytes.max(1),
             window: config.read_window.max(1),
+            sealed: None,
         };
         match meta.kind {
             Kind::Multipart => {
-                let list = self.read_parts(&source.pool, &oid, version, meta.layout.head, start).await?;
+                let place = Place::of(&oid, version, &meta);
+                let list = self.read_parts(&source.pool, place, meta.layout.head, start).await?;
                 source.runs = runs_of(container.id, &list);
+                source.sealed = seal.map(|key| stretches_of(&key, &list).into());
             }
-            Kind::Plain | Kind::Slo => {
+            Kind::Plain | Kind::Slo | Kind::Marker => {
                 source.head_len = meta.layout.head;
-                source.head = Some((oid, version));
+                source.head = Some(Place::of(&oid, version, &meta));
                 source.start =
                     start.slice(..start.len().min(usize::try_from(meta.layout.head).unwrap_or(usize::MAX)));
                 if let Some(tag) = meta.layout.tag {
                     let (at, stripe) = (meta.layout.head, meta.layout.stripe);
-                    source.runs.push(Run { tag, container: container.id, at, len: meta.size - at, stripe });
+                    source.runs.push(Run {
+                        tag,
+                        container: container.id,
+                        at,
+                        len: meta.stored() - at,
+                        stripe,
+                    });
                 }
+                let whole = |key| Stretch { at: 0, len: meta.size, stored_at: 0, key, salt: Vec::new() };
+                source.sealed = seal.map(|key| [whole(key)].into());
             }
         }
         Ok(source)
@@ -145,25 +256,21 @@ impl ObjectStore {
         if object.meta.kind != Kind::Multipart {
             return Ok(Vec::new());
         }
-        let oid = names::head(object.container.id, &object.name);
         let pool = &object.container.policy.data;
-        self.read_parts(pool, &oid, object.version, object.meta.layout.head, object.start.clone()).await
+        let place = Place::of(&object.oid, object.version, &object.meta);
+        self.read_parts(pool, place, object.meta.layout.head, object.start.clone()).await
     }
 
     async fn read_parts(
         &self,
         pool: &Pool,
-        oid: &str,
-        version: u64,
+        place: Place,
         len: u64,
         start: Bytes,
     ) -> Result<Vec<Part>, ObjectError> {
         let data = match start.len() as u64 >= len {
             true => start,
-            false => {
-                let piece = Piece { oid: oid.to_owned(), version: Some(version), off: 0, len };
-                read_piece(pool.clone(), piece).await?
-            }
+            false => piece::read(pool.clone(), Piece::Head { place, off: 0, len }).await?,
         };
         let data = data.get(..usize::try_from(len).unwrap_or(usize::MAX));
         Ok(Part::decode_all(data.ok_or(ObjectError::Damaged("a list of parts is cut off"))?)?)
@@ -175,7 +282,8 @@ impl ObjectStore {
         if size > most {
             return Err(ObjectError::TooLarge(most));
         }
-        if object.start.len() as u64 == size && object.meta.kind != Kind::Multipart {
+        let plain = object.meta.kind != Kind::Multipart && object.meta.seal.is_none();
+        if object.start.len() as u64 == size && plain {
             return Ok(object.start);
         }
         let mut stream = Box::pin(self.source(object).await?.stream(Span { start: 0, end: size }));
@@ -192,9 +300,21 @@ fn runs_of(container: names::ContainerId, parts: &[Part]) -> Vec<Run> {
     parts
         .iter()
         .map(|p| {
-            let run = Run { tag: p.tag, container, at, len: p.size, stripe: p.stripe };
-            at += p.size;
+            let run = Run { tag: p.tag, container, at, len: p.stored(), stripe: p.stripe };
+            at += p.stored();
             run
+        })
+        .collect()
+}
+
+fn stretches_of(key: &DataKey, parts: &[Part]) -> Vec<Stretch> {
+    let (mut at, mut stored_at) = (0, 0);
+    parts
+        .iter()
+        .map(|p| {
+            let stretch = Stretch { at, len: p.size, stored_at, key: key.clone(), salt: p.salt.clone() };
+            (at, stored_at) = (at + p.size, stored_at + p.stored());
+            stretch
         })
         .collect()
 }
@@ -202,6 +322,42 @@ fn runs_of(container: names::ContainerId, parts: &[Part]) -> Vec<Run> {
 impl Source {
     /// The bytes of `span`, which lies within the object. A few operations run ahead of the reader.
     pub fn stream(self, span: Span) -> impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static {
+        match self.sealed.clone() {
+            None => Either::Left(self.stored(span)),
+            Some(stretches) => Either::Right(self.opened(stretches, span)),
+        }
+    }
+
+    /// The content of `span`, opened body by body.
+    fn opened(
+        self,
+        stretches: Arc<[Stretch]>,
+        span: Span,
+    ) -> impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static {
+        let wanted: Vec<(Stretch, Span)> = stretches
+            .iter()
+            .filter(|s| s.at < span.end && s.at + s.len > span.start)
+            .map(|s| {
+                let (start, end) = (span.start.max(s.at) - s.at, span.end.min(s.at + s.len) - s.at);
+                (s.clone(), Span { start, end })
+            })
+            .collect();
+        futures::stream::iter(wanted)
+            .map(move |(stretch, span)| {
+                let (stored, mut opener) = match stretch.open(span) {
+                    Ok(opened) => opened,
+                    Err(e) => return Either::Left(futures::stream::iter([Err(e)])),
+                };
+                let pieces = self.clone().stored(stored);
+                Either::Right(pieces.map(move |piece| opener.push(&piece?)))
+            })
+            .flatten()
+            // A piece that completes no chunk gives nothing yet.
+            .filter(|opened| futures::future::ready(!matches!(opened, Ok(content) if content.is_empty())))
+    }
+
+    /// The stored bytes of `span`.
+    fn stored(self, span: Span) -> impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static {
         let known = (self.start.len() as u64).min(self.head_len);
         let first = match span.start < known && !span.is_empty() {
             true => self.start.slice(span.start as usize..span.end.min(known) as usize),
@@ -212,7 +368,7 @@ impl Source {
         let pieces = self.pieces(rest);
         let first = (!first.is_empty()).then_some(Ok(first));
         futures::stream::iter(first).chain(
-            futures::stream::iter(pieces).map(move |piece| read_piece(pool.clone(), piece)).buffered(window),
+            futures::stream::iter(pieces).map(move |piece| piece::read(pool.clone(), piece)).buffered(window),
         )
     }
 
@@ -225,9 +381,9 @@ impl Source {
             if at >= span.end {
                 return None;
             }
-            if let Some((oid, version)) = self.head.as_ref().filter(|_| at < self.head_len) {
+            if let Some(place) = self.head.as_ref().filter(|_| at < self.head_len) {
                 let len = (self.head_len.min(span.end) - at).min(self.read_bytes);
-                let piece = Piece { oid: oid.clone(), version: Some(*version), off: at, len };
+                let piece = Piece::Head { place: place.clone(), off: at, len };
                 at += len;
                 return Some(piece);
             }
@@ -239,25 +395,7 @@ impl Source {
             let (n, off) = (within / r.stripe.max(1), within % r.stripe.max(1));
             let len = (r.len - within).min(r.stripe - off).min(span.end - at).min(self.read_bytes);
             at += len;
-            Some(Piece { oid: names::tail(r.container, r.tag, n), version: None, off, len })
+            Some(Piece::Tail { oid: names::tail(r.container, r.tag, n), off, len })
         })
-    }
-}
-
-async fn read_piece(pool: Pool, piece: Piece) -> Result<Bytes, ObjectError> {
-    let len = usize::try_from(piece.len).unwrap_or(usize::MAX);
-    let data = match piece.version {
-        None => pool.read(&piece.oid, piece.off, len).await?,
-        // The head may be replaced between two reads of it: what is not of the same version is not mixed in.
-        Some(version) => {
-            let op = ReadOp::new().assert_version(version).read(piece.off, len);
-            let mut outcome = pool.read_op(&piece.oid, op).await?;
-            outcome.data().ok_or(ObjectError::Damaged("a read gave nothing"))?
-        }
-    };
-    if data.len() == len {
-        Ok(data)
-    } else {
-        Err(ObjectError::Damaged("content is shorter than it should be"))
     }
 }

@@ -2,9 +2,11 @@
 
 use crate::container::Container;
 use crate::index::Change;
+use crate::index::VersionChange;
 use crate::index::entry::Entry;
 use crate::meta::{META_XATTR, Modified, ObjectMeta};
 use crate::names;
+use crate::version::{Retention, VersionId};
 use crate::{ObjectError, ObjectStore, fail};
 use bytes::Bytes;
 use pool::WriteOp;
@@ -30,6 +32,9 @@ impl ObjectStore {
         update: Update,
     ) -> Result<ObjectMeta, ObjectError> {
         let change = move |meta: &mut ObjectMeta| {
+            if meta.lock.holds(Timestamp::now(), false) {
+                return Err(ObjectError::Locked);
+            }
             if let Some(content_type) = &update.content_type {
                 meta.content_type.clone_from(content_type);
             }
@@ -37,30 +42,87 @@ impl ObjectStore {
             meta.user.clone_from(&update.user);
             meta.delete_at = update.delete_at;
             meta.modified = Modified(Timestamp::now());
+            Ok(())
         };
-        self.change_meta(container, name, change).await
+        self.change_version(container, name, None, change).await
     }
 
-    /// Replaces an object's tags. It was not modified by that: its time stays.
+    /// Replaces an object's tags, or those of one version of it. It was not modified by that: its time stays.
     pub async fn tag_object(
         &self,
         container: &Arc<Container>,
         name: &str,
+        version: Option<VersionId>,
         tags: Vec<(String, String)>,
     ) -> Result<ObjectMeta, ObjectError> {
-        self.change_meta(container, name, move |meta| meta.tags.clone_from(&tags)).await
+        let change = move |meta: &mut ObjectMeta| {
+            meta.tags.clone_from(&tags);
+            Ok(())
+        };
+        self.change_version(container, name, version, change).await
     }
 
-    /// `change` is made anew, on what is there then, where another change came between.
-    async fn change_meta(
+    /// Sets a version's legal hold, or takes it back.
+    pub async fn set_legal_hold(
         &self,
         container: &Arc<Container>,
         name: &str,
-        change: impl Fn(&mut ObjectMeta) + Send + Sync + 'static,
+        version: Option<VersionId>,
+        held: bool,
+    ) -> Result<ObjectMeta, ObjectError> {
+        let change = move |meta: &mut ObjectMeta| {
+            meta.lock.legal_hold = Some(held);
+            Ok(())
+        };
+        self.change_version(container, name, version, change).await
+    }
+
+    /// Sets a version's retention. `bypass` is a caller's who may break governance and says so.
+    pub async fn set_retention(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        version: Option<VersionId>,
+        retention: Option<Retention>,
+        bypass: bool,
+    ) -> Result<ObjectMeta, ObjectError> {
+        let change = move |meta: &mut ObjectMeta| {
+            if !meta.lock.may_become(retention, Timestamp::now(), bypass) {
+                return Err(ObjectError::Locked);
+            }
+            meta.lock.retention = retention;
+            Ok(())
+        };
+        self.change_version(container, name, version, change).await
+    }
+
+    /// Replaces an object's own ACL.
+    pub(crate) async fn set_object_grants(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        version: Option<VersionId>,
+        grants: Vec<crate::grants::Grant>,
+    ) -> Result<ObjectMeta, ObjectError> {
+        let change = move |meta: &mut ObjectMeta| {
+            meta.grants = Some(grants.clone());
+            Ok(())
+        };
+        self.change_version(container, name, version, change).await
+    }
+
+    /// Changes one version's metadata; without a version, the latest's. `change` may refuse, and is made anew, on what
+    /// is there then, where another change came between.
+    pub(crate) async fn change_version(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        version: Option<VersionId>,
+        change: impl Fn(&mut ObjectMeta) -> Result<(), ObjectError> + Send + Sync + 'static,
     ) -> Result<ObjectMeta, ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        tokio::spawn(async move { this.finish_update(&container, &name, change).await })
+        tokio::spawn(async move { this.finish_update(&container, &name, version, change).await })
             .await
             .map_err(|_| ObjectError::Damaged("an update was cut off"))?
     }
@@ -69,24 +131,31 @@ impl ObjectStore {
         &self,
         container: &Arc<Container>,
         name: &str,
-        change: impl Fn(&mut ObjectMeta) + Send + Sync,
+        version: Option<VersionId>,
+        change: impl Fn(&mut ObjectMeta) -> Result<(), ObjectError> + Send + Sync,
     ) -> Result<ObjectMeta, ObjectError> {
         self.mark_writing().await?;
-        let oid = names::head(container.id, name);
         for _ in 0..20 {
-            let (mut meta, version) = self.stat_object(container, name).await?;
-            change(&mut meta);
-            let op = WriteOp::new().assert_version(version).set_xattr(META_XATTR, Bytes::from(meta.encode()));
+            let object = match version {
+                None => self.open_object(container, name, 0).await?,
+                Some(id) => self.open_version(container, name, id, 0).await?,
+            };
+            if object.meta.is_marker() {
+                return Err(ObjectError::IsMarker);
+            }
+            let (oid, mut meta) = (object.oid, object.meta);
+            change(&mut meta)?;
+            let guard = WriteOp::new().assert_version(object.version);
+            let op = guard.set_xattr(META_XATTR, Bytes::from(meta.encode()));
             match container.policy.data.write_op(&oid, op).await {
+                // The index tells nothing of an older version that could have changed.
+                Ok(_) if oid != names::head(container.id, name) => return Ok(meta),
                 Ok(outcome) => {
                     fail("object.post:index:before").await?;
-                    let entry = Entry::of(&meta, outcome.version);
-                    let change = Change::Put { name: name.to_owned(), entry, upload: None };
-                    self.commit(container, change, name).await?;
+                    self.list_head(container, name, &meta, outcome.version).await?;
                     return Ok(meta);
                 }
-                Err(e) if e.is_cancelled() => {}
-                Err(e) if e.is_not_found() => return Err(ObjectError::NoSuchObject),
+                Err(e) if e.is_cancelled() || e.is_not_found() => {} // replaced, or moved out of the head
                 Err(e) => {
                     self.repair_later(container, name);
                     return Err(e.into());
@@ -94,5 +163,27 @@ impl ObjectStore {
             }
         }
         Err(ObjectError::Contended)
+    }
+
+    /// Has the index list a head whose metadata were changed.
+    async fn list_head(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        meta: &ObjectMeta,
+        written: u64,
+    ) -> Result<(), ObjectError> {
+        let entry = Entry::of(meta, written);
+        let name = name.to_owned();
+        let change = match container.info.versioning.is_set() {
+            false => Change::Put { name: name.clone(), entry, upload: None },
+            true => Change::Versions(Box::new(VersionChange {
+                name: name.clone(),
+                written,
+                head: Some(entry),
+                ..VersionChange::default()
+            })),
+        };
+        self.commit(container, change, &name).await.map(drop)
     }
 }

@@ -15,7 +15,9 @@ use crate::index::{Change, Committed};
 use crate::meta::{Checksum, Kind, Large, Layout, META_XATTR, Modified, ObjectMeta};
 use crate::names::{self, Tag};
 use crate::object::check_name;
+use crate::seal::{CustomerKey, Seal, SealWith, Sealer, sealed_len};
 use crate::sweep::Debris;
+use crate::version::{Lock, VersionId};
 use crate::{ObjectError, ObjectStore, fail};
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
@@ -38,6 +40,12 @@ pub struct NewObject {
     pub delete_at: Option<i64>,
     /// See [`ObjectMeta::tags`].
     pub tags: Vec<(String, String)>,
+    /// See [`ObjectMeta`].
+    pub owner: String,
+    pub grants: Option<Vec<crate::grants::Grant>>,
+    /// Whether, and with whose key, the content is to be encrypted.
+    pub seal: Option<SealWith>,
+    pub lock: Lock,
     /// The body is a static large object's manifest.
     pub large: Option<Large>,
 }
@@ -71,6 +79,10 @@ pub struct Body {
     /// How many bytes will come, where that is known.
     pub length: Option<u64>,
     pub expect: Expect,
+    /// The key that the client brings for a part of an upload that is encrypted with it.
+    pub customer: Option<CustomerKey>,
+    /// What encrypts it on its way.
+    pub(crate) sealer: Option<Sealer>,
 }
 
 impl Body {
@@ -78,7 +90,7 @@ impl Body {
         stream: impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static,
         length: Option<u64>,
     ) -> Self {
-        Body { stream: stream.boxed(), length, expect: Expect::default() }
+        Body { stream: stream.boxed(), length, expect: Expect::default(), customer: None, sealer: None }
     }
 
     pub fn of(data: impl Into<Bytes>) -> Self {
@@ -97,6 +109,8 @@ pub enum Condition {
     Absent,
     /// The object has one of these ETags (`If-Match`); `*` is any.
     Match(Vec<String>),
+    /// The object is still the one whose head has this RADOS version.
+    Unchanged(u64),
 }
 
 /// What was written.
@@ -106,6 +120,23 @@ pub struct Written {
     pub modified: Timestamp,
     pub size: u64,
     pub checksum: Option<Checksum>,
+    /// Absent where the container keeps no versions.
+    pub version: Option<VersionId>,
+    pub seal: Option<Seal>,
+}
+
+impl Written {
+    /// What is to be told of an object that was written.
+    pub(crate) fn of(container: &Container, meta: ObjectMeta) -> Self {
+        Written {
+            version: container.info.versioning.is_set().then(|| meta.version_id()),
+            etag: meta.etag,
+            modified: meta.modified.0,
+            size: meta.size,
+            checksum: meta.checksum,
+            seal: meta.seal,
+        }
+    }
 }
 
 /// Who a body is for.
@@ -119,7 +150,11 @@ pub(crate) enum Home<'a> {
 
 /// A body that has been received: in memory, or as tails.
 pub(crate) struct Received {
+    /// Bytes of content, and what they take in storage.
     pub(crate) size: u64,
+    pub(crate) stored: u64,
+    pub(crate) seal: Option<Seal>,
+    pub(crate) salt: Vec<u8>,
     pub(crate) sums: Summed,
     /// The content, where it fits the head.
     pub(crate) data: Bytes,
@@ -156,6 +191,8 @@ impl ObjectStore {
             self.condition_version(container, &new.name, &condition).await?;
         }
         let length = body.length;
+        let mut body = body;
+        body.sealer = self.sealer(container, new.seal.as_ref()).await?;
         let received = self.receive(container, body, most, Home::Name(&new.name)).await?;
         if length.is_none() {
             self.check_quota(container, received.size).await?;
@@ -173,6 +210,23 @@ impl ObjectStore {
         received: Received,
         condition: Condition,
     ) -> Result<Written, ObjectError> {
+        let container = &self.refreshed(container).await?;
+        if container.info.history.is_none() {
+            return self.write_received(container, new, received, condition).await;
+        }
+        let _one = self.inner.histories.lock(container, &new.name).await;
+        self.keep_history(container, &new.name).await?;
+        self.write_received(container, new, received, condition).await
+    }
+
+    /// Makes an object of a body that has been received.
+    pub(super) async fn write_received(
+        &self,
+        container: &Arc<Container>,
+        new: NewObject,
+        received: Received,
+        condition: Condition,
+    ) -> Result<Written, ObjectError> {
         let whole = received.tag.is_none();
         let meta = ObjectMeta {
             size: received.size,
@@ -181,7 +235,7 @@ impl ObjectStore {
             content_type: new.content_type,
             kind: if new.large.is_some() { Kind::Slo } else { Kind::Plain },
             layout: Layout {
-                head: if whole { received.size } else { 0 },
+                head: if whole { received.stored } else { 0 },
                 tag: received.tag,
                 stripe: if whole { 0 } else { self.inner.config.stripe_bytes },
             },
@@ -192,21 +246,27 @@ impl ObjectStore {
             checksum: received.sums.checksum,
             parts: 0,
             tags: new.tags,
+            owner: new.owner,
+            grants: new.grants,
+            seal: received.seal,
+            lock: new.lock,
+            ..ObjectMeta::default()
         };
-        let written = Written {
-            etag: meta.etag.clone(),
-            modified: meta.modified.0,
-            size: meta.size,
-            checksum: meta.checksum.clone(),
-        };
-        self.write_head(container, &new.name, meta, received.data, condition, None).await?;
+        let meta = self.write_head(container, &new.name, meta, received.data, condition, None).await?;
         if let Some(debris) = received.debris {
             debris.keep();
         }
-        Ok(written)
+        Ok(Written::of(container, meta))
     }
 
-    /// Writes a head and has the index list it. On success the head's tails are the object's.
+    /// A container's facts as they are now: they may have changed while a body came in.
+    pub(crate) async fn refreshed(&self, container: &Arc<Container>) -> Result<Arc<Container>, ObjectError> {
+        let now = self.find_container(&container.project_id, &container.name).await?;
+        if now.id == container.id { Ok(now) } else { Err(ObjectError::NoSuchContainer) }
+    }
+
+    /// Writes a head and has the index list it. On success the head's tails are the object's. The metadata come
+    /// back as they were written.
     pub(crate) async fn write_head(
         &self,
         container: &Arc<Container>,
@@ -215,7 +275,11 @@ impl ObjectStore {
         data: Bytes,
         condition: Condition,
         upload: Option<Tag>,
-    ) -> Result<(), ObjectError> {
+    ) -> Result<ObjectMeta, ObjectError> {
+        if container.info.versioning.is_set() {
+            let written = self.write_version(container, name, meta, data, &condition, upload).await?;
+            return Ok(written.0);
+        }
         let oid = names::head(container.id, name);
         let pool = &container.policy.data;
         let xattr = Bytes::from(meta.encode());
@@ -250,7 +314,8 @@ impl ObjectStore {
         };
         fail("object.put:index:before").await?;
         let entry = Entry::of(&meta, version);
-        self.commit(container, Change::Put { name: name.to_owned(), entry, upload }, name).await.map(drop)
+        self.commit(container, Change::Put { name: name.to_owned(), entry, upload }, name).await?;
+        Ok(meta)
     }
 
     /// Commits a change of `name` that was made to its head.
@@ -264,7 +329,7 @@ impl ObjectStore {
         match self.inner.index.commit(&container.policy.index, shard, change).await {
             Ok(done) => {
                 self.inner.dirty.add(container);
-                if let Some((tag, garbage)) = done.garbage {
+                for (tag, garbage) in done.garbage.iter().copied() {
                     self.inner.sweeper.bin(container, shard, tag, garbage);
                 }
                 Ok(done)
@@ -300,11 +365,15 @@ impl ObjectStore {
         match (condition, found) {
             (Condition::Always, _) | (Condition::Absent, None) => Ok(None),
             (Condition::Absent, Some(_)) => Err(ObjectError::PreconditionFailed),
-            (Condition::Match(_), None) => Err(ObjectError::NoSuchObject),
+            (Condition::Match(_) | Condition::Unchanged(_), None) => Err(ObjectError::NoSuchObject),
+            (Condition::Unchanged(then), Some((_, now))) if *then == now => Ok(Some(now)),
+            (Condition::Unchanged(_), Some(_)) => Err(ObjectError::PreconditionFailed),
             (Condition::Match(etags), Some((meta, version))) => {
-                let shown = meta.large.as_ref().map_or(&meta.etag, |l| &l.etag);
-                let hit = etags.iter().any(|e| e == "*" || e == shown);
-                if hit { Ok(Some(version)) } else { Err(ObjectError::PreconditionFailed) }
+                if meta.answers_to(etags) {
+                    Ok(Some(version))
+                } else {
+                    Err(ObjectError::PreconditionFailed)
+                }
             }
         }
     }
@@ -317,22 +386,25 @@ impl ObjectStore {
         most: u64,
         home: Home<'_>,
     ) -> Result<Received, ObjectError> {
-        let Body { stream, length, expect } = body;
-        let (pace, permit) = self.pace(length, matches!(home, Home::Name(_)));
+        let Body { stream, length, expect, sealer, customer: _ } = body;
+        let stored = if sealer.is_some() { length.map(sealed_len) } else { length };
+        let (pace, permit) = self.pace(stored, matches!(home, Home::Name(_)));
         let mut receiver = Receiver {
             store: self,
             container,
             home,
-            length,
+            length: stored,
             pace,
             sums: Sums::new(expect.algorithm),
             size: 0,
+            content: 0,
+            sealer,
             first: None,
             buffer: BytesMut::new(),
             tails: None,
         };
         receiver.run(stream, most).await?;
-        if length.is_some_and(|n| n != receiver.size) {
+        if length.is_some_and(|n| n != receiver.content) {
             return Err(ObjectError::Incomplete);
         }
         let received = receiver.finish(permit).await?;
@@ -386,10 +458,14 @@ struct Receiver<'a> {
     store: &'a ObjectStore,
     container: &'a Arc<Container>,
     home: Home<'a>,
+    /// Bytes that will go to storage, and that have come for it: of sealed content more than its own.
     length: Option<u64>,
     pace: Pace,
     sums: Sums,
     size: u64,
+    /// Bytes of content so far.
+    content: u64,
+    sealer: Option<Sealer>,
     /// The only frame so far: a small body is written from where the network put it.
     first: Option<Bytes>,
     buffer: BytesMut,
@@ -419,14 +495,30 @@ impl Receiver<'_> {
             if frame.is_empty() {
                 continue;
             }
-            self.size += frame.len() as u64;
-            if self.size > most {
+            self.content += frame.len() as u64;
+            if self.content > most {
                 return Err(ObjectError::TooLarge(most));
             }
             self.sums.update(&frame);
-            self.take(frame).await?;
+            let frame = match &mut self.sealer {
+                Some(sealer) => sealer.push(&frame)?,
+                None => frame,
+            };
+            self.store_frame(frame).await?;
+        }
+        if let Some(sealer) = &mut self.sealer {
+            let rest = sealer.finish()?;
+            self.store_frame(rest).await?;
         }
         Ok(())
+    }
+
+    async fn store_frame(&mut self, frame: Bytes) -> Result<(), ObjectError> {
+        if frame.is_empty() {
+            return Ok(());
+        }
+        self.size += frame.len() as u64;
+        self.take(frame).await
     }
 
     async fn take(&mut self, frame: Bytes) -> Result<(), ObjectError> {
@@ -505,7 +597,18 @@ impl Receiver<'_> {
             }
             (tag, debris) = (Some(tails.tag), tails.debris);
         }
-        Ok(Received { size: self.size, sums: self.sums.finish(), data, tag, debris, _permit: permit })
+        let (seal, salt) = self.sealer.map(|s| (s.seal, s.salt)).unwrap_or_default();
+        Ok(Received {
+            size: self.content,
+            stored: self.size,
+            seal,
+            salt,
+            sums: self.sums.finish(),
+            data,
+            tag,
+            debris,
+            _permit: permit,
+        })
     }
 }
 

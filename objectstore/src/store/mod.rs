@@ -4,13 +4,17 @@
 pub(crate) mod accounts;
 pub(crate) mod containers;
 pub(crate) mod graves;
+pub(crate) mod keys;
 
 use state::Migrations;
 
 /// The object store's tables.
 pub const MIGRATIONS: Migrations = Migrations {
     service: "objectstore",
-    steps: &[("0001_containers", include_str!("../../migrations/0001_containers.sql"))],
+    steps: &[
+        ("0001_containers", include_str!("../../migrations/0001_containers.sql")),
+        ("0002_keys", include_str!("../../migrations/0002_keys.sql")),
+    ],
 };
 
 /// Topic of changes to containers and accounts: whoever hears it drops what it remembers of them.

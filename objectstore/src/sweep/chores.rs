@@ -90,11 +90,19 @@ impl ObjectStore {
         tag: Tag,
         name: &str,
     ) -> Result<(), ObjectError> {
+        let container = &match self.refreshed(container).await {
+            Err(ObjectError::NoSuchContainer) => return Ok(()), // its grave is where this is on record
+            container => container?,
+        };
         let head = self.raw_head(container, name).await?;
         if head.is_some_and(|(meta, _)| meta.layout.tag == Some(tag)) {
             return self.repair(container, name).await;
         }
-        remove_tails(&container.policy, container.id, tag, 0).await?;
+        // Or it was replaced before its writer came to tell of it, and is a version that others know.
+        let known = self.version_of_tag(container, name, tag).await?.is_some();
+        if !known {
+            remove_tails(&container.policy, container.id, tag, 0).await?;
+        }
         let change = Change::Rows { set: Vec::new(), remove: vec![entry::intent_key(tag)], adds: false };
         self.inner.index.commit(&container.policy.index, shard, change).await.map(drop)
     }
@@ -104,6 +112,13 @@ impl ObjectStore {
     /// The line is read before the head: should the head be gone, then so it was, or is, the head of that line;
     /// and a line that another writer commits meanwhile is newer, which this change does not touch.
     pub(crate) async fn repair(&self, container: &Arc<Container>, name: &str) -> Result<(), ObjectError> {
+        let container = &match self.refreshed(container).await {
+            Err(ObjectError::NoSuchContainer) => return Ok(()), // it has gone, and its index with it
+            container => container?,
+        };
+        if container.info.versioning.is_set() {
+            return self.repair_versions(container, name).await;
+        }
         let listed = self.listed(container, name).await?;
         let change = match (self.raw_head(container, name).await?, listed) {
             (Some((_, version)), Some(entry)) if entry.version == version => return Ok(()),
@@ -117,20 +132,28 @@ impl ObjectStore {
         let done = self.inner.index.commit(&container.policy.index, shard, change).await?;
         tracing::info!(container = %container.id, stale = done.stale, "a line of the index was repaired");
         self.inner.dirty.add(container);
-        if let Some((tag, garbage)) = done.garbage {
+        for (tag, garbage) in done.garbage.iter().copied() {
             self.inner.sweeper.bin(container, shard, tag, garbage);
         }
         Ok(())
     }
 
     /// A head as it is, expired or not.
-    pub(super) async fn raw_head(
+    pub(crate) async fn raw_head(
         &self,
         container: &Container,
         name: &str,
     ) -> Result<Option<(ObjectMeta, u64)>, ObjectError> {
-        let oid = names::head(container.id, name);
-        let found = container.policy.data.read_op(&oid, ReadOp::new().get_xattrs()).await.optional()?;
+        self.raw_meta(container, &names::head(container.id, name)).await
+    }
+
+    /// The metadata that one RADOS object of ours holds, and its version.
+    pub(crate) async fn raw_meta(
+        &self,
+        container: &Container,
+        oid: &str,
+    ) -> Result<Option<(ObjectMeta, u64)>, ObjectError> {
+        let found = container.policy.data.read_op(oid, ReadOp::new().get_xattrs()).await.optional()?;
         let Some(mut outcome) = found else { return Ok(None) };
         let xattrs = outcome.xattrs().unwrap_or_default();
         let meta = xattrs.get(META_XATTR).ok_or(ObjectError::Damaged("a head without metadata"))?;

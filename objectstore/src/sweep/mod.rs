@@ -6,6 +6,7 @@
 //! all containers find the rest. So the queue may overflow, and a process may die, without losing a byte.
 
 mod chores;
+mod lifecycle;
 mod reconcile;
 mod round;
 
@@ -103,6 +104,7 @@ impl ObjectStore {
         let mut counts = tokio::time::interval(COUNTS);
         let rounds = tokio::spawn(self.clone().rounds(stop.clone()));
         let heart = tokio::spawn(self.clone().beat(stop.clone()));
+        let lives = tokio::spawn(self.clone().lifecycle_rounds(stop.clone()));
         loop {
             let next = due.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
@@ -119,7 +121,7 @@ impl ObjectStore {
                 _ = counts.tick() => self.logged("counts", self.flush_counts().await),
             }
         }
-        let _ = tokio::join!(rounds, heart);
+        let _ = tokio::join!(rounds, heart, lives);
         self.logged("counts", self.flush_counts().await);
         self.logged("farewell", self.farewell().await);
     }

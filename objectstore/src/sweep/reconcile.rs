@@ -8,11 +8,12 @@
 use super::{DEAD, ObjectStore};
 use crate::ObjectError;
 use crate::container::Container;
-use crate::index::entry::Entry;
+use crate::index::entry::{self, Entry};
 use crate::index::{Item, ListQuery, list};
 use crate::names::{self, ContainerId};
 use crate::policy::StoragePolicy;
 use crate::store;
+use crate::version::VersionId;
 use futures::StreamExt;
 use pool::OptionalExt;
 use state::Timestamp;
@@ -54,6 +55,9 @@ impl ObjectStore {
             for row in rows {
                 let container = Arc::new(self.read_row(row)?);
                 self.compare_lines(&container).await?;
+                if container.info.versioning.is_set() {
+                    self.compare_versions(&container).await?;
+                }
             }
         }
         let policies: Vec<Arc<StoragePolicy>> = self.inner.policies.iter().cloned().collect();
@@ -99,6 +103,54 @@ impl ObjectStore {
         }
     }
 
+    /// Every version that is not the latest has its object.
+    async fn compare_versions(&self, container: &Arc<Container>) -> Result<(), ObjectError> {
+        for shard in container.shards() {
+            let mut after = String::new();
+            let mut last = None;
+            loop {
+                let page =
+                    container.policy.index.omap_get(&shard.oid(), &after, "v", 1000).await.optional()?;
+                let Some((rows, more)) = page else { break };
+                let Some((key, _)) = rows.last() else { break };
+                after.clone_from(key);
+                for (key, _) in &rows {
+                    let name = entry::parse_version_key(&key[1..]);
+                    if name != last
+                        && let Some(name) = &name
+                    {
+                        self.repair_versions(container, name).await?;
+                    }
+                    last = name;
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A version's object that the index does not know was left by a change of a head that came to nothing.
+    async fn compare_copy(
+        &self,
+        container: &Arc<Container>,
+        oid: &str,
+        name: &str,
+        id: VersionId,
+    ) -> Result<(), ObjectError> {
+        let Some((meta, version)) = self.raw_meta(container, oid).await? else { return Ok(()) };
+        if self.is_listed(container, name, &meta).await? {
+            return Ok(());
+        }
+        let written = container.policy.data.stat(oid).await.optional()?;
+        let settled = std::time::SystemTime::now() - super::SETTLED;
+        if written.is_some_and(|s| s.mtime < settled) {
+            self.drop_copy(container, name, id, Some(version)).await?;
+        }
+        Ok(())
+    }
+
     /// Every head has its line.
     async fn compare_heads(&self, policy: &StoragePolicy) -> Result<(), ObjectError> {
         let mut containers: HashMap<ContainerId, Option<Arc<Container>>> = HashMap::new();
@@ -106,7 +158,10 @@ impl ObjectStore {
         let mut heads = Box::pin(policy.data.list());
         while let Some(oid) = heads.next().await {
             let oid = oid?;
-            let Some((id, name)) = names::parse_head(&oid) else { continue };
+            let version = names::parse_version(&oid);
+            let Some((id, name)) = names::parse_head(&oid).or(version.map(|(id, _, name)| (id, name))) else {
+                continue;
+            };
             let container = match containers.entry(id) {
                 Slot::Occupied(known) => known.into_mut(),
                 Slot::Vacant(unknown) => {
@@ -116,6 +171,10 @@ impl ObjectStore {
             };
             match container {
                 Some(container) => {
+                    if let Some((_, version, _)) = version {
+                        self.compare_copy(container, &oid, name, version).await?;
+                        continue;
+                    }
                     if self.listed(container, name).await?.is_none() {
                         self.repair(container, name).await?;
                     }

@@ -6,6 +6,7 @@ use crate::container::Container;
 use crate::index::entry::{self, Garbage, ShardId, Tombstone};
 use crate::index::{Change, shard};
 use crate::names::{self, Tag};
+use crate::object::DeleteVersion;
 use crate::store;
 use bytes::Bytes;
 use pool::{OptionalExt, ReadOp, WriteOp};
@@ -55,11 +56,13 @@ impl ObjectStore {
             .omap_get("", "e", ROWS)
             .omap_get("", "g", ROWS)
             .omap_get("", "p", ROWS)
-            .omap_get("", "x", ROWS);
+            .omap_get("", "x", ROWS)
+            .omap_get("", "d", ROWS);
         let Some(mut read) = pool.read_op(&shard.oid(), op).await.optional()? else { return Ok(false) };
         let header = read.omap().unwrap_or_default();
         let mut next = || read.omap().unwrap_or_default();
-        let (expiring, garbage, intents, tombstones) = (next(), next(), next(), next());
+        let (expiring, garbage, intents, mut tombstones) = (next(), next(), next(), next());
+        tombstones.entries.extend(next().entries);
         if let Some((_, value)) = header.entries.first() {
             let closed = entry::Header::decode(value)?.closed;
             if closed != 0 && closed < ago(REOPEN) {
@@ -111,6 +114,10 @@ impl ObjectStore {
             if due.parse::<i64>().unwrap_or(i64::MAX) > now.secs() {
                 break; // in the order of time
             }
+            if container.info.versioning.is_set() {
+                done += self.expire_versions(container, name, &key).await?;
+                continue;
+            }
             done += 1;
             let Some((meta, version)) = self.raw_head(container, name).await? else {
                 self.repair(container, name).await?;
@@ -131,6 +138,35 @@ impl ObjectStore {
             }
         }
         Ok(done)
+    }
+
+    /// Deletes the versions of a name whose time has run out, and the row that says so; how many such rows have gone.
+    async fn expire_versions(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        row: &str,
+    ) -> Result<usize, ObjectError> {
+        let now = Timestamp::now();
+        let head = self.raw_head(container, name).await?.filter(|(meta, _)| meta.expired(now));
+        let latest = head.map(|(meta, version)| (meta.version_id(), Some(version)));
+        let behind = self.versions_behind(container, name).await?;
+        let behind = behind.iter().filter(|e| e.expired(now)).map(|e| (e.id(), None));
+        let mut kept = false;
+        for (id, head) in latest.into_iter().chain(behind) {
+            let how = DeleteVersion { head, ..DeleteVersion::default() };
+            match self.delete_version(container, name, id, how).await {
+                Ok(_) | Err(ObjectError::NoSuchVersion) => {}
+                Err(ObjectError::Locked) => kept = true, // it goes when it is let go
+                Err(e) => return Err(e),
+            }
+        }
+        if kept {
+            return Ok(0);
+        }
+        let change = Change::Rows { set: Vec::new(), remove: vec![row.to_owned()], adds: false };
+        self.inner.index.commit(&container.policy.index, container.shard_of(name), change).await?;
+        Ok(1)
     }
 
     async fn forget_tombstones(

@@ -165,7 +165,6 @@ for call, want in [(s3.get_bucket_policy, "NoSuchBucketPolicy"), (s3.get_bucket_
                    (s3.get_public_access_block, "NoSuchPublicAccessBlockConfiguration")]:
     refused(want, call, Bucket="walk")
 assert "Status" not in s3.get_bucket_versioning(Bucket="walk")
-refused("NotImplemented", s3.put_bucket_versioning, Bucket="walk", VersioningConfiguration={"Status": "Enabled"})
 
 # tags
 def tags(**kw):

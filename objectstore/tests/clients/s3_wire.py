@@ -73,12 +73,11 @@ assert code("POST", "/wire/k", query="uploadId=zz", body=b"<CompleteMultipartUpl
 assert code("PUT", "/wire/k", query="partNumber=0&uploadId=" + "0" * 32) == "InvalidArgument"
 assert code("PUT", "/wire/k", query="partNumber=1&uploadId=" + "0" * 32, body=b"x") == "NoSuchUpload"
 assert code("PATCH", "/wire/k") == "MethodNotAllowed"
-assert code("PUT", "/wire", query="versioning", body=b"<VersioningConfiguration/>") == "NotImplemented"
-assert code("PUT", "/wire/k", headers={"x-amz-server-side-encryption": "AES256"}) == "NotImplemented"
+assert code("PUT", "/wire", query="versioning", body=b"<VersioningConfiguration/>") == "IllegalVersioningConfigurationException"
 assert code("PUT", "/wire/k", query="tagging", body=b"<Tagging/>") == "MalformedXML"
 assert code("PUT", "/wire/k", query="tagging", body=b"<!DOCTYPE a [<!ENTITY b 'c'>]><Tagging><TagSet/></Tagging>") == "MalformedXML"
 assert code("GET", "/wire/k", query="tagging", anonymous=True) == "AccessDenied"
-assert code("PUT", "/wire", query="cors", body=b"<CORSConfiguration/>") == "NotImplemented"
+assert code("PUT", "/wire", query="cors", body=b"<CORSConfiguration/>") == "MalformedXML"
 for kind in ("inventory", "metrics", "intelligent-tiering"):
     assert code("GET", "/wire", query=kind + "&id=x") == "NoSuchConfiguration", kind
 payer = "<RequestPaymentConfiguration><Payer>%s</Payer></RequestPaymentConfiguration>"

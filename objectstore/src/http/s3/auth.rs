@@ -2,8 +2,15 @@
 
 use super::chunked::Signer;
 use super::error::{self, S3Error, S3Result};
+use super::sigv2;
 use super::sigv4::{Claim, Request, UNSIGNED};
-use crate::{Access, ObjectStore};
+use crate::{Access, Credential, ObjectStore};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
 
 /// What is known of a body before it comes.
 pub(crate) enum Payload {
@@ -17,13 +24,18 @@ pub(crate) enum Payload {
 
 pub(super) async fn authenticate(store: &ObjectStore, request: &Request<'_>) -> S3Result<(Access, Payload)> {
     let hash = request.headers.get("x-amz-content-sha256").and_then(|v| v.to_str().ok());
+    if let Some(claim) = sigv2::Claim::of(request)? {
+        claim.check_time(request, chrono::Utc::now())?;
+        let credential = credential(store, &claim.access_key).await?;
+        let bucket = super::virtual_bucket(request.headers, &store.config().s3_hosts);
+        claim.verify(request, bucket.as_deref(), &credential.secret.0)?;
+        return Ok((Access::of(credential.caller.clone()), unsigned_payload(hash)?));
+    }
     let Some(claim) = Claim::of(request)? else {
         return Ok((Access::default(), unsigned_payload(hash)?));
     };
     claim.check_time(chrono::Utc::now())?;
-    let credential = store.inner.secrets.get(&claim.access_key).await?;
-    let credential = credential
-        .ok_or_else(|| error::invalid_access_key().with("AWSAccessKeyId", claim.access_key.clone()))?;
+    let credential = credential(store, &claim.access_key).await?;
     let hash = match (hash, claim.expires) {
         (Some(hash), _) => hash,
         (None, Some(_)) => UNSIGNED,
@@ -48,6 +60,19 @@ pub(super) async fn authenticate(store: &ObjectStore, request: &Request<'_>) -> 
         other => unsigned_payload(Some(other))?,
     };
     Ok((Access::of(credential.caller.clone()), payload))
+}
+
+/// What an access key stands for.
+pub(super) async fn credential(store: &ObjectStore, access_key: &str) -> S3Result<Arc<Credential>> {
+    let found = store.inner.secrets.get(access_key).await?;
+    found.ok_or_else(|| error::invalid_access_key().with("AWSAccessKeyId", access_key))
+}
+
+/// Whether a signature of version 2 is that of `text`. Compares in constant time.
+pub(super) fn matches_v2(secret: &str, text: &str, signature: &str) -> bool {
+    let Ok(mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else { return false };
+    let sum = BASE64_STANDARD.encode(mac.chain_update(text.as_bytes()).finalize().into_bytes());
+    sum.as_bytes().ct_eq(signature.as_bytes()).into()
 }
 
 fn unsigned_payload(hash: Option<&str>) -> S3Result<Payload> {

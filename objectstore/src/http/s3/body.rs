@@ -33,11 +33,11 @@ impl Call {
                 (chunked(raw, decoder, expect.algorithm, expect.claim.clone()), length)
             }
         };
-        Ok(Body { stream, length, expect })
+        Ok(Body { expect, ..Body::new(stream, length) })
     }
 
     /// What the headers say the body's sums are.
-    fn expect(&self) -> S3Result<Expect> {
+    pub(super) fn expect(&self) -> S3Result<Expect> {
         let mut expect = Expect::default();
         if let Some(md5) = self.header("content-md5") {
             let sum = BASE64_STANDARD.decode(md5.trim()).map_err(|_| error::invalid_digest())?;
@@ -73,7 +73,7 @@ impl Call {
     /// All of a small body: XML.
     pub(crate) async fn small_body(&self) -> S3Result<Bytes> {
         let most = self.store.config().limits.max_xml_size;
-        let Body { mut stream, expect, length } = self.body()?;
+        let Body { mut stream, expect, length, .. } = self.body()?;
         // One that is not much too large is read to its end: a client that is still sending does not hear an answer.
         let drained = 4 * most as u64;
         if length.is_some_and(|n| n > drained) {

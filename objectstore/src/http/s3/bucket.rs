@@ -1,12 +1,12 @@
 //! Buckets: list, create, look, delete.
 
-use super::config::{owner, read_acl};
+use super::config::owner;
 use super::error::{S3Error, S3Result, access_denied, bucket_owned, invalid_bucket};
 use super::xml::{Node, Xml};
-use super::{Call, bare, xml_reply};
+use super::{Call, acl, bare, lock, public, xml_reply};
 use crate::account::{AccountItem, AccountQuery};
 use crate::container::{NewContainer, is_bucket_name};
-use crate::{Need, ObjectError};
+use crate::{Need, ObjectError, grants};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
@@ -52,10 +52,10 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
     if !is_bucket_name(&call.bucket) {
         return Err(invalid_bucket());
     }
-    if call.header("x-amz-bucket-object-lock-enabled").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-        return Err(S3Error::not_implemented("Object Lock"));
-    }
-    let acl = read_acl(call.header("x-amz-acl").unwrap_or("private"))?;
+    let locked = lock::of_new_bucket(&call)?;
+    let ownership = public::of_new_bucket(&call)?;
+    let effective = ownership.unwrap_or(call.store.config().s3_object_ownership);
+    let grants = acl::of_new_bucket(&call, &project, effective)?;
     let region = call.store.config().s3_region.clone();
     let body = call.small_body().await?;
     if !body.is_empty() {
@@ -69,7 +69,11 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
     }
     let new = NewContainer { policy: None, as_bucket: true };
     let rule = |info: &mut crate::ContainerInfo| {
-        info.read = acl.to_owned();
+        (info.read, info.write, info.sharing.grants) = grants::keep(&grants, &project);
+        info.sharing.ownership = ownership;
+        if locked {
+            lock::enable(info);
+        }
         Ok::<(), ObjectError>(())
     };
     call.store.make_container(&call.access, &project, &call.bucket, &new, &rule).await.map_err(

@@ -1,46 +1,42 @@
 //! Configurations of buckets and objects that clients ask for whether there are any or not.
 //!
-//! ACLs are those of the container: `private`, `public-read`; tags are in [`tags`]. Of the others none is built: reading one is answered
-//! as S3 answers for a bucket that has none, removing one has nothing to do, setting one is a 501.
+//! Those that are built have files of their own. Of the others, reading one is answered as S3 answers for a bucket that
+//! has none, removing one has nothing to do, setting one is a 501.
 
-use super::error::{S3Error, S3Result, access_denied, method_not_allowed};
+use super::error::{S3Error, S3Result, method_not_allowed};
 use super::xml::{Node, Xml};
-use super::{Call, bare, tags, xml_reply};
-use crate::container::Container;
-use crate::{Need, ObjectError};
+use super::{
+    Call, acl, bare, cors, lifecycle, lock, policy, public, sse, tags, versions, website, xml_reply,
+};
+use crate::container::{Container, ContainerInfo};
+use crate::{Need, ObjectError, Sharing};
 use axum::response::Response;
 use http::StatusCode;
+use std::sync::Arc;
 
 /// What a bucket without this configuration answers.
 enum Absent {
+    /// It has a file of its own.
+    Built,
     /// An error: (code, message).
     Error(&'static str, &'static str),
     /// An empty document of this name, with this inside.
     Document(&'static str, &'static str),
 }
 
-use Absent::{Document, Error};
+use Absent::{Built, Document, Error};
 
 const BUCKET: [(&str, Absent); 22] = [
-    ("acl", Document("", "")),
-    ("location", Document("", "")),
+    ("acl", Built),
+    ("location", Built),
     ("versioning", Document("VersioningConfiguration", "")),
-    ("policy", Error("NoSuchBucketPolicy", "The bucket policy does not exist")),
-    ("policyStatus", Error("NoSuchBucketPolicy", "The bucket policy does not exist")),
-    ("cors", Error("NoSuchCORSConfiguration", "The CORS configuration does not exist")),
+    ("policyStatus", Built),
+    ("policy", Built),
+    ("cors", Built),
     ("lifecycle", Error("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")),
     ("tagging", Error("NoSuchTagSet", "The TagSet does not exist")),
-    (
-        "website",
-        Error("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"),
-    ),
-    (
-        "encryption",
-        Error(
-            "ServerSideEncryptionConfigurationNotFoundError",
-            "The server side encryption configuration was not found",
-        ),
-    ),
+    ("website", Built),
+    ("encryption", Built),
     (
         "replication",
         Error("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
@@ -52,14 +48,8 @@ const BUCKET: [(&str, Absent); 22] = [
             "Object Lock configuration does not exist for this bucket",
         ),
     ),
-    (
-        "publicAccessBlock",
-        Error("NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found"),
-    ),
-    (
-        "ownershipControls",
-        Error("OwnershipControlsNotFoundError", "The bucket ownership controls were not found"),
-    ),
+    ("publicAccessBlock", Built),
+    ("ownershipControls", Built),
     ("logging", Document("BucketLoggingStatus", "")),
     ("notification", Document("NotificationConfiguration", "")),
     ("requestPayment", Document("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")),
@@ -71,7 +61,7 @@ const BUCKET: [(&str, Absent); 22] = [
 ];
 
 const OBJECT: [(&str, Absent); 5] = [
-    ("acl", Document("", "")),
+    ("acl", Built),
     ("tagging", Document("Tagging", "<TagSet></TagSet>")),
     (
         "legal-hold",
@@ -105,24 +95,32 @@ pub(super) fn of_object(call: &Call) -> Option<&'static str> {
 
 pub(super) async fn bucket(call: Call) -> S3Result<Response> {
     let Some((name, absent)) = find(&call, &BUCKET) else { return Err(method_not_allowed()) };
-    if name == "tagging" {
-        return tags::of_bucket(&call).await;
+    match name {
+        "acl" => return acl::of_bucket(&call).await,
+        "cors" => return cors::answer(&call).await,
+        "ownershipControls" => return public::ownership(&call).await,
+        "encryption" => return sse::of_bucket(&call).await,
+        "policy" => return policy::answer(&call).await,
+        "policyStatus" => return policy::status(&call).await,
+        "publicAccessBlock" => return public::access_block(&call).await,
+        "lifecycle" => return lifecycle::answer(&call).await,
+        "object-lock" => return lock::of_bucket(&call).await,
+        "tagging" => return tags::of_bucket(&call).await,
+        "website" => return website::answer(&call).await,
+        "versioning" => return versions::of_bucket(&call).await,
+        _ => {}
     }
-    let own = matches!(call.method.as_str(), "PUT" | "DELETE" | "POST") || matches!(name, "acl" | "policy");
-    let need = if own { Need::Own } else { Need::List };
-    let container = call.store.bucket(&call.access, &call.bucket, need).await?;
+    // Where a bucket is, whoever may list it may know; the rest is its owner's.
+    let need = if name == "location" { Need::List } else { Need::Own };
+    call.store.bucket(&call.access, &call.bucket, need).await?;
     match (call.method.as_str(), name) {
-        ("GET", "acl") => Ok(show_acl(&container)),
-        ("PUT", "acl") => set_acl(&call, &container).await,
         ("GET", "location") => {
             let mut xml = Xml::new();
             xml.root("LocationConstraint").raw(&call.store.config().s3_region).close("LocationConstraint");
             Ok(xml_reply(StatusCode::OK, xml))
         }
         ("GET", _) => show(absent),
-        ("DELETE", "acl" | "location" | "versioning" | "logging" | "notification") => {
-            Err(method_not_allowed())
-        }
+        ("DELETE", "location" | "versioning" | "logging" | "notification") => Err(method_not_allowed()),
         ("DELETE", _) => Ok(bare(StatusCode::NO_CONTENT)),
         ("PUT", "requestPayment") => {
             // It is so anyway.
@@ -133,6 +131,14 @@ pub(super) async fn bucket(call: Call) -> S3Result<Response> {
                 _ => Err(super::error::malformed_xml()),
             }
         }
+        ("PUT", "logging") => {
+            // That there is no log may be said; one is not written.
+            let node = Node::parse(&call.small_body().await?, "BucketLoggingStatus")?;
+            match node.child("LoggingEnabled") {
+                None => Ok(bare(StatusCode::OK)),
+                Some(_) => Err(S3Error::not_implemented("Access logs")),
+            }
+        }
         ("PUT", _) => Err(S3Error::not_implemented(name)),
         _ => Err(method_not_allowed()),
     }
@@ -140,21 +146,16 @@ pub(super) async fn bucket(call: Call) -> S3Result<Response> {
 
 pub(super) async fn object(call: Call) -> S3Result<Response> {
     let Some((name, absent)) = find(&call, &OBJECT) else { return Err(method_not_allowed()) };
-    if name == "tagging" {
-        return tags::of_object(&call).await;
+    match name {
+        "acl" => return acl::of_object(&call).await,
+        "legal-hold" | "retention" => return lock::of_object(&call, name).await,
+        "tagging" => return tags::of_object(&call).await,
+        _ => {}
     }
-    let need = if call.method == http::Method::GET { Need::Read } else { Need::Write };
-    let container = call.store.bucket(&call.access, &call.bucket, need).await?;
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Own).await?;
     call.store.open_object(&container, &call.key, 0).await?;
     match (call.method.as_str(), name) {
-        ("GET", "acl") => Ok(show_acl(&container)),
         ("GET", _) => show(absent),
-        ("PUT", "acl") if call.header("x-amz-acl").is_some_and(|a| a == canned(&container)) => {
-            Ok(bare(StatusCode::OK))
-        }
-        ("PUT", "acl") => {
-            Err(S3Error::not_implemented("An ACL of one object that differs from its bucket's"))
-        }
         ("PUT", _) => Err(S3Error::not_implemented(name)),
         _ => Err(method_not_allowed()),
     }
@@ -162,6 +163,7 @@ pub(super) async fn object(call: Call) -> S3Result<Response> {
 
 fn show(absent: &Absent) -> S3Result<Response> {
     match absent {
+        Built => Err(method_not_allowed()),
         Error(code, message) => Err(S3Error::not_configured(code, message)),
         Document(root, inside) => {
             let mut xml = Xml::new();
@@ -171,81 +173,25 @@ fn show(absent: &Absent) -> S3Result<Response> {
     }
 }
 
-/// The canned ACL that a container's read ACL comes to.
-fn canned(container: &Container) -> &'static str {
-    match container.info.read.split(',').any(|e| e == ".r:*") {
-        true => "public-read",
-        false => "private",
-    }
-}
-
-fn show_acl(container: &Container) -> Response {
-    const XSI: &str = "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"";
-    let mut xml = Xml::new();
-    xml.root("AccessControlPolicy");
-    owner(&mut xml, &container.project_id);
-    xml.open("AccessControlList").open("Grant");
-    xml.raw(&format!("<Grantee {XSI} xsi:type=\"CanonicalUser\">"));
-    xml.text("ID", &container.project_id).text("DisplayName", &container.project_id).close("Grantee");
-    xml.text("Permission", "FULL_CONTROL").close("Grant");
-    if canned(container) == "public-read" {
-        xml.open("Grant").raw(&format!("<Grantee {XSI} xsi:type=\"Group\">"));
-        xml.text("URI", "http://acs.amazonaws.com/groups/global/AllUsers").close("Grantee");
-        xml.text("Permission", "READ").close("Grant");
-    }
-    xml.close("AccessControlList").close("AccessControlPolicy");
-    xml_reply(StatusCode::OK, xml)
-}
-
 /// The `Owner` element.
 pub(super) fn owner(xml: &mut Xml, project: &str) {
     xml.open("Owner").text("ID", project).text("DisplayName", project).close("Owner");
 }
 
-/// The read ACL that a canned one stands for.
-pub(super) fn read_acl(canned: &str) -> S3Result<&'static str> {
-    match canned {
-        "private" => Ok(""),
-        "public-read" => Ok(".r:*,.rlistings"),
-        "public-read-write" | "authenticated-read" | "log-delivery-write" => {
-            Err(S3Error::not_implemented("This canned ACL"))
-        }
-        _ => Err(S3Error::invalid_argument("").with("ArgumentName", "x-amz-acl")),
-    }
+/// The bucket that a configuration is of, for its owner, or for whom its policy lets.
+pub(super) async fn container(call: &Call) -> S3Result<Arc<Container>> {
+    Ok(call.store.bucket(&call.access, &call.bucket, Need::Own).await?)
 }
 
-async fn set_acl(call: &Call, container: &Container) -> S3Result<Response> {
-    let acl = match call.header("x-amz-acl") {
-        Some(name) => read_acl(name)?,
-        None => acl_of_body(call, container).await?,
-    };
-    if container.project_id != call.access.project().unwrap_or_default() {
-        return Err(access_denied());
-    }
-    let rule = |info: &mut crate::ContainerInfo| {
-        info.read = acl.to_owned();
+/// Changes what a bucket says of its use by others.
+pub(super) async fn share(
+    call: &Call,
+    container: &Container,
+    change: impl Fn(&mut Sharing) + Sync,
+) -> S3Result<()> {
+    let rule = |info: &mut ContainerInfo| {
+        change(&mut info.sharing);
         Ok::<(), ObjectError>(())
     };
-    call.store.change_container(&call.access, &container.project_id, &container.name, &rule).await?;
-    Ok(bare(StatusCode::OK))
-}
-
-/// An ACL in XML, where it is one that a canned ACL could say.
-async fn acl_of_body(call: &Call, container: &Container) -> S3Result<&'static str> {
-    let body = call.small_body().await?;
-    let node = Node::parse(&body, "AccessControlPolicy")?;
-    let mut acl = "";
-    for grant in node.child("AccessControlList").into_iter().flat_map(|l| l.all("Grant")) {
-        let grantee = grant.child("Grantee");
-        let permission = grant.value("Permission").unwrap_or_default();
-        let to = |name: &str| grantee.and_then(|g| g.value(name)).unwrap_or_default();
-        if to("ID") == container.project_id {
-            continue; // the owner may everything anyway
-        }
-        match (to("URI"), permission) {
-            ("http://acs.amazonaws.com/groups/global/AllUsers", "READ") => acl = ".r:*,.rlistings",
-            _ => return Err(S3Error::not_implemented("This grant")),
-        }
-    }
-    Ok(acl)
+    Ok(call.store.change_container(&call.access, &container.project_id, &container.name, &rule).await?)
 }

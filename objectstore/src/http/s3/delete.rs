@@ -2,13 +2,16 @@
 
 use super::error::{S3Error, S3Result, malformed_xml};
 use super::xml::{Node, Xml};
-use super::{Call, bare, xml_reply};
+use super::{Call, bare, lock, versions, xml_reply};
+use crate::access::DELETE;
+use crate::container::Container;
 use crate::http::precondition;
-use crate::object::Condition;
+use crate::object::{Condition, DeleteVersion, Deleted};
+use crate::version::VersionId;
 use crate::{Need, ObjectError};
 use axum::response::Response;
 use futures::{FutureExt, StreamExt};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 /// Most keys in one request, and deletions under way at once.
 const MOST: usize = 1000;
@@ -21,47 +24,101 @@ pub(super) async fn one(call: Call) -> S3Result<Response> {
         Some(etags) => Condition::Match(precondition::etags(etags)),
     };
     let conditional = condition != Condition::Always;
-    match call.store.delete_object(&container, &call.key, condition).await {
+    let version = versions::wanted(&call)?;
+    let done = match version {
+        None => call.store.delete_object(&container, &call.key, condition).await,
+        Some(id) => call.store.delete_version(&container, &call.key, id, how(&call, &container)).await,
+    };
+    let mut response = bare(StatusCode::NO_CONTENT);
+    let out = response.headers_mut();
+    match done {
+        Ok(deleted) => {
+            versions::name_some(out, "x-amz-version-id", deleted.version);
+            if deleted.marker {
+                out.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+            }
+        }
         // What is not there has been deleted.
         Err(ObjectError::NoSuchObject) if !conditional => {}
-        done => done?,
+        Err(ObjectError::NoSuchVersion) => versions::name_some(out, "x-amz-version-id", version),
+        Err(e) => return Err(e.into()),
     }
-    Ok(bare(StatusCode::NO_CONTENT))
+    Ok(response)
+}
+
+/// How a request deletes versions.
+fn how(call: &Call, container: &Container) -> DeleteVersion {
+    DeleteVersion { bypass: lock::bypasses(call, container), promote: true, ..DeleteVersion::default() }
+}
+
+/// One object that a request for many names.
+struct Named<'a> {
+    key: &'a str,
+    version: Option<VersionId>,
+    condition: Condition,
 }
 
 pub(super) async fn many(call: Call) -> S3Result<Response> {
-    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let container = call.store.find_bucket(&call.access, &call.bucket).await?;
     let body = call.small_body().await?;
     let node = Node::parse(&body, "Delete")?;
     let quiet = node.value("Quiet") == Some("true");
-    let mut keys: Vec<&str> = Vec::new();
+    let mut all: Vec<Named<'_>> = Vec::new();
     for object in node.all("Object") {
-        keys.push(object.value("Key").ok_or_else(malformed_xml)?);
-        if object.value("VersionId").is_some_and(|v| !v.is_empty() && v != "null") {
-            return Err(S3Error::invalid_argument("Invalid version id specified"));
-        }
+        let version = object.value("VersionId").filter(|v| !v.is_empty());
+        all.push(Named {
+            key: object.value("Key").ok_or_else(malformed_xml)?,
+            version: version.map(|v| versions::parse("VersionId", v)).transpose()?,
+            condition: object
+                .value("ETag")
+                .map_or(Condition::Always, |e| Condition::Match(precondition::etags(e))),
+        });
     }
-    if keys.is_empty() || keys.len() > MOST {
+    if all.is_empty() || all.len() > MOST {
         return Err(malformed_xml());
     }
-    let mut deletions = Vec::with_capacity(keys.len());
-    for key in &keys {
-        deletions.push(call.store.delete_object(&container, key, Condition::Always).boxed());
+    let how = how(&call, &container);
+    let mut deletions = Vec::with_capacity(all.len());
+    for Named { key, version, condition } in &all {
+        let action = if version.is_some() { "s3:DeleteObjectVersion" } else { DELETE };
+        let (access, container, call) = (call.access.asking(action, key), &container, &call);
+        let deletion = async move {
+            call.store.admit(&access, container, Need::Write).await?;
+            match version {
+                None => call.store.delete_object(container, key, condition.clone()).await,
+                Some(id) => call.store.delete_version(container, key, *id, how).await,
+            }
+        };
+        deletions.push(deletion.boxed());
     }
-    let done: Vec<Result<(), ObjectError>> =
+    let done: Vec<Result<Deleted, ObjectError>> =
         futures::stream::iter(deletions).buffered(AT_ONCE).collect().await;
     let mut xml = Xml::new();
     xml.root("DeleteResult");
-    for (key, done) in keys.iter().zip(done) {
+    for (Named { key, version, condition }, done) in all.iter().zip(done) {
+        let named = version.map(|v| v.to_string());
+        let done = match done {
+            Ok(done) => Ok(Some(done)),
+            Err(ObjectError::NoSuchObject | ObjectError::NoSuchVersion)
+                if *condition == Condition::Always =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        };
         match done {
-            Ok(()) | Err(ObjectError::NoSuchObject) => {
-                if !quiet {
-                    xml.open("Deleted").text("Key", key).close("Deleted");
+            Ok(_) if quiet => {}
+            Ok(deleted) => {
+                xml.open("Deleted").text("Key", key).text_opt("VersionId", named.as_deref());
+                if let Some(marker) = deleted.filter(|d| d.marker).and_then(|d| d.version) {
+                    xml.text("DeleteMarker", "true").text("DeleteMarkerVersionId", &marker.to_string());
                 }
+                xml.close("Deleted");
             }
             Err(e) => {
                 let e = S3Error::from(e);
-                xml.open("Error").text("Key", key).text("Code", e.code).text("Message", &e.message);
+                xml.open("Error").text("Key", key).text_opt("VersionId", named.as_deref());
+                xml.text("Code", e.code).text("Message", &e.message);
                 xml.close("Error");
             }
         }

@@ -1,7 +1,7 @@
 //! Every request is one of these: what it is about and what is to be done, before anything is done.
 
 use super::error::{self, S3Error, S3Result};
-use super::{Call, bucket, config, copy, delete, list, multipart, object};
+use super::{Call, attributes, bucket, config, copy, delete, list, multipart, object, post, versions};
 use axum::response::Response;
 
 /// What a request asks for.
@@ -21,6 +21,8 @@ pub(super) enum Endpoint {
     GetObject,
     HeadObject,
     PutObject,
+    /// An upload by a web page's form.
+    PostObject,
     CopyObject,
     DeleteObject,
     ObjectConfig,
@@ -54,15 +56,11 @@ impl Endpoint {
                 "PUT" => E::CreateBucket,
                 "DELETE" => E::DeleteBucket,
                 "POST" if call.has("delete") => E::DeleteObjects,
-                "POST" => return Err(S3Error::not_implemented("POST upload by form")),
+                "POST" if post::is_form(call) => E::PostObject,
                 _ => return refused(),
             });
         }
-        if let Some(version) = call.param("versionId").filter(|v| !v.is_empty() && *v != "null") {
-            return Err(S3Error::invalid_argument("Invalid version id specified")
-                .with("ArgumentName", "versionId")
-                .with("ArgumentValue", version));
-        }
+        versions::wanted(call)?;
         if config::of_object(call).is_some() {
             return Ok(E::ObjectConfig);
         }
@@ -101,15 +99,16 @@ pub(super) async fn answer(endpoint: Endpoint, call: Call) -> S3Result<Response>
         E::BucketConfig => config::bucket(call).await,
         E::ListObjects => list::v1(call).await,
         E::ListObjectsV2 => list::v2(call).await,
-        E::ListVersions => list::versions(call).await,
+        E::ListVersions => versions::list(call).await,
         E::ListUploads => multipart::list_uploads(call).await,
         E::DeleteObjects => delete::many(call).await,
         E::GetObject | E::HeadObject => object::read(call).await,
         E::PutObject => object::put(call).await,
+        E::PostObject => post::object(call).await,
         E::CopyObject => copy::object(call).await,
         E::DeleteObject => delete::one(call).await,
         E::ObjectConfig => config::object(call).await,
-        E::Attributes => object::attributes(call).await,
+        E::Attributes => attributes::answer(call).await,
         E::BeginUpload => multipart::begin(call).await,
         E::PutPart => multipart::put_part(call).await,
         E::CopyPart => copy::part(call).await,

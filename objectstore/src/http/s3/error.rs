@@ -14,6 +14,7 @@ pub(crate) struct S3Error {
     pub(crate) cause: Option<Box<ObjectError>>,
     /// Elements beside Code and Message.
     pub(crate) details: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 pub(crate) type S3Result<T> = Result<T, S3Error>;
@@ -33,6 +34,9 @@ codes! {
     content_sha256_mismatch 400 "XAmzContentSHA256Mismatch" "The provided 'x-amz-content-sha256' header does not match what was computed.";
     no_such_bucket 404 "NoSuchBucket" "The specified bucket does not exist";
     no_such_key 404 "NoSuchKey" "The specified key does not exist.";
+    invalid_state 409 "InvalidBucketState" "The request is not valid for the current state of the bucket.";
+    no_such_version 404 "NoSuchVersion" "The specified version does not exist.";
+    locked 403 "AccessDenied" "Access Denied because object protected by object lock.";
     no_such_upload 404 "NoSuchUpload" "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.";
     precondition 412 "PreconditionFailed" "At least one of the pre-conditions you specified did not hold";
     invalid_range 416 "InvalidRange" "The requested range is not satisfiable";
@@ -65,6 +69,7 @@ impl S3Error {
             message: message.into(),
             cause: None,
             details: Vec::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -98,12 +103,19 @@ impl S3Error {
         self
     }
 
+    /// With a header beside the document; its name is in lower case.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
     /// As a response; `resource` and `request_id` go into the body, which a HEAD leaves out.
     pub(crate) fn respond(self, resource: &str, request_id: &str, head: bool) -> Response {
         if let Some(cause) = &self.cause {
             log(cause, request_id);
         }
-        match self.status {
+        let headers = self.headers.clone();
+        let mut response = match self.status {
             _ if head => self.status.into_response(),
             _ => {
                 let mut xml = super::xml::Xml::new();
@@ -115,7 +127,13 @@ impl S3Error {
                 xml.close("Error");
                 (self.status, [(header::CONTENT_TYPE, "application/xml")], xml.done()).into_response()
             }
+        };
+        for (name, value) in headers {
+            if let Ok(value) = header::HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
         }
+        response
     }
 }
 
@@ -140,7 +158,11 @@ impl From<ObjectError> for S3Error {
         let told = match &e {
             O::NoSuchContainer => return no_such_bucket(),
             O::NoSuchObject => return no_such_key(),
-            O::NotEmpty => return bucket_not_empty(),
+            O::NoSuchVersion => return no_such_version(),
+            O::IsMarker => return method_not_allowed(),
+            O::Locked => return locked(),
+            O::NoHistory => return precondition(),
+            O::NotEmpty | O::HasVersions => return bucket_not_empty(),
             O::BucketExists { mine: true } => return bucket_owned(),
             O::BucketExists { mine: false } => return bucket_exists(),
             O::BadName("key too long") => return key_too_long(),
@@ -155,6 +177,16 @@ impl From<ObjectError> for S3Error {
             }
             O::Invalid(text) => return S3Error::invalid_argument(text.clone()),
             O::Forbidden => return access_denied(),
+            O::Sealed => {
+                return S3Error::invalid_request(
+                    "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object.",
+                );
+            }
+            O::NotSealed => {
+                return S3Error::invalid_request(
+                    "The encryption parameters are not applicable to this object.",
+                );
+            }
             O::TooLarge(_) => return entity_too_large(),
             O::Incomplete => return incomplete_body(),
             O::BrokenBody(text) => return S3Error::new(400, "IncompleteBody", text.clone()),

@@ -1,4 +1,4 @@
-//! Listing objects: version 1, version 2, and the versions of a bucket that has none.
+//! Listing objects, in S3's two versions of that request.
 
 use super::config::owner;
 use super::error::{S3Error, S3Result};
@@ -54,6 +54,10 @@ impl Names {
             Some(_) => Err(S3Error::invalid_argument("Invalid Encoding Method specified in Request")
                 .with("ArgumentName", "encoding-type")),
         }
+    }
+
+    pub(super) fn encoded(self) -> bool {
+        self.0
     }
 
     pub(super) fn write<'a>(self, name: &'a str) -> Cow<'a, str> {
@@ -179,29 +183,5 @@ pub(super) async fn v2(call: Call) -> S3Result<Response> {
     }
     listing.items(&mut xml, call.param("fetch-owner") == Some("true"));
     xml.close("ListBucketResult");
-    Ok(xml_reply(StatusCode::OK, xml))
-}
-
-/// Every object is its only version, as in a bucket that never had versioning.
-pub(super) async fn versions(call: Call) -> S3Result<Response> {
-    let marker = call.param("key-marker").unwrap_or_default().to_owned();
-    let listing = Listing::run(&call, marker.clone()).await?;
-    let mut xml = Xml::new();
-    listing.head(&mut xml, "ListVersionsResult");
-    xml.text("KeyMarker", &listing.names.write(&marker));
-    xml.text("VersionIdMarker", call.param("version-id-marker").unwrap_or_default());
-    if let Some(last) = listing.last() {
-        xml.text("NextKeyMarker", &listing.names.write(last)).text("NextVersionIdMarker", "null");
-    }
-    for item in &listing.page.items {
-        if let Item::Object(name, entry) = item {
-            xml.open("Version").text("Key", &listing.names.write(name));
-            xml.text("VersionId", "null").text("IsLatest", "true");
-            listing.facts(&mut xml, entry, true);
-            xml.close("Version");
-        }
-    }
-    listing.prefixes(&mut xml);
-    xml.close("ListVersionsResult");
     Ok(xml_reply(StatusCode::OK, xml))
 }

@@ -3,22 +3,37 @@
 //! A request is authenticated, understood as one [`Endpoint`] and answered by the file of what it is about. What is
 //! not built is said so (501); what a bucket does not have configured is answered as S3 answers it.
 
+mod acl;
+mod action;
+mod attributes;
 mod auth;
 mod body;
 mod bucket;
 mod chunked;
 mod config;
 mod copy;
+mod cors;
 mod delete;
 mod endpoint;
 mod error;
+mod lifecycle;
 mod list;
+mod lock;
 mod multipart;
 mod object;
+mod policy;
+mod post;
+mod public;
+mod sigv2;
 pub(super) mod sigv4;
+mod sse;
 mod tags;
+mod versions;
+mod website;
 pub(super) mod xml;
 
+use crate::access::Asks;
+use crate::http::facts::RequestFacts;
 use crate::{Access, ObjectStore};
 use auth::Payload;
 use axum::Router;
@@ -29,7 +44,7 @@ use endpoint::Endpoint;
 use error::S3Result;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use percent_encoding::percent_decode_str;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A request, taken apart.
 pub(crate) struct Call {
@@ -41,6 +56,7 @@ pub(crate) struct Call {
     pub(crate) key: String,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
+    facts: Arc<RequestFacts>,
     body: Mutex<Option<(Body, Payload)>>,
 }
 
@@ -54,16 +70,31 @@ impl ObjectStore {
 async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let id = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
     let id = &id[..16];
+    if let Some(bucket) = website::bucket_of(request.headers(), store.config()) {
+        return website::serve(store, request, bucket).await;
+    }
     let (head, resource) = (request.method() == Method::HEAD, request.uri().path().to_owned());
+    let page = cors::Page::of(request.method(), request.headers());
+    // Where the page's rules are, if a page asks: known before anybody is refused.
+    let mut place = None;
     let answered = async {
-        let call = Call::take(store, request).await?;
+        let call = Call::take(store.clone(), request, &mut place).await?;
+        if call.method == Method::OPTIONS {
+            return cors::preflight(&call).await;
+        }
         let endpoint = Endpoint::of(&call)?;
+        let call = call.asking(endpoint).await?;
         endpoint::answer(endpoint, call).await
     };
     let mut response = match answered.await {
         Ok(response) => response,
         Err(e) => e.respond(&resource, id, head),
     };
+    if let (Some(page), Some((access, bucket))) = (page, place)
+        && let Ok(container) = store.find_bucket(&access, &bucket).await
+    {
+        page.mark(&container.info.sharing.cors, &mut response);
+    }
     let id = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("-"));
     response.headers_mut().insert("x-amz-request-id", id.clone());
     response.headers_mut().insert("x-amz-id-2", id);
@@ -71,11 +102,14 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
 }
 
 impl Call {
-    async fn take(store: ObjectStore, request: Request) -> S3Result<Call> {
+    /// Takes a request apart; `place` becomes the bucket that it names, and who asks as far as that is known.
+    async fn take(
+        store: ObjectStore,
+        request: Request,
+        place: &mut Option<(Access, String)>,
+    ) -> S3Result<Call> {
         let (parts, body) = request.into_parts();
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
-        let signed = sigv4::Request { method: parts.method.as_str(), path, query, headers: &parts.headers };
-        let (access, payload) = auth::authenticate(&store, &signed).await?;
         let decode = |s: &str| {
             String::from_utf8(percent_decode_str(s).collect())
                 .map_err(|_| error::S3Error::invalid_argument("The path is not UTF-8."))
@@ -88,6 +122,19 @@ impl Call {
                 (decode(bucket)?, decode(key)?)
             }
         };
+        *place = Some((Access::default(), bucket.clone()));
+        let signed = sigv4::Request { method: parts.method.as_str(), path, query, headers: &parts.headers };
+        let (mut access, payload) = match parts.method {
+            // A preflight is nobody's.
+            Method::OPTIONS => (Access::default(), Payload::Unsigned),
+            _ => auth::authenticate(&store, &signed).await?,
+        };
+        access.referer = text(&parts.headers, "referer").map(str::to_owned);
+        *place = Some((access.clone(), bucket.clone()));
+        let query = sigv4::parse_query(query);
+        let facts = Arc::new(RequestFacts::of(&parts, &query, store.config()));
+        let asks = Asks { action: "s3:", key: key.clone(), facts: facts.clone(), tags: Vec::new() };
+        access.asks = Some(asks);
         if key.len() > crate::MAX_OBJECT_NAME {
             return Err(error::key_too_long());
         }
@@ -97,10 +144,30 @@ impl Call {
             method: parts.method,
             bucket,
             key,
-            query: sigv4::parse_query(query),
+            query,
             headers: parts.headers,
+            facts,
             body: Mutex::new(Some((body, payload))),
         })
+    }
+
+    /// Says what the request asks for, to bucket policies; refuses one that means another owner's bucket.
+    async fn asking(mut self, endpoint: Endpoint) -> S3Result<Call> {
+        if let Some(asks) = &mut self.access.asks {
+            asks.action = endpoint.action(&self.method, &self.query);
+        }
+        let bucket = self.bucket.clone();
+        self.expect_owner(&bucket, "x-amz-expected-bucket-owner").await?;
+        Ok(self)
+    }
+
+    /// Whether a bucket is whose the request says.
+    pub(crate) async fn expect_owner(&self, bucket: &str, header: &str) -> S3Result<()> {
+        let Some(expected) = self.header(header).filter(|_| !bucket.is_empty()) else { return Ok(()) };
+        match self.store.find_bucket(&self.access, bucket).await {
+            Ok(container) if container.project_id != expected => Err(error::access_denied()),
+            _ => Ok(()), // that there is no such bucket is for the answer to say
+        }
     }
 
     /// A query parameter.
@@ -114,12 +181,16 @@ impl Call {
 
     /// A header's text; `None` where it is absent or not UTF-8.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.headers.get(name)?.as_bytes()).ok()
+        text(&self.headers, name)
     }
 
     fn take_body(&self) -> Option<(Body, Payload)> {
         self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(headers.get(name)?.as_bytes()).ok()
 }
 
 /// The bucket in the host name (`bucket.s3.example.org`), where the configuration says that there may be one.

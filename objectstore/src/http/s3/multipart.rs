@@ -5,7 +5,8 @@ use super::error::{self, S3Error, S3Result, malformed_xml};
 use super::list::{Names, most, time};
 use super::object::{checksum_headers, condition, described};
 use super::xml::{Node, Xml};
-use super::{Call, bare, xml_reply};
+use super::{Call, bare, lifecycle, sse, versions, xml_reply};
+use crate::seal::SealWith;
 use crate::upload::{NamedPart, UploadQuery};
 use crate::{Algorithm, Need, Tag};
 use axum::response::{IntoResponse, Response};
@@ -51,11 +52,14 @@ pub(super) async fn begin(call: Call) -> S3Result<Response> {
             "The {kind} checksum type cannot be used with the {name} checksum algorithm."
         )));
     }
+    let seal = new.seal.clone();
     let id = call.store.begin_upload(&container, new, algorithm, full).await?;
     let mut xml = Xml::new();
     xml.root("InitiateMultipartUploadResult").text("Bucket", &call.bucket).text("Key", &call.key);
     xml.text("UploadId", &id.to_string()).close("InitiateMultipartUploadResult");
     let mut response = xml_reply(StatusCode::OK, xml);
+    lifecycle::tell_upload(response.headers_mut(), &call, &container);
+    sse::tell_wish(response.headers_mut(), seal.as_ref());
     if let Some(algorithm) = algorithm {
         let kind = if full { "FULL_OBJECT" } else { "COMPOSITE" };
         response.headers_mut().insert("x-amz-checksum-algorithm", HeaderValue::from_static(algorithm.name()));
@@ -67,7 +71,9 @@ pub(super) async fn begin(call: Call) -> S3Result<Response> {
 pub(super) async fn put_part(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let (id, number) = (upload_id(&call)?, part_number(&call)?);
-    let body = call.body()?;
+    let mut body = call.body()?;
+    body.customer = sse::customer(&call, sse::OWN)?;
+    let customer = body.customer.clone();
     if body.length.is_none() && !call.headers.contains_key("transfer-encoding") {
         return Err(error::missing_length());
     }
@@ -76,6 +82,11 @@ pub(super) async fn put_part(call: Call) -> S3Result<Response> {
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", part.etag)) {
         out.insert(http::header::ETAG, etag);
     }
+    let wish = match customer {
+        Some(key) => Some(SealWith::Customer(key)),
+        None => (!part.salt.is_empty()).then_some(SealWith::Root),
+    };
+    sse::tell_wish(&mut out, wish.as_ref());
     checksum_headers(&mut out, part.checksum.as_ref());
     out.remove("x-amz-checksum-type");
     Ok((StatusCode::OK, out).into_response())
@@ -131,7 +142,10 @@ pub(super) async fn complete(call: Call) -> S3Result<Response> {
         xml.text(&format!("Checksum{}", sum.algorithm), &sum.value).text("ChecksumType", sum.kind());
     }
     xml.close("CompleteMultipartUploadResult");
-    Ok(xml_reply(StatusCode::OK, xml))
+    let mut response = xml_reply(StatusCode::OK, xml);
+    versions::name_some(response.headers_mut(), "x-amz-version-id", written.version);
+    sse::tell(response.headers_mut(), written.seal.as_ref());
+    Ok(response)
 }
 
 fn named_parts(body: &[u8]) -> S3Result<Vec<NamedPart>> {

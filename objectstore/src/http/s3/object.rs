@@ -1,17 +1,17 @@
 //! One object: get, head, put, attributes.
 
 use super::error::{self, S3Error, S3Result};
-use super::xml::Xml;
-use super::{Call, xml_reply};
+use super::website::ELSEWHERE;
+use super::{Call, lifecycle, lock, sse, versions};
 use crate::container::Container;
 use crate::digest::Algorithm;
 use crate::http::content::{guess_type, http_date};
 use crate::http::manifest::{self, Opened};
 use crate::http::precondition::{self, Outcome};
-use crate::meta::Checksum;
+use crate::meta::{Checksum, Modified, ObjectMeta};
 use crate::object::{Condition, NewObject};
 use crate::range::{Ranges, Span};
-use crate::{Need, ObjectError};
+use crate::{Need, ObjectError, Permission};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -25,9 +25,13 @@ const MOST_METADATA: usize = 2048;
 pub(super) async fn read(call: Call) -> S3Result<Response> {
     let head = call.method == Method::HEAD;
     let ranges = call.header("range").and_then(Ranges::parse);
-    let container = call.store.bucket(&call.access, &call.bucket, Need::Read).await?;
+    let container = call.store.bucket_to_read(&call.access, &call.bucket).await?;
     let first = call.store.first_read_for(head, ranges.as_ref());
-    let object = call.store.open_object(&container, &call.key, first).await.map_err(|e| missing(e, &call))?;
+    let version = versions::wanted(&call)?;
+    let absent = |e| container.absent(e);
+    let mut object = versions::open(&call, &container, &call.key, version, first, absent).await?;
+    container.admit(&object.meta, Permission::Read)?;
+    object.unlock(sse::of_reader(&call)?)?;
     let part = match call.param("partNumber") {
         None => None,
         Some(_) if ranges.is_some() => {
@@ -119,7 +123,14 @@ fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
     set(&mut out, "etag", &format!("\"{}\"", opened.etag));
     set(&mut out, "last-modified", &http_date(meta.modified.0.secs()));
     set(&mut out, "accept-ranges", "bytes");
-    for (name, value) in meta.headers.iter().filter(|(n, _)| KEPT.contains(&n.as_str())) {
+    versions::name(&mut out, container, meta.version_id());
+    lock::tell(&mut out, meta);
+    sse::tell(&mut out, meta.seal.as_ref());
+    if !call.has("versionId") {
+        lifecycle::tell(&mut out, call, container, meta);
+    }
+    let kept = |n: &str| KEPT.contains(&n) || n == ELSEWHERE;
+    for (name, value) in meta.headers.iter().filter(|(n, _)| kept(n)) {
         set(&mut out, name, value);
     }
     for (name, value) in &meta.user {
@@ -172,9 +183,14 @@ impl Checksum {
 /// What a request says of the object that it brings.
 pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObject> {
     refuse_unbuilt(call, container)?;
+    let (owner, grants) = super::acl::of_new_object(call, container)?;
     let mut new = NewObject {
         name: call.key.clone(),
         tags: super::tags::of_header(call)?,
+        lock: lock::of_headers(call, container)?,
+        owner,
+        grants,
+        seal: sse::wanted(call, container)?,
         content_type: call.header("content-type").unwrap_or_default().to_owned(),
         ..NewObject::default()
     };
@@ -193,6 +209,10 @@ pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObjec
             new.headers.push((name.to_owned(), value));
         }
     }
+    if let Some(to) = call.header(ELSEWHERE) {
+        super::website::check_elsewhere(to)?;
+        new.headers.push((ELSEWHERE.to_owned(), to.to_owned()));
+    }
     let mut size = 0;
     for (name, value) in &call.headers {
         let Some(name) = name.as_str().strip_prefix("x-amz-meta-") else { continue };
@@ -209,23 +229,8 @@ pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObjec
 
 /// What a request may ask for and would not get is refused rather than forgotten.
 fn refuse_unbuilt(call: &Call, container: &Container) -> S3Result<()> {
-    const UNBUILT: [&str; 6] = [
-        "x-amz-server-side-encryption",
-        "x-amz-server-side-encryption-customer-algorithm",
-        "x-amz-object-lock-mode",
-        "x-amz-object-lock-legal-hold",
-        "x-amz-website-redirect-location",
-        "x-amz-write-offset-bytes",
-    ];
-    if let Some(name) = UNBUILT.iter().find(|n| call.headers.contains_key(**n)) {
-        return Err(S3Error::not_implemented(name));
-    }
-    match call.header("x-amz-acl") {
-        None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => {}
-        Some("public-read") if container.info.read.split(',').any(|e| e == ".r:*") => {}
-        Some(_) => {
-            return Err(S3Error::not_implemented("An ACL of one object that differs from its bucket's"));
-        }
+    if call.headers.contains_key("x-amz-write-offset-bytes") {
+        return Err(S3Error::not_implemented("x-amz-write-offset-bytes"));
     }
     match call.header("x-amz-storage-class") {
         None | Some("STANDARD") => Ok(()),
@@ -252,44 +257,16 @@ pub(super) async fn put(call: Call) -> S3Result<Response> {
     if body.length.is_none() && !call.headers.contains_key("transfer-encoding") {
         return Err(error::missing_length());
     }
+    let tags = new.tags.clone();
     let written =
         call.store.put_object(&container, new, body, condition).await.map_err(|e| missing(e, &call))?;
     let mut out = HeaderMap::new();
+    let modified = Modified(written.modified);
+    let meta = ObjectMeta { size: written.size, modified, tags, ..ObjectMeta::default() };
+    lifecycle::tell(&mut out, &call, &container, &meta);
     set(&mut out, "etag", &format!("\"{}\"", written.etag));
+    sse::tell(&mut out, written.seal.as_ref());
     checksum_headers(&mut out, written.checksum.as_ref());
+    versions::name_some(&mut out, "x-amz-version-id", written.version);
     Ok((StatusCode::OK, out).into_response())
-}
-
-pub(super) async fn attributes(call: Call) -> S3Result<Response> {
-    let wanted = call.header("x-amz-object-attributes").unwrap_or_default().to_owned();
-    let wants = |name: &str| wanted.split(',').any(|w| w.trim() == name);
-    if wanted.is_empty() {
-        return Err(S3Error::invalid_argument("The x-amz-object-attributes header is required"));
-    }
-    let container = call.store.bucket(&call.access, &call.bucket, Need::Read).await?;
-    let object = call.store.open_object(&container, &call.key, 0).await.map_err(|e| missing(e, &call))?;
-    let parts = call.store.parts(&object).await?;
-    let opened = manifest::open(&call.store, &call.access, &container, object, false).await?;
-    let mut xml = Xml::new();
-    xml.root("GetObjectAttributesResponse");
-    if wants("ETag") {
-        xml.text("ETag", &opened.etag);
-    }
-    if let Some(sum) = opened.meta.checksum.as_ref().filter(|_| wants("Checksum")) {
-        xml.open("Checksum").text(&format!("Checksum{}", sum.algorithm), &sum.value);
-        xml.text("ChecksumType", sum.kind()).close("Checksum");
-    }
-    if wants("ObjectParts") && !parts.is_empty() {
-        xml.open("ObjectParts").text("PartsCount", &parts.len().to_string()).close("ObjectParts");
-    }
-    if wants("StorageClass") {
-        xml.text("StorageClass", &container.policy.storage_class);
-    }
-    if wants("ObjectSize") {
-        xml.text("ObjectSize", &opened.size.to_string());
-    }
-    xml.close("GetObjectAttributesResponse");
-    let mut response = xml_reply(StatusCode::OK, xml);
-    set(response.headers_mut(), "last-modified", &http_date(opened.meta.modified.0.secs()));
-    Ok(response)
 }

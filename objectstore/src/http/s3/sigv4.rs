@@ -66,7 +66,6 @@ impl Claim {
             |m: &str| S3Error::malformed_authorization(format!("The authorization header is malformed; {m}"));
         let rest = match text.split_once(' ') {
             Some((ALGORITHM, rest)) => rest,
-            Some(("AWS", _)) => return Err(S3Error::not_implemented("Signature Version 2")),
             _ => return Err(S3Error::invalid_argument("Unsupported Authorization Type")),
         };
         let (mut credential, mut signed, mut signature) = (None, None, None);

@@ -5,7 +5,7 @@
 
 use super::error::{S3Error, S3Result, malformed_xml, method_not_allowed};
 use super::xml::{Node, Xml};
-use super::{Call, bare, xml_reply};
+use super::{Call, bare, versions, xml_reply};
 use crate::{ContainerInfo, Need, ObjectError, ObjectMeta};
 use axum::response::Response;
 use http::StatusCode;
@@ -41,17 +41,22 @@ pub(super) async fn of_bucket(call: &Call) -> S3Result<Response> {
 pub(super) async fn of_object(call: &Call) -> S3Result<Response> {
     let need = if call.method == http::Method::GET { Need::Look } else { Need::Own };
     let container = call.store.bucket(&call.access, &call.bucket, need).await?;
+    let version = versions::wanted(call)?;
     let (tags, status) = match call.method.as_str() {
         "GET" => {
-            let object = call.store.open_object(&container, &call.key, 0).await?;
-            return Ok(show(&object.meta.tags));
+            let object = versions::open(call, &container, &call.key, version, 0, |e| e).await?;
+            let mut response = show(&object.meta.tags);
+            versions::name(response.headers_mut(), &container, object.meta.version_id());
+            return Ok(response);
         }
         "PUT" => (of_body(&call.small_body().await?, OF_OBJECT)?, StatusCode::OK),
         "DELETE" => (Tags::new(), StatusCode::NO_CONTENT),
         _ => return Err(method_not_allowed()),
     };
-    call.store.tag_object(&container, &call.key, tags).await?;
-    Ok(bare(status))
+    let meta = call.store.tag_object(&container, &call.key, version, tags).await?;
+    let mut response = bare(status);
+    versions::name(response.headers_mut(), &container, meta.version_id());
+    Ok(response)
 }
 
 /// The tags that a written object gets by `x-amz-tagging`.
@@ -101,6 +106,11 @@ fn of_body(body: &[u8], most: usize) -> S3Result<Tags> {
         tags.push((key.to_owned(), value.to_owned()));
     }
     check(tags, most)
+}
+
+/// The tags of an object, in XML.
+pub(super) fn of_document(body: &[u8]) -> S3Result<Tags> {
+    of_body(body, OF_OBJECT)
 }
 
 fn check(tags: Tags, most: usize) -> S3Result<Tags> {

@@ -3,7 +3,7 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::{self, Format};
-use super::{Call, bulk, reply};
+use super::{Call, archive, bulk, reply};
 use crate::account::{Account, AccountInfo, AccountQuery, Usage};
 use crate::{Need, ObjectError};
 use axum::response::Response;
@@ -14,6 +14,7 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     match call.method {
         Method::GET => list(call).await,
         Method::HEAD => show(call).await,
+        Method::PUT if call.query.has("extract-archive") => archive::extract(call).await,
         Method::POST | Method::DELETE if call.query.has("bulk-delete") => bulk::delete(call).await,
         Method::POST => update(call).await,
         // Accounts come with their projects and go with them.

@@ -4,8 +4,8 @@ use super::error::{SwiftError, SwiftResult};
 use super::headers::Out;
 use super::listing::Format;
 use super::{Call, reply};
+use crate::access::DELETE;
 use crate::http::content;
-use crate::object::Condition;
 use crate::{Need, ObjectError};
 use axum::body::Body;
 use axum::response::Response;
@@ -131,16 +131,18 @@ pub(super) async fn delete_one(call: &Call, path: &str) -> Outcome {
     let (container, object) = path.split_once('/').unwrap_or((path, ""));
     let done = async {
         if object.is_empty() {
-            return call.store.delete_container(&call.access, &call.project, container).await;
+            let access = call.access.asking("s3:DeleteBucket", "");
+            return call.store.delete_container(&access, &call.project, container).await;
         }
-        let container = call.store.container(&call.access, &call.project, container, Need::Write).await?;
-        call.store.delete_object(&container, object, Condition::Always).await
+        let access = call.access.asking(DELETE, object);
+        let container = call.store.container(&access, &call.project, container, Need::Write).await?;
+        super::versions::delete(call, &container, object).await.map(drop)
     };
     match done.await {
         Ok(()) => Outcome::Deleted,
         Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject) => Outcome::NotFound,
         Err(ObjectError::Forbidden) => Outcome::Failed("401 Unauthorized"),
-        Err(ObjectError::NotEmpty) => Outcome::Failed("409 Conflict"),
+        Err(ObjectError::NotEmpty | ObjectError::HasVersions) => Outcome::Failed("409 Conflict"),
         Err(ObjectError::BadName(_)) => Outcome::Failed("400 Bad Request"),
         Err(e) => {
             tracing::warn!(error = ?e, "a bulk deletion failed in part");

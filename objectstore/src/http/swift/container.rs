@@ -3,7 +3,7 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::{self, Format};
-use super::{Call, bulk, reply};
+use super::{Call, archive, bulk, reply, versions};
 use crate::container::{Container, ContainerInfo, Counts, NewContainer};
 use crate::http::content::{http_date, last_modified_secs};
 use crate::index::ListQuery;
@@ -20,6 +20,7 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     match call.method {
         Method::GET => list(call).await,
         Method::HEAD => show(call).await,
+        Method::PUT if call.query.has("extract-archive") => archive::extract(call).await,
         Method::PUT => create(call).await,
         Method::POST if call.query.has("bulk-delete") => bulk::delete(call).await,
         Method::POST => update(call).await,
@@ -39,6 +40,7 @@ fn about(call: &Call, container: &Container, counts: Counts) -> Out {
         .set("x-put-timestamp", &at)
         .set("last-modified", http_date(last_modified_secs(container.changed_at)))
         .set("accept-ranges", "bytes");
+    versions::about(&mut out, &container.info);
     let owner = call.store.is_owner(&call.access, &call.project);
     let shown = container.info.meta.iter().filter(|(k, _)| owner || !k.starts_with("temp-url-key"));
     out.metadata("x-container-meta-", shown);
@@ -67,10 +69,15 @@ async fn list(call: Call) -> SwiftResult<Response> {
     let format = Format::of(&call)?;
     let query = list_query(&call)?;
     let container = call.store.container(&call.access, &call.project, &call.container, Need::List).await?;
+    if call.query.has("versions") {
+        let text = versions::list(&call, &container).await?;
+        let out = about(&call, &container, call.store.counts(&container).await?);
+        return Ok(reply::listing(out, Format::Json, text));
+    }
     let (page, counts) =
         tokio::try_join!(call.store.list_objects(&container, &query), call.store.counts(&container))?;
     let out = about(&call, &container, counts);
-    Ok(reply::listing(out, format, listing::container(format, &container.name, &page.items)))
+    Ok(reply::listing(out, format, listing::container(format, &call.project, &container.name, &page.items)))
 }
 
 fn list_query(call: &Call) -> SwiftResult<ListQuery> {
@@ -101,6 +108,14 @@ fn change(call: &Call, info: &mut ContainerInfo) -> SwiftResult<()> {
             return Err(SwiftError::bad_request(format!("Invalid {what} quota.")));
         }
     }
+    // There is no other cloud to keep in step with.
+    if let Some(to) = call.header("x-container-sync-to").filter(|t| !t.is_empty()) {
+        let what = match to.strip_prefix("//") {
+            Some(rest) => format!("No realm key for {:?}", rest.split('/').next().unwrap_or_default()),
+            None => "Invalid host in X-Container-Sync-To".to_owned(),
+        };
+        return Err(SwiftError::bad_request(what));
+    }
     for (name, kept) in [("x-container-read", &mut info.read), ("x-container-write", &mut info.write)] {
         if call.headers.contains_key(name.replacen("x-", "x-remove-", 1)) {
             kept.clear();
@@ -109,7 +124,7 @@ fn change(call: &Call, info: &mut ContainerInfo) -> SwiftResult<()> {
             *kept = acl::clean(name, text).map_err(SwiftError::bad_request)?;
         }
     }
-    Ok(())
+    versions::change(call, info)
 }
 
 /// The same as a rule for the engine. It was tried before, so that what is wrong is told in Swift's words.
@@ -135,6 +150,12 @@ async fn update(call: Call) -> SwiftResult<Response> {
 }
 
 async fn delete(call: Call) -> SwiftResult<Response> {
-    call.store.delete_container(&call.access, &call.project, &call.container).await?;
+    let deleted = call.store.delete_container(&call.access, &call.project, &call.container).await;
+    deleted.map_err(|e| match e {
+        ObjectError::HasVersions => {
+            SwiftError::new(StatusCode::CONFLICT, "Delete all versions before deleting container.")
+        }
+        e => e.into(),
+    })?;
     Ok(reply::standard(StatusCode::NO_CONTENT, Out::default()))
 }

@@ -1,23 +1,26 @@
 //! Copies within the cloud: `COPY` with `Destination`, `PUT` with `X-Copy-From`.
 
-use super::Call;
 use super::error::{SwiftError, SwiftResult};
 use super::headers::Out;
 use super::object::{condition, created, described};
-use crate::Need;
+use super::{Call, symlink, versions};
+use crate::access::{GET, PUT};
 use crate::http::content::{content_length, http_date, last_modified_secs};
 use crate::http::manifest;
 use crate::object::Body;
 use crate::range::{Ranges, Span};
+use crate::{Need, Permission};
 use axum::response::Response;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 /// One end of a copy.
-struct End {
-    project: String,
-    container: String,
-    object: String,
+pub(super) struct End {
+    pub(super) project: String,
+    pub(super) container: String,
+    pub(super) object: String,
+    /// Of a source: which version.
+    pub(super) version: Option<String>,
 }
 
 pub(super) async fn put_from(call: Call) -> SwiftResult<Response> {
@@ -25,23 +28,32 @@ pub(super) async fn put_from(call: Call) -> SwiftResult<Response> {
         return Err(SwiftError::bad_request("Copy requests require a zero byte body"));
     }
     let from = end(&call, "x-copy-from", "x-copy-from-account")?;
-    let to =
-        End { project: call.project.clone(), container: call.container.clone(), object: call.object.clone() };
+    let to = own(&call);
     run(call, from, to).await
 }
 
 pub(super) async fn copy(mut call: Call) -> SwiftResult<Response> {
     let to = end(&call, "destination", "destination-account")?;
-    let from =
-        End { project: call.project.clone(), container: call.container.clone(), object: call.object.clone() };
+    let version = call.query.get("version-id").map(str::to_owned);
+    let from = End { version, ..own(&call) };
     // What the request says, it says of the new object.
     call.object = to.object.clone();
     run(call, from, to).await
 }
 
-/// `container/object` in a header, URL-encoded.
+/// What the path names.
+fn own(call: &Call) -> End {
+    let (project, container, object) = (call.project.clone(), call.container.clone(), call.object.clone());
+    End { project, container, object, version: None }
+}
+
+/// `container/object[?version-id=…]` in a header, URL-encoded.
 fn end(call: &Call, header: &'static str, account: &'static str) -> SwiftResult<End> {
     let text = call.header(header).unwrap_or_default();
+    let (text, version) = match text.split_once("?version-id=") {
+        Some((text, version)) if header != "destination" => (text, Some(version.to_owned())),
+        _ => (text, None),
+    };
     let decoded = String::from_utf8(percent_decode_str(text).collect()).ok();
     let split = decoded.as_deref().and_then(crate::large::split_path);
     let (container, object) = split.ok_or_else(|| {
@@ -55,16 +67,28 @@ fn end(call: &Call, header: &'static str, account: &'static str) -> SwiftResult<
             _ => return Err(SwiftError::precondition("Account name cannot contain slashes")),
         },
     };
-    Ok(End { project, container: container.to_owned(), object: object.to_owned() })
+    Ok(End { project, container: container.to_owned(), object: object.to_owned(), version })
 }
 
 async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
     let store = &call.store;
-    let source = store.container(&call.access, &from.project, &from.container, Need::Read).await?;
-    let target = store.container(&call.access, &to.project, &to.container, Need::Write).await?;
-    let object = store.open_object(&source, &from.object, store.first_read()).await?;
+    let (reads, writes) = (call.access.asking(GET, &from.object), call.access.asking(PUT, &to.object));
+    let source = store.container_to_read(&reads, &from.project, &from.container).await?;
+    let target = store.container(&writes, &to.project, &to.container, Need::Write).await?;
+    let version = from.version.as_deref().map(|v| versions::parse(&source, v)).transpose()?;
+    let absent = |e| source.absent(e);
+    let object = versions::open(&call, &source, &from.object, version, store.first_read(), absent).await?;
+    source.admit(&object.meta, Permission::Read)?;
+    if !call.query.is("symlink", "get")
+        && let Some(target) = symlink::Target::of(&object.meta)
+    {
+        let from = target.end(&from.project);
+        let mut call = call.next_link()?;
+        call.object.clone_from(&to.object);
+        return Box::pin(run(call, from, to)).await;
+    }
     let raw = call.query.is("multipart-manifest", "get");
-    let opened = manifest::open(store, &call.access, &source, object, raw).await?;
+    let opened = manifest::open(store, &reads, &source, object, raw).await?;
     let span = match call.header("range").and_then(Ranges::parse) {
         None => Span { start: 0, end: opened.size },
         Some(ranges) => match ranges.within(opened.size).as_deref() {
@@ -101,6 +125,7 @@ async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
         .set("x-copied-from-last-modified", http_date(last_modified_secs(opened.meta.modified.0)));
     let body = Body::new(opened.content.stream(span), Some(span.len()));
     let written = store.put_object(&target, new, body, condition(&call)?).await?;
+    versions::name_made(&mut out, written.version);
     Ok(created(&written.etag, written.modified, out))
 }
 

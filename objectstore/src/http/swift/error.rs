@@ -10,6 +10,8 @@ pub(crate) struct SwiftError {
     status: StatusCode,
     /// Replaces Swift's standard text; plain, sent as text/plain as Swift's own messages are.
     message: Option<String>,
+    /// The message is a page.
+    html: bool,
     cause: Option<Box<ObjectError>>,
     headers: Vec<(HeaderName, String)>,
 }
@@ -18,11 +20,16 @@ pub(crate) type SwiftResult<T> = Result<T, SwiftError>;
 
 impl SwiftError {
     pub(crate) fn of(status: StatusCode) -> Self {
-        SwiftError { status, message: None, cause: None, headers: Vec::new() }
+        SwiftError { status, message: None, html: false, cause: None, headers: Vec::new() }
     }
 
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         SwiftError { message: Some(message.into()), ..SwiftError::of(status) }
+    }
+
+    /// With a page of its own.
+    pub(crate) fn html(status: StatusCode, page: String) -> Self {
+        SwiftError { html: true, ..SwiftError::new(status, page) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -50,6 +57,10 @@ impl SwiftError {
         self
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status == StatusCode::FORBIDDEN
     }
@@ -64,6 +75,7 @@ impl SwiftError {
             log(cause, id);
         }
         let (kind, text) = match self.message {
+            Some(text) if self.html => ("text/html; charset=UTF-8", text),
             Some(text) => ("text/plain; charset=UTF-8", text),
             None => ("text/html; charset=UTF-8", standard(self.status)),
         };
@@ -135,14 +147,21 @@ impl From<ObjectError> for SwiftError {
         let status =
             |n: u16| SwiftError::of(StatusCode::from_u16(n).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
         let told = match &e {
+            O::NoSuchVersion => {
+                return SwiftError::new(StatusCode::NOT_FOUND, "The specified version does not exist");
+            }
+            O::NoHistory => return status(412),
+            O::IsMarker => return SwiftError::of(StatusCode::NOT_FOUND),
+            O::Locked => return SwiftError::new(StatusCode::FORBIDDEN, "The object is locked."),
             O::NoSuchContainer | O::NoSuchObject => return status(404),
-            O::NotEmpty | O::OtherPolicy | O::BucketExists { .. } => return status(409),
+            O::NotEmpty | O::HasVersions | O::OtherPolicy | O::BucketExists { .. } => return status(409),
             O::NoSuchPolicy(name) => {
                 return SwiftError::bad_request(format!("Invalid X-Storage-Policy '{name}'"));
             }
             O::BadName(what) => return SwiftError::bad_request(*what),
             O::Invalid(text) => return SwiftError::bad_request(text.clone()),
-            O::Forbidden => return status(403),
+            O::Forbidden | O::Sealed => return status(403),
+            O::NotSealed => return status(400),
             O::TooLarge(_) => return status(413),
             O::OverQuota(text) => return SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, *text),
             O::Incomplete | O::BrokenBody(_) => return status(499),

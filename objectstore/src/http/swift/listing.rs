@@ -79,7 +79,7 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.micros_naive()
 }
 
-pub(crate) fn container(format: Format, name: &str, items: &[Item]) -> String {
+pub(crate) fn container(format: Format, project: &str, name: &str, items: &[Item]) -> String {
     let mut out = String::with_capacity(items.len() * 64 + 64);
     match format {
         Format::Text => {
@@ -94,7 +94,7 @@ pub(crate) fn container(format: Format, name: &str, items: &[Item]) -> String {
                 if i > 0 {
                     out.push_str(", ");
                 }
-                json_item(&mut out, item);
+                json_item(&mut out, project, item);
             }
             out.push(']');
         }
@@ -110,7 +110,7 @@ pub(crate) fn container(format: Format, name: &str, items: &[Item]) -> String {
     out
 }
 
-fn json_item(out: &mut String, item: &Item) {
+fn json_item(out: &mut String, project: &str, item: &Item) {
     // Writing into a String does not fail.
     let _ = match item {
         Item::Prefix(name) => write!(out, "{{\"subdir\": {}}}", json(name)),
@@ -127,9 +127,23 @@ fn json_item(out: &mut String, item: &Item) {
             if let Some((etag, _)) = &e.large {
                 let _ = write!(out, ", \"slo_etag\": {}", json(&format!("\"{etag}\"")));
             }
+            symlink(out, project, &e.link);
             out.write_char('}')
         }
     };
+}
+
+/// Where a symlink leads, and what a static one is bound to.
+fn symlink(out: &mut String, project: &str, link: &[(String, String)]) {
+    let of = |name: &str| link.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    let Some(target) = of("x-symlink-target") else { return };
+    let own = format!("AUTH_{project}");
+    let path = format!("/v1/{}/{target}", of("x-symlink-target-account").unwrap_or(&own));
+    let _ = write!(out, ", \"symlink_path\": {}", json(&path));
+    if let (Some(etag), Some(bytes)) = (of("x-symlink-target-etag"), of("x-symlink-target-bytes")) {
+        let bytes: u64 = bytes.parse().unwrap_or(0);
+        let _ = write!(out, ", \"symlink_etag\": {}, \"symlink_bytes\": {bytes}", json(etag));
+    }
 }
 
 fn xml_item(out: &mut String, item: &Item) {
@@ -230,15 +244,15 @@ mod tests {
             Item::Object("a<&\"\u{1}ü".into(), Entry { etag: "e".into(), size: 3, ..Entry::default() }),
             Item::Prefix("p/".into()),
         ];
-        let text = container(Format::Json, "c", &items);
+        let text = container(Format::Json, "p", "c", &items);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value[0]["name"], "a<&\"\u{1}ü");
         assert_eq!(value[1]["subdir"], "p/");
-        let text = container(Format::Xml, "c", &items);
+        let text = container(Format::Xml, "p", "c", &items);
         assert!(
             text.contains("<name>a&lt;&amp;&quot;\u{fffd}ü</name>") && text.ends_with("</container>"),
             "{text}"
         );
-        assert_eq!(container(Format::Text, "c", &items), "a<&\"\u{1}ü\np/\n");
+        assert_eq!(container(Format::Text, "p", "c", &items), "a<&\"\u{1}ü\np/\n");
     }
 }

@@ -5,33 +5,44 @@
 //! bodies stream both ways, so these are raw handlers under one route.
 
 mod account;
+mod archive;
 mod bulk;
 mod container;
 mod copy;
+mod cors;
 mod error;
+mod formpost;
 mod headers;
 mod info;
 mod listing;
 mod object;
 mod reply;
 mod slo;
+mod staticweb;
+mod symlink;
 mod tempurl;
+mod versions;
 
+use crate::access::{Asks, DELETE, GET, PUT};
+use crate::http::facts::{self, RequestFacts};
 use crate::{Access, ObjectError, ObjectStore};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{any, get};
 use error::{SwiftError, SwiftResult};
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A request, taken apart.
 pub(crate) struct Call {
     pub(crate) store: ObjectStore,
     pub(crate) access: Access,
+    /// The address that the request comes from.
+    pub(crate) source: Option<IpAddr>,
     pub(crate) method: Method,
     /// The path as it came.
     pub(crate) path: String,
@@ -43,6 +54,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     body: Mutex<Body>,
     pub(crate) tempurl: Option<tempurl::Granted>,
+    /// Symlinks that were followed to get here.
+    links: u32,
 }
 
 /// A query string's parameters.
@@ -92,6 +105,25 @@ impl ObjectStore {
     }
 }
 
+/// What nobody in particular may not do, somebody might.
+fn told(anonymous: bool, e: SwiftError) -> SwiftError {
+    if anonymous && e.is_forbidden() { SwiftError::unauthorized() } else { e }
+}
+
+/// What a request is to a bucket policy.
+fn action(method: &Method, container: &str, object: &str) -> &'static str {
+    match (method.as_str(), container.is_empty(), object.is_empty()) {
+        (_, true, _) => "s3:ListAllMyBuckets",
+        ("GET" | "HEAD", _, true) => "s3:ListBucket",
+        ("PUT", _, true) => "s3:CreateBucket",
+        ("DELETE", _, true) => "s3:DeleteBucket",
+        (_, _, true) => "s3:PutBucketAcl",
+        ("GET" | "HEAD" | "COPY", _, false) => GET,
+        ("DELETE", _, false) => DELETE,
+        (_, _, false) => PUT,
+    }
+}
+
 /// `tx<21 hex>-<10 hex of seconds>`: Swift's id of a request.
 pub(crate) fn transaction_id() -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
@@ -108,8 +140,16 @@ pub(crate) fn stamp(response: &mut Response, id: &str) {
 async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let id = transaction_id();
     let head = request.method() == Method::HEAD;
+    let mut page = None;
     let answered = async {
         let mut call = Call::take(store, request)?;
+        if call.method == Method::OPTIONS {
+            return Ok(cors::options(&call).await);
+        }
+        page = cors::Page::of(&call).await;
+        if formpost::is_form(&call) {
+            return formpost::upload(&call).await;
+        }
         call.identify().await?;
         call.answer().await
     };
@@ -118,6 +158,9 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
         Err(e) => e.respond(&id, head),
     };
     stamp(&mut response, &id);
+    if let Some(page) = page {
+        page.mark(&mut response);
+    }
     response
 }
 
@@ -138,19 +181,26 @@ impl Call {
         if container.is_empty() && !object.is_empty() {
             return Err(SwiftError::precondition("Bad URL"));
         }
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let facts = Arc::new(RequestFacts::of(&parts, &query.0, store.config()));
+        let action = action(&parts.method, &container, &object);
+        let asks = Asks { action, key: object.clone(), facts, tags: Vec::new() };
+        let (source, _) = facts::source(&parts, store.config());
         let project = account.strip_prefix("AUTH_").filter(|p| !p.is_empty() && p.len() <= 64);
         Ok(Call {
             store,
-            access: Access::default(),
+            access: Access { asks: Some(asks), ..Access::default() },
+            source,
             method: parts.method,
             project: project.ok_or_else(SwiftError::unauthorized)?.to_owned(),
             container,
             object,
-            query: Query::parse(parts.uri.query().unwrap_or_default())?,
+            query,
             path,
             headers: parts.headers,
             body: Mutex::new(body),
             tempurl: None,
+            links: 0,
         })
     }
 
@@ -159,7 +209,7 @@ impl Call {
         self.access.referer = self.header("referer").map(str::to_owned);
         if self.query.has("temp_url_sig") || self.query.has("temp_url_expires") {
             let granted = tempurl::check(self).await?;
-            self.access.signed = true;
+            self.access.signed = Some(granted.signed.clone());
             self.tempurl = Some(granted);
             return Ok(());
         }
@@ -175,20 +225,49 @@ impl Call {
     }
 
     async fn answer(self) -> SwiftResult<Response> {
-        let anonymous = self.access.caller.is_none() && !self.access.signed;
+        if let Some(site) = staticweb::site(&self).await? {
+            return site.answer(self).await;
+        }
+        let anonymous = self.access.caller.is_none();
         let answered = match (self.container.is_empty(), self.object.is_empty()) {
-            _ if self.method == Method::OPTIONS => Ok(self.options()),
             (true, _) => account::answer(self).await,
             (false, true) => container::answer(self).await,
             (false, false) => object::answer(self).await,
         };
-        // What nobody in particular may not do, somebody might.
-        answered.map_err(|e| if anonymous && e.is_forbidden() { SwiftError::unauthorized() } else { e })
+        answered.map_err(|e| told(anonymous, e))
     }
 
-    fn options(&self) -> Response {
-        let allow = "HEAD, GET, PUT, POST, OPTIONS, DELETE, COPY";
-        ([(http::header::ALLOW, allow)], "").into_response()
+    fn anonymous(&self) -> bool {
+        self.access.caller.is_none() && self.access.signed.is_none()
+    }
+
+    /// An error as this caller is told it.
+    fn told(&self, e: SwiftError) -> SwiftError {
+        told(self.access.caller.is_none(), e)
+    }
+
+    /// The same request, for an object of the same container, or for the container.
+    fn again(&self, object: &str) -> Call {
+        let mut access = self.access.clone();
+        if let Some(asks) = &mut access.asks {
+            asks.action = action(&self.method, &self.container, object);
+            asks.key = object.to_owned();
+        }
+        Call {
+            store: self.store.clone(),
+            access,
+            source: self.source,
+            method: self.method.clone(),
+            path: self.path.clone(),
+            project: self.project.clone(),
+            container: self.container.clone(),
+            object: object.to_owned(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: Mutex::default(),
+            tempurl: None,
+            links: self.links,
+        }
     }
 
     /// Takes the body; there is one.

@@ -2,13 +2,13 @@
 
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, KEPT, Out};
-use super::{Call, copy, reply, slo, tempurl};
+use super::{Call, archive, copy, reply, slo, symlink, tempurl, versions};
 use crate::http::content::{self, http_date, last_modified_secs};
 use crate::http::manifest::{self, DLO, Opened};
 use crate::http::precondition::{self, Outcome};
 use crate::object::{Condition, NewObject, Update};
 use crate::range::{Ranges, Span};
-use crate::{MAX_OBJECT_NAME, Need, ObjectError};
+use crate::{MAX_OBJECT_NAME, Need, ObjectError, Permission};
 use axum::response::Response;
 use http::{Method, StatusCode};
 use state::Timestamp;
@@ -23,12 +23,14 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     let manifest = call.query.get("multipart-manifest").map(str::to_owned);
     match (call.method.as_str(), manifest.as_deref()) {
         ("GET" | "HEAD", _) => read(call).await,
+        ("PUT", _) if call.query.has("extract-archive") => archive::extract(call).await,
+        ("PUT", _) if call.query.has("version-id") => versions::restore(call).await,
         ("PUT", Some("put")) => slo::put(call).await,
         ("PUT", _) if call.headers.contains_key("x-copy-from") => copy::put_from(call).await,
         ("PUT", _) => put(call).await,
         ("POST", _) => update(call).await,
         ("DELETE", Some("delete")) => slo::delete(call).await,
-        ("DELETE", _) => delete(call).await,
+        ("DELETE", _) => versions::delete_one(call).await,
         ("COPY", _) => copy::copy(call).await,
         _ => Err(SwiftError::method_not_allowed("HEAD, GET, PUT, POST, OPTIONS, DELETE, COPY")),
     }
@@ -37,15 +39,24 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
 async fn read(call: Call) -> SwiftResult<Response> {
     let ranges = call.header("range").and_then(Ranges::parse);
     let head = call.method == Method::HEAD;
-    let container = call.store.container(&call.access, &call.project, &call.container, Need::Read).await?;
+    let container = call.store.container_to_read(&call.access, &call.project, &call.container).await?;
     let first = call.store.first_read_for(head, ranges.as_ref());
-    let object = call.store.open_object(&container, &call.object, first).await?;
+    let version = versions::wanted(&call, &container)?;
+    let absent = |e| container.absent(e);
+    let object = versions::open(&call, &container, &call.object, version, first, absent).await?;
+    container.admit(&object.meta, Permission::Read)?;
+    if !call.query.is("symlink", "get")
+        && let Some(target) = symlink::Target::of(&object.meta)
+    {
+        return symlink::follow(&call, &object.meta, &target).await;
+    }
     let raw = call.query.is("multipart-manifest", "get");
     if raw && call.query.is("format", "raw") && object.meta.large.is_some() {
         return slo::show_raw(&call, object).await;
     }
     let opened = manifest::open(&call.store, &call.access, &container, object, raw).await?;
     let mut out = about(&opened);
+    versions::name(&mut out, &call, &container, &opened.meta);
     if let Some(granted) = &call.tempurl {
         granted.dispose(&call, &mut out);
     }
@@ -211,7 +222,8 @@ async fn put(call: Call) -> SwiftResult<Response> {
     if length.is_none() && !chunked {
         return Err(SwiftError::of(StatusCode::LENGTH_REQUIRED));
     }
-    let new = described(&call)?;
+    let mut new = described(&call)?;
+    symlink::describe(&call, &mut new).await?;
     let condition = condition(&call)?;
     let body = call.take_body();
     let mut upload = content::upload(body, &call.headers);
@@ -219,7 +231,9 @@ async fn put(call: Call) -> SwiftResult<Response> {
         upload.expect.md5 = Some(etag.trim().trim_matches('"').to_ascii_lowercase());
     }
     let written = call.store.put_object(&container, new, upload, condition).await?;
-    Ok(created(&written.etag, written.modified, Out::default()))
+    let mut out = Out::default();
+    versions::name_made(&mut out, written.version);
+    Ok(created(&written.etag, written.modified, out))
 }
 
 /// The answer to whatever made an object.
@@ -230,21 +244,25 @@ pub(super) fn created(etag: &str, modified: Timestamp, mut out: Out) -> Response
 
 async fn update(call: Call) -> SwiftResult<Response> {
     let container = call.store.container(&call.access, &call.project, &call.container, Need::Write).await?;
+    versions::wanted(&call, &container)?;
+    if call.headers.contains_key(symlink::TARGET) {
+        return Err(SwiftError::bad_request("A PUT request is required to set a symlink target"));
+    }
     let new = described(&call)?;
-    let update = Update {
+    let mut update = Update {
         content_type: call.headers.contains_key("content-type").then_some(new.content_type),
         headers: new.headers,
         user: new.user,
         delete_at: new.delete_at,
     };
+    let before = call.store.open_object(&container, &call.object, 0).await?.meta;
+    let target = symlink::Target::of(&before);
+    update.headers.extend(symlink::kept(&before));
     call.store.update_object(&container, &call.object, update).await?;
+    if let Some(target) = target {
+        return Ok(symlink::posted(&call, &target));
+    }
     Ok(reply::standard(StatusCode::ACCEPTED, Out::default()))
-}
-
-async fn delete(call: Call) -> SwiftResult<Response> {
-    let container = call.store.container(&call.access, &call.project, &call.container, Need::Write).await?;
-    call.store.delete_object(&container, &call.object, Condition::Always).await?;
-    Ok(reply::standard(StatusCode::NO_CONTENT, Out::default()))
 }
 
 impl tempurl::Granted {

@@ -5,11 +5,12 @@ use super::error::{SwiftError, SwiftResult};
 use super::headers::Out;
 use super::object::{condition, created, described};
 use super::{Call, listing, reply};
+use crate::access::GET;
 use crate::http::content;
 use crate::large::{Segment, slo_etag, split_path};
 use crate::meta::{Kind, Large};
 use crate::object::{Body, Object};
-use crate::{Need, ObjectError};
+use crate::{Need, ObjectError, Permission};
 use axum::body::Body as HttpBody;
 use axum::response::Response;
 use base64::Engine;
@@ -79,7 +80,9 @@ pub(super) async fn put(call: Call) -> SwiftResult<Response> {
     let data =
         serde_json::to_vec(&segments).map_err(|_| SwiftError::bad_request("Manifest must be valid JSON."))?;
     let written = call.store.put_object(&container, new, Body::of(data), condition(&call)?).await?;
-    Ok(created(&format!("\"{etag}\""), written.modified, Out::default()))
+    let mut out = Out::default();
+    super::versions::name_made(&mut out, written.version);
+    Ok(created(&format!("\"{etag}\""), written.modified, out))
 }
 
 async fn read_manifest(call: &Call) -> SwiftResult<Vec<Named>> {
@@ -127,8 +130,11 @@ async fn look_up(call: &Call, named: Named) -> Result<Segment, String> {
     let (container, object) = split_path(&path)
         .ok_or("path does not refer to an object. Path must be of the form /container/object.")?;
     let found = async {
-        let container = call.store.container(&call.access, &call.project, container, Need::Read).await?;
-        call.store.open_object(&container, object, 0).await
+        let access = call.access.asking(GET, object);
+        let container = call.store.container_to_read(&access, &call.project, container).await?;
+        let found = call.store.open_object(&container, object, 0).await?;
+        container.admit(&found.meta, Permission::Read)?;
+        Ok(found)
     };
     let object_found = match found.await {
         Ok(object) => object,
@@ -232,7 +238,8 @@ pub(super) async fn delete(call: Call) -> SwiftResult<Response> {
 async fn segments_of(call: &Call, path: &str) -> SwiftResult<Vec<(String, bool)>> {
     let Some((container, object)) = split_path(path) else { return Ok(Vec::new()) };
     let opened = async {
-        let container = call.store.container(&call.access, &call.project, container, Need::Read).await?;
+        let access = call.access.asking(GET, object);
+        let container = call.store.container(&access, &call.project, container, Need::Read).await?;
         call.store.open_object(&container, object, call.store.first_read()).await
     };
     let object = match opened.await {

@@ -3,21 +3,32 @@
 use super::Call;
 use super::error::{SwiftError, SwiftResult};
 use crate::ObjectError;
+use crate::access::Signed;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
 use hmac::{Hmac, KeyInit, Mac};
+use ipnet::IpNet;
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use state::Timestamp;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
 /// What a signed URL grants beside the request itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Granted {
+    pub(super) signed: Signed,
     pub(super) filename: Option<String>,
     pub(super) inline: bool,
     /// Seconds since the epoch.
     pub(super) expires: Option<i64>,
+}
+
+/// A key, and what it is good for.
+pub(super) struct Key {
+    pub(super) key: String,
+    pub(super) whose: Signed,
 }
 
 /// The metadata that hold keys.
@@ -38,8 +49,13 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
         return Err(refused());
     }
     let expires = parse_expires(expires).filter(|at| *at >= Timestamp::now().secs()).ok_or_else(refused)?;
-    if call.headers.contains_key("x-object-manifest") {
-        return Err(SwiftError::bad_request("X-Object-Manifest header not allowed in this tempurl"));
+    // What would let the bearer reach further than the URL says.
+    for (name, shown) in
+        [("x-object-manifest", "X-Object-Manifest"), ("x-symlink-target", "X-Symlink-Target")]
+    {
+        if call.headers.contains_key(name) {
+            return Err(SwiftError::bad_request(format!("{shown} header not allowed in this tempurl")));
+        }
     }
     let signed_path = match q.get("temp_url_prefix") {
         None => raw_path(call),
@@ -48,10 +64,15 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
         }
         Some(_) => return Err(refused()),
     };
-    // The peer's address is not ours to know behind a proxy: a URL bound to one is refused rather than let through.
-    if q.has("temp_url_ip_range") {
-        return Err(SwiftError::new(http::StatusCode::NOT_IMPLEMENTED, "temp_url_ip_range is not built"));
+    let range = q.get("temp_url_ip_range");
+    if let Some(range) = range {
+        let net: Option<IpNet> = range.parse().ok().or_else(|| range.parse::<IpAddr>().ok().map(IpNet::from));
+        let inside = |net: IpNet| call.source.is_some_and(|a| net.trunc() == net && net.contains(&a));
+        if !net.is_some_and(inside) {
+            return Err(refused());
+        }
     }
+    let bound = range.map(|r| format!("ip={r}\n")).unwrap_or_default();
     // A HEAD is allowed to whoever may do anything.
     let methods: &'static [&'static str] = match call.method.as_str() {
         "HEAD" => &["HEAD", "GET", "PUT", "POST"],
@@ -62,11 +83,10 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
         _ => return Err(refused()),
     };
     let keys = keys(call).await?;
-    let texts = methods.iter().map(|m| format!("{m}\n{expires}\n{signed_path}"));
-    if !texts.into_iter().any(|text| keys.iter().any(|key| matches(key, &text, signature))) {
-        return Err(refused());
-    }
+    let mut texts = methods.iter().map(|m| format!("{bound}{m}\n{expires}\n{signed_path}"));
+    let signer = texts.find_map(|text| keys.iter().find(|k| matches(&k.key, &text, signature)));
     Ok(Granted {
+        signed: signer.ok_or_else(refused)?.whose.clone(),
         filename: q.get("filename").map(str::to_owned),
         inline: q.has("inline"),
         expires: Some(expires),
@@ -82,11 +102,16 @@ fn parse_expires(text: &str) -> Option<i64> {
     text.parse().ok().or_else(|| Timestamp::parse(text).map(Timestamp::secs))
 }
 
-async fn keys(call: &Call) -> SwiftResult<Vec<String>> {
+pub(super) async fn keys(call: &Call) -> SwiftResult<Vec<Key>> {
     let account = call.store.find_account(&call.project).await?;
-    let mut keys: Vec<String> = KEYS.iter().filter_map(|k| account.info.meta.get(*k)).cloned().collect();
+    let of = |meta: &BTreeMap<String, String>, container: Option<&String>| -> Vec<Key> {
+        let whose = Signed { project: call.project.clone(), container: container.cloned() };
+        let key = |key: &String| Key { key: key.clone(), whose: whose.clone() };
+        KEYS.iter().filter_map(|k| meta.get(*k)).map(key).collect()
+    };
+    let mut keys = of(&account.info.meta, None);
     match call.store.find_container(&call.project, &call.container).await {
-        Ok(container) => keys.extend(KEYS.iter().filter_map(|k| container.info.meta.get(*k)).cloned()),
+        Ok(container) => keys.extend(of(&container.info.meta, Some(&call.container))),
         Err(ObjectError::NoSuchContainer) => {}
         Err(e) => return Err(e.into()),
     }
@@ -95,7 +120,7 @@ async fn keys(call: &Call) -> SwiftResult<Vec<String>> {
 
 /// Compares in constant time. The digest is told by its name before a colon (then base64), or by the length of its
 /// hexadecimal form.
-fn matches(key: &str, text: &str, signature: &str) -> bool {
+pub(super) fn matches(key: &str, text: &str, signature: &str) -> bool {
     let given = match signature.split_once(':') {
         Some((_, encoded)) => match BASE64_URL_SAFE.decode(encoded.replace('+', "-").replace('/', "_")) {
             Ok(bytes) => bytes,
