@@ -43,10 +43,11 @@ async fn queries<T>(work: impl Future<Output = T>) -> (u64, T) {
 async fn the_hot_paths_ask_no_database() {
     tracing::subscriber::set_global_default(Counter).unwrap();
     for (cloud, other) in Cloud::pairs(|c| c).await {
-        let (project, user) = cloud.tenant("ann", &["member"]).await;
+        // Made by the process that is measured: of another's changes it may hear in the middle of that.
+        let (project, user) = other.tenant("ann", &["member"]).await;
         let token = cloud.tenant_token("ann").await;
         let key = Secret("s3cr3t".into());
-        cloud.identity.ensure_ec2_credential(&user, &project, "AKEY", &key).await.unwrap();
+        other.identity.ensure_ec2_credential(&user, &project, "AKEY", &key).await.unwrap();
         // The process that did not issue the token learns of it once.
         let (first, _) = queries(other.identity.validate(&token)).await;
         assert!(first > 0, "the statements are counted");
@@ -120,9 +121,15 @@ async fn lists_are_made_once(cloud: &Cloud, other: &Cloud) {
         names.collect::<Vec<_>>()
     };
     let first = list("").await;
-    let (asked, again) = queries(list("")).await;
-    assert_eq!(first, again);
-    assert!(asked <= 2, "{asked} statements: the numbers of changes, perhaps a look at the epoch");
+    let (asked, ()) = queries(async {
+        for _ in 0..100 {
+            assert_eq!(list("").await, first);
+        }
+    })
+    .await;
+    // The numbers of changes each time, a look at the epoch now and then, and what listeners ask; reading the rows too
+    // would be 200.
+    assert!(asked <= 130, "{asked} statements");
 
     let body = json!({"project": {"name": "seen-at-once", "domain_id": "default"}});
     let made = cloud.call("POST", "/v3/projects", &admin, body).await.expect(201);
