@@ -137,6 +137,9 @@ async fn a_chain_of_incremental_backups() {
         let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
         let volume = kit.create(Source::Image(image), Some(1)).await;
         let v = volume.id.as_str();
+        let marked = json!({"metadata": {"mark": "mine"}});
+        let (status, _) = kit.call("alice", Method::POST, &format!("/volumes/{v}/metadata"), marked).await;
+        assert_eq!(status, StatusCode::OK);
         let none = json!({"backup": {"volume_id": v, "incremental": true}});
         assert_eq!(kit.call("alice", Method::POST, "/backups", none).await.0, StatusCode::BAD_REQUEST);
         write(&kit, v, 100 * MIB, vec![1; 1 << 20]).await;
@@ -196,7 +199,8 @@ async fn a_chain_of_incremental_backups() {
             let again = restored(&kit, id).await;
             let places = [0, 100 * MIB, 200 * MIB, 300 * MIB];
             assert_eq!(bytes_at(&kit, &again, &places).await, wanted, "{id}");
-            assert!(kit.volumes.get(&kit::ctx("alice"), &again).await.unwrap().bootable);
+            let volume = kit.volumes.get(&kit::ctx("alice"), &again).await.unwrap();
+            assert!(volume.bootable && volume.metadata.get("mark").is_some_and(|m| m == "mine"));
             kit.delete(&again).await;
         }
         let (status, body) =

@@ -58,6 +58,9 @@ pub(crate) struct Backup {
 pub(crate) struct Facts {
     pub(crate) bootable: bool,
     pub(crate) image_metadata: Metadata,
+    /// What its owner has written on it.
+    #[serde(default)]
+    pub(crate) metadata: Metadata,
 }
 
 impl Backup {
@@ -172,7 +175,11 @@ impl Volumes {
             zone: Some(self.zone(new.zone.as_deref())?),
             place,
             chunks: 0,
-            volume: Facts { bootable: volume.bootable, image_metadata: volume.image_metadata.clone() },
+            volume: Facts {
+                bootable: volume.bootable,
+                image_metadata: volume.image_metadata.clone(),
+                metadata: volume.metadata.clone(),
+            },
             data_timestamp,
             created_at: now,
             updated_at: None,
@@ -353,6 +360,7 @@ impl Volumes {
             source: Source::Backup(id.to_owned()),
             name: Some(name.unwrap_or_else(|| format!("restore_backup_{id}"))),
             description: Some("auto-created_from_restore_from_backup".into()),
+            metadata: backup.volume.metadata,
             ..NewVolume::default()
         };
         self.create(ctx, new).await

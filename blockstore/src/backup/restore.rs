@@ -102,6 +102,7 @@ impl Restore {
         if let (Some(backup), Some(mut volume)) = (backup, volume) {
             volume.bootable = backup.volume.bootable;
             volume.image_metadata = backup.volume.image_metadata;
+            volume.metadata.extend(backup.volume.metadata);
             crate::store::volumes::save(tx, &volume).await?;
         }
         Ok(())
