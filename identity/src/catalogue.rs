@@ -101,8 +101,8 @@ impl Identity {
         Ok(catalogue)
     }
 
-    /// The catalogue of a scope.
-    pub(crate) async fn catalogue_for(&self, subject: &Subject) -> Result<Value, IdentityError> {
+    /// The catalogue of a scope, as JSON.
+    pub(crate) async fn catalogue_for(&self, subject: &Subject) -> Result<Arc<str>, IdentityError> {
         let began = self.facts.now();
         let project = match &subject.scope {
             Scope::Project(p) => Some(p.id.as_str()),
@@ -110,16 +110,16 @@ impl Identity {
         };
         let place = (subject.user.id.clone(), project.map(str::to_owned));
         if let Some(known) = self.facts.rendered(&place) {
-            return Ok((*known).clone());
+            return Ok(known);
         }
         let only = match project {
             Some(id) => self.endpoints_of_project(id).await?,
             None => None,
         };
         let whole = self.whole_catalogue(began).await?;
-        let rendered = Arc::new(whole.render(&subject.user.id, project, only.as_deref()));
+        let rendered: Arc<str> = whole.render(&subject.user.id, project, only.as_deref()).to_string().into();
         self.facts.keep_rendered(began, place, &rendered);
-        Ok((*rendered).clone())
+        Ok(rendered)
     }
 }
 

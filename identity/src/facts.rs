@@ -12,7 +12,6 @@ use crate::roles::RoleModel;
 use crate::store::subjects::{self, DomainBy};
 use crate::subject::{Subject, SubjectKey, Validated};
 use lru::LruCache;
-use serde_json::Value;
 use state::{Db, Timestamp};
 use std::hash::Hash;
 use std::num::NonZeroUsize;
@@ -46,7 +45,7 @@ struct Held {
     roles: Option<Arc<RoleModel>>,
     catalogue: Option<Arc<Catalogue>>,
     /// The catalogue as a user sees it in a project.
-    rendered: LruCache<Place, Arc<Value>>,
+    rendered: LruCache<Place, Arc<str>>,
     /// The ids of projects by name and domain.
     names: LruCache<(String, DomainBy), String>,
 }
@@ -171,11 +170,11 @@ impl Facts {
         self.with(|h| h.catalogue.clone())
     }
 
-    pub(crate) fn rendered(&self, place: &Place) -> Option<Arc<Value>> {
+    pub(crate) fn rendered(&self, place: &Place) -> Option<Arc<str>> {
         self.with(|h| found(&mut h.rendered, place))
     }
 
-    pub(crate) fn keep_rendered(&self, began: Generation, place: Place, value: &Arc<Value>) {
+    pub(crate) fn keep_rendered(&self, began: Generation, place: Place, value: &Arc<str>) {
         self.store(began, |h| drop(h.rendered.put(place, value.clone())));
     }
 

@@ -78,7 +78,7 @@ impl Validated {
     pub(crate) async fn body(&self, identity: &Identity, catalogue: bool) -> Result<Bytes, IdentityError> {
         let made = self.bodies[usize::from(catalogue)].get_or_try_init(|| async {
             let body = identity.token_body(&self.claims, &self.subject, catalogue).await?;
-            Ok::<_, IdentityError>(Bytes::from(serde_json::to_vec(&body)?))
+            body.render()
         });
         made.await.cloned()
     }

@@ -14,6 +14,7 @@ pub use limit::LoginLimit;
 pub(crate) use methods::plain;
 pub(crate) use mfa::Rules;
 pub(crate) use request::{Asked, AuthBody, expected};
+pub(crate) use view::TokenBody;
 
 use crate::subject::{Subject, SubjectKey, Validated};
 use crate::token::{Claims, Federated, Method, Target, new_audit_id};
@@ -43,8 +44,7 @@ pub(crate) struct Proof {
 pub(crate) struct Issued {
     /// For the `X-Subject-Token` header.
     pub(crate) token: String,
-    /// The body.
-    pub(crate) body: Value,
+    pub(crate) body: TokenBody,
 }
 
 /// What a login comes to.
@@ -55,9 +55,10 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// All of the answer's body but the catalogue.
     pub(crate) fn body(&self) -> &Value {
         let (Outcome::Token(issued) | Outcome::Receipt(issued)) = self;
-        &issued.body
+        &issued.body.value
     }
 }
 
@@ -163,14 +164,14 @@ impl Identity {
         claims: &Claims,
         subject: &Subject,
         catalogue: bool,
-    ) -> Result<Value, IdentityError> {
+    ) -> Result<TokenBody, IdentityError> {
         let catalogue = match &claims.target {
             Target::Unscoped => None,
             _ if !catalogue => None,
             _ => Some(self.catalogue_for(subject).await?),
         };
         let whole = self.whole_catalogue(self.facts.now()).await?;
-        Ok(view::token(claims, subject, catalogue, &whole.service_providers))
+        Ok(TokenBody::token(view::token(claims, subject, &whole.service_providers), catalogue))
     }
 
     /// Another token, named by a caller: 404 where it is not good.

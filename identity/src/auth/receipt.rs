@@ -3,7 +3,7 @@
 //! A receipt is a sealed [`Proof`], so whatever limits a first method had, such as the end of the token that was
 //! shown or the project of an application credential, still hold when the second completes it.
 
-use super::{Issued, Proof};
+use super::{Issued, Proof, TokenBody};
 use crate::subject::Subject;
 use crate::token::{Method, Target};
 use crate::{Identity, IdentityError};
@@ -56,7 +56,7 @@ impl Identity {
         });
         // Plain data: it always serialises.
         let plain = serde_json::to_vec(&receipt).unwrap_or_default();
-        Issued { token: self.token_keys.encrypt(&plain), body }
+        Issued { token: self.token_keys.encrypt(&plain), body: TokenBody::plain(body) }
     }
 
     /// What the bearer of a receipt has proved. Whether it is for the user at hand is for [`super::methods::both`].

@@ -1,18 +1,48 @@
 //! A token's body, as `keystonemiddleware` and `keystoneauth` read it.
 
+use crate::IdentityError;
 use crate::store::record::Fields;
 use crate::subject::Subject;
 use crate::token::{Claims, Method};
 use api::{DomainRef, RoleRef, Scope};
+use bytes::Bytes;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
-/// `service_providers`: the list of those that are enabled.
-pub(super) fn token(
-    claims: &Claims,
-    subject: &Subject,
-    catalogue: Option<Value>,
-    service_providers: &Value,
-) -> Value {
+/// The body of an answer that carries a token. The catalogue is by far its largest part and the same in every token
+/// of a user in a project, so it stays the JSON that it was made to once.
+pub(crate) struct TokenBody {
+    /// All but the catalogue.
+    pub(crate) value: Value,
+    catalogue: Option<Arc<str>>,
+}
+
+impl TokenBody {
+    pub(super) fn token(value: Value, catalogue: Option<Arc<str>>) -> TokenBody {
+        TokenBody { value, catalogue }
+    }
+
+    /// A body that has no catalogue: a receipt's.
+    pub(super) fn plain(value: Value) -> TokenBody {
+        TokenBody { value, catalogue: None }
+    }
+
+    /// As it goes over the wire.
+    pub(crate) fn render(&self) -> Result<Bytes, IdentityError> {
+        let mut out = serde_json::to_vec(&self.value)?;
+        // It ends with the two braces of `{"token": {…}}`; the catalogue is the token's last member.
+        if let (Some(catalogue), Some(inside)) = (&self.catalogue, out.len().checked_sub(2)) {
+            out.truncate(inside);
+            for part in [r#","catalog":"#, catalogue, "}}"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        Ok(out.into())
+    }
+}
+
+/// All of a token's body but the catalogue. `service_providers`: the list of those that are enabled.
+pub(super) fn token(claims: &Claims, subject: &Subject, service_providers: &Value) -> Value {
     let user = &subject.user;
     let mut token = json!({
         "methods": claims.methods.iter().map(|m| method(*m, claims)).collect::<Vec<_>>(),
@@ -67,9 +97,6 @@ pub(super) fn token(
         if let Some(rules) = &app.access_rules {
             token["application_credential"]["access_rules"] = json!(rules);
         }
-    }
-    if let Some(catalogue) = catalogue {
-        token["catalog"] = catalogue;
     }
     json!({"token": token})
 }

@@ -1,6 +1,6 @@
 //! `/v3/auth/…`: tokens, and what the bearer of one may reach.
 
-use super::{Answer, App, Body, Touched, done, json};
+use super::{Answer, App, Body, Touched, done, json, rendered};
 use crate::audit::{self, Claimed};
 use crate::auth::{AuthBody, Entrance, Issued, Outcome};
 use crate::listing::flag;
@@ -43,7 +43,8 @@ fn with_token(status: StatusCode, issued: Issued) -> Answer {
 }
 
 fn with_header(status: StatusCode, name: HeaderName, issued: &Issued) -> Answer {
-    let mut response = json(status, &issued.body);
+    let mut response = rendered(issued.body.render()?);
+    *response.status_mut() = status;
     let value = HeaderValue::from_str(&issued.token).map_err(Error::internal)?;
     response.headers_mut().insert(name, value);
     Ok(response)
@@ -164,7 +165,7 @@ async fn catalogue(State(identity): App, ctx: Context) -> Answer {
     let token = identity.validated(&ctx.token.0).await?;
     let catalogue = identity.catalogue_for(&token.subject).await?;
     let links = object!({"self": identity.url("auth/catalog"), "next": null, "previous": null});
-    Ok(json(StatusCode::OK, &object!({"catalog": catalogue, "links": links})))
+    Ok(rendered(format!(r#"{{"catalog":{catalogue},"links":{links}}}"#).into()))
 }
 
 /// The groups that the caller's token carries.
@@ -198,13 +199,13 @@ async fn system(State(identity): App, ctx: Context) -> Answer {
 async fn ec2(State(identity): App, ctx: Context, origin: Origin, Body(body): Body) -> Answer {
     identity.enforce(&ctx, "identity:ec2tokens_validate", &[])?;
     let issued = identity.ec2_token(&body).await;
-    audit::authenticated(&origin, Claimed::key(&body), issued.as_ref().map(|i| &i.body));
+    audit::authenticated(&origin, Claimed::key(&body), issued.as_ref().map(|i| &i.body.value));
     with_token(StatusCode::OK, issued?)
 }
 
 async fn s3(State(identity): App, ctx: Context, origin: Origin, Body(body): Body) -> Answer {
     identity.enforce(&ctx, "identity:s3tokens_validate", &[])?;
     let issued = identity.s3_token(&body).await;
-    audit::authenticated(&origin, Claimed::key(&body), issued.as_ref().map(|i| &i.body));
+    audit::authenticated(&origin, Claimed::key(&body), issued.as_ref().map(|i| &i.body.value));
     with_token(StatusCode::OK, issued?)
 }
