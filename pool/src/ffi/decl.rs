@@ -38,6 +38,7 @@ pub type librbd_progress_fn_t = ::core::option::Option<
 pub type rbd_snap_namespace_type_t = std::ffi::c_uint;
 pub type rbd_lock_mode_t = std::ffi::c_uint;
 pub type _bindgen_ty_15 = std::ffi::c_uint;
+pub type rbd_image_migration_state_t = std::ffi::c_int;
 pub type rbd_trash_image_source_t = std::ffi::c_uint;
 pub type rbd_encryption_format_t = std::ffi::c_uint;
 pub type rbd_encryption_algorithm_t = std::ffi::c_uint;
@@ -129,6 +130,20 @@ pub struct rbd_trash_image_info_t {
     pub source: rbd_trash_image_source_t,
     pub deletion_time: time_t,
     pub deferment_end_time: time_t,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_image_migration_status_t {
+    pub source_pool_id: i64,
+    pub source_pool_namespace: *mut std::ffi::c_char,
+    pub source_image_name: *mut std::ffi::c_char,
+    pub source_image_id: *mut std::ffi::c_char,
+    pub dest_pool_id: i64,
+    pub dest_pool_namespace: *mut std::ffi::c_char,
+    pub dest_image_name: *mut std::ffi::c_char,
+    pub dest_image_id: *mut std::ffi::c_char,
+    pub state: rbd_image_migration_state_t,
+    pub state_description: *mut std::ffi::c_char,
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -292,6 +307,9 @@ pub const RBD_IMAGE_OPTION_DATA_POOL: _bindgen_ty_15 = 10;
 pub const RBD_IMAGE_OPTION_FLATTEN: _bindgen_ty_15 = 11;
 pub const RBD_IMAGE_OPTION_CLONE_FORMAT: _bindgen_ty_15 = 12;
 pub const RBD_IMAGE_OPTION_MIRROR_IMAGE_MODE: _bindgen_ty_15 = 13;
+pub const rbd_image_migration_state_t_RBD_IMAGE_MIGRATION_STATE_PREPARED: rbd_image_migration_state_t = 2;
+pub const rbd_image_migration_state_t_RBD_IMAGE_MIGRATION_STATE_EXECUTING: rbd_image_migration_state_t = 3;
+pub const rbd_image_migration_state_t_RBD_IMAGE_MIGRATION_STATE_EXECUTED: rbd_image_migration_state_t = 4;
 pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_USER: rbd_trash_image_source_t = 0;
 pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_MIRRORING: rbd_trash_image_source_t = 1;
 pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_MIGRATION: rbd_trash_image_source_t = 2;
@@ -794,6 +812,13 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut std::ffi::c_void,
     ) -> std::ffi::c_int;
+    pub fn rbd_migration_status(
+        ioctx: rados_ioctx_t,
+        image_name: *const std::ffi::c_char,
+        status: *mut rbd_image_migration_status_t,
+        status_size: usize,
+    ) -> std::ffi::c_int;
+    pub fn rbd_migration_status_cleanup(status: *mut rbd_image_migration_status_t);
     pub fn rbd_migration_abort_with_progress(
         ioctx: rados_ioctx_t,
         image_name: *const std::ffi::c_char,

@@ -39,6 +39,8 @@ pub(crate) struct RawInfo {
 /// Which encryption, and its secret. Has no Debug: it holds a passphrase.
 pub(crate) struct RawEncryption<'a> {
     pub(crate) luks2: bool,
+    /// AES-256 (else 128), each half of XTS; counts when formatting.
+    pub(crate) aes256: bool,
     pub(crate) passphrase: &'a [u8],
 }
 
@@ -388,7 +390,11 @@ impl ImageHandle {
     /// Formats the image as a LUKS volume, or unlocks one (`load`).
     pub(crate) fn encryption(&self, e: &RawEncryption<'_>, load: bool) -> Done {
         let call = if load { decl::rbd_encryption_load } else { decl::rbd_encryption_format };
-        let alg = decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES256;
+        let alg = if e.aes256 {
+            decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES256
+        } else {
+            decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES128
+        };
         let (passphrase, passphrase_size) = (e.passphrase.as_ptr().cast(), e.passphrase.len());
         // SAFETY: the options live through the call, which copies the passphrase.
         check(unsafe {

@@ -277,6 +277,20 @@ impl IoCtx {
         .map(drop)
     }
 
+    /// How far the migration of this image, source or target, is: the raw state. EINVAL where it is in none.
+    pub(crate) fn migration_status(&self, image: &str) -> Result<decl::rbd_image_migration_state_t, Errno> {
+        let image = cstr(image)?;
+        // SAFETY: all its fields may be zero.
+        let mut status: decl::rbd_image_migration_status_t = unsafe { std::mem::zeroed() };
+        // SAFETY: arguments live through the call; what it fills in is given back to it.
+        unsafe {
+            let size = size_of_val(&status);
+            check(decl::rbd_migration_status(self.raw(), image.as_ptr(), &mut status, size))?;
+            decl::rbd_migration_status_cleanup(&mut status);
+        }
+        Ok(status.state)
+    }
+
     /// Executes, commits or aborts the migration that this image is the target of.
     pub(crate) fn migration(&self, image: &str, step: MigrationStep, p: &Progress) -> Done {
         let call = match step {
@@ -288,6 +302,16 @@ impl IoCtx {
         // SAFETY: as in `rbd_remove`.
         check(unsafe { call(self.raw(), image.as_ptr(), Some(on_progress), progress_arg(p)) }).map(drop)
     }
+}
+
+/// Whether a raw state is one in which the target is whole, and whether everything has come over.
+pub(crate) fn migration_state(state: decl::rbd_image_migration_state_t) -> (bool, bool) {
+    use decl::{
+        rbd_image_migration_state_t_RBD_IMAGE_MIGRATION_STATE_EXECUTED as EXECUTED,
+        rbd_image_migration_state_t_RBD_IMAGE_MIGRATION_STATE_EXECUTING as EXECUTING,
+        rbd_image_migration_state_t_RBD_IMAGE_MIGRATION_STATE_PREPARED as PREPARED,
+    };
+    ([PREPARED, EXECUTING, EXECUTED].contains(&state), state == EXECUTED)
 }
 
 /// The second half of a live migration.

@@ -25,6 +25,7 @@ pub struct Image {
     pool: Pool,
     handle: Arc<ImageHandle>,
     name: Arc<str>,
+    writable: bool,
 }
 
 impl std::fmt::Debug for Image {
@@ -75,6 +76,15 @@ impl ImageLink {
     }
 }
 
+/// How an image is encrypted, in XTS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncryptionFormat {
+    /// LUKS2, else LUKS1.
+    pub luks2: bool,
+    /// AES-256, else AES-128; the header knows it, so it counts when formatting only.
+    pub aes256: bool,
+}
+
 /// A range of an image: `exists` tells bytes from zeroes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -98,12 +108,18 @@ pub struct Watcher {
 }
 
 impl Image {
-    pub(super) fn new(pool: Pool, handle: Arc<ImageHandle>, name: &str, snap: Option<&str>) -> Self {
+    pub(super) fn new(
+        pool: Pool,
+        handle: Arc<ImageHandle>,
+        name: &str,
+        snap: Option<&str>,
+        writable: bool,
+    ) -> Self {
         let name = match snap {
             None => name.into(),
             Some(s) => format!("{name}@{s}").into(),
         };
-        Self { pool, handle, name }
+        Self { pool, handle, name, writable }
     }
 
     /// The name it was opened by (`image`, or `image@snapshot`).
@@ -134,7 +150,11 @@ impl Image {
     ) -> Result<R, Error> {
         let handle = self.handle.clone();
         let io = handle.io().clone();
-        blocking(&self.pool, work, || self.path(verb), &io, move || f(&handle)).await
+        match blocking(&self.pool, work, || self.path(verb), &io, move || f(&handle)).await {
+            // librbd's word for an exclusive lock that another client was quicker to take.
+            Err(Error::ReadOnly { what }) if self.writable => Err(Error::Busy { what }),
+            other => other,
+        }
     }
 
     /// Submits a data operation and waits for it.
@@ -391,23 +411,31 @@ impl Image {
         Ok(all.into_iter().map(|(address, client, cookie)| Watcher { address, client, cookie }).collect())
     }
 
-    /// Writes a LUKS2 header (its size is what [`Image::size`] then gives less): the image is encrypted from here on, and
+    /// Writes a LUKS header (its size is what [`Image::size`] then gives less): the image is encrypted from here on, and
     /// this handle reads and writes in the clear. What it held is lost.
-    pub async fn encryption_format(&self, passphrase: &[u8]) -> Result<(), Error> {
-        let passphrase = passphrase.to_vec();
-        let call = move |i: &ImageHandle| {
-            i.encryption(&RawEncryption { luks2: true, passphrase: &passphrase }, false)
-        };
-        self.run(Work::Short, "encrypt", call).await
+    pub async fn encryption_format(&self, how: EncryptionFormat, passphrase: &[u8]) -> Result<(), Error> {
+        self.encryption("encrypt", how, passphrase, false).await
     }
 
-    /// Unlocks a LUKS2 image: this handle reads and writes in the clear. `Permission` for a wrong passphrase.
-    pub async fn encryption_load(&self, passphrase: &[u8]) -> Result<(), Error> {
+    /// Unlocks a LUKS image: this handle reads and writes in the clear. `Permission` for a wrong passphrase; `Invalid` for
+    /// an image that is not of this format.
+    pub async fn encryption_load(&self, how: EncryptionFormat, passphrase: &[u8]) -> Result<(), Error> {
+        self.encryption("decrypt", how, passphrase, true).await
+    }
+
+    async fn encryption(
+        &self,
+        verb: &'static str,
+        how: EncryptionFormat,
+        passphrase: &[u8],
+        load: bool,
+    ) -> Result<(), Error> {
         let passphrase = passphrase.to_vec();
+        let EncryptionFormat { luks2, aes256 } = how;
         let call = move |i: &ImageHandle| {
-            i.encryption(&RawEncryption { luks2: true, passphrase: &passphrase }, true)
+            i.encryption(&RawEncryption { luks2, aes256, passphrase: &passphrase }, load)
         };
-        self.run(Work::Short, "decrypt", call).await
+        self.run(Work::Short, verb, call).await
     }
 
     /// Lets this (read-only) image stand at a snapshot by its id: the way into one that is in the trash.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Image;
+use crate::OptionalExt as _;
 use crate::cluster::Work;
 use crate::error::{Context, Errno, Error};
 use crate::ffi::image::{self, Open};
-use crate::ffi::manage::{MigrationStep, RawOptions, image_name};
+use crate::ffi::manage::{MigrationStep, RawOptions, image_name, migration_state};
 use crate::ffi::rados::IoCtx;
 use crate::rados::Pool;
 
@@ -59,6 +60,19 @@ pub enum Removed {
     Trashed,
     /// There was none.
     Absent,
+}
+
+/// How far a live migration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migration {
+    /// There is none.
+    None,
+    /// It was cut short while it was prepared or given up: it is to be aborted.
+    Unsettled,
+    /// The target serves; not everything has come over.
+    Prepared,
+    /// Everything has come over.
+    Executed,
 }
 
 /// The images of a pool and namespace. Cheap to clone.
@@ -132,7 +146,8 @@ impl Rbd {
                 self.pool.notice(&io, result.and_then(|done| done.image())).what(what)
             })
             .await?;
-        Ok(Image::new(self.pool.clone(), handle, name, snap))
+        let writable = matches!(how, Open::ByName { read_only: false } | Open::ById { read_only: false });
+        Ok(Image::new(self.pool.clone(), handle, name, snap, writable))
     }
 
     /// Opens an image. `NotFound`.
@@ -158,7 +173,7 @@ impl Rbd {
 
     /// Makes an image that shares its bytes with a snapshot of an image here (clone version 2: the snapshot needs
     /// no protection, and may be removed while the clone exists). The child may be in another pool or namespace
-    /// of the same cluster (`Invalid` for another cluster). `NotFound`, `Exists`.
+    /// of the same cluster (`Invalid` for another cluster). `NotFound`, `Exists`, `NoSpace`.
     pub async fn clone_image(
         &self,
         parent: &str,
@@ -177,7 +192,20 @@ impl Rbd {
         let options = RawOptions { clone_v2: true, ..options.raw() };
         let io = self.pool.io().await?;
         let call = move || io.rbd_clone(&p, &s, &child_io, &c, &options);
-        blocking(&self.pool, Work::Short, path, &self.pool.io().await?, call).await
+        match blocking(&self.pool, Work::Short, path, &self.pool.io().await?, call).await {
+            // librbd says ENOENT, too, when it clears away a child that a full pool did not let it finish.
+            Err(Error::NotFound { what }) if self.has_snapshot(parent, snap).await? => {
+                Err(Error::NoSpace { what })
+            }
+            other => other,
+        }
+    }
+
+    async fn has_snapshot(&self, image: &str, snap: &str) -> Result<bool, Error> {
+        let Some(image) = self.open_read_only(image).await.optional()? else { return Ok(false) };
+        let there = image.snap_exists(snap).await;
+        image.close().await?;
+        there
     }
 
     /// Removes an image. `NotFound`; `Busy` where it has snapshots (also those in the trash that clones keep) or is
@@ -195,14 +223,14 @@ impl Rbd {
     /// it goes to the trash, where [`Rbd::purge_trash`] finds it. Twice is no error. `Busy`: open elsewhere.
     pub async fn remove_or_trash(&self, name: &str) -> Result<Removed, Error> {
         let image = match self.open(name).await {
-            Err(Error::NotFound { .. }) => return Ok(Removed::Absent),
+            Err(Error::NotFound { .. }) => return self.remove_remnant(name).await,
             r => r?,
         };
         let kept = Self::empty(&image).await;
         image.close().await?;
         let result = match kept? {
             true => self.trash_move(name, Duration::ZERO).await.map(|()| Removed::Trashed),
-            false => self.remove(name).await.map(|()| Removed::Gone),
+            false => self.remove_again(name).await.map(|()| Removed::Gone),
         };
         match result {
             Err(Error::NotFound { .. }) => Ok(Removed::Absent),
@@ -301,6 +329,21 @@ impl Rbd {
             io.migration_prepare(&i, &to, &t, &options)
         })
         .await
+    }
+
+    /// How far the live migration is that this image, by its name in its place, is the source or the target of.
+    /// `NotFound`: there is no such image.
+    pub async fn migration_status(&self, image: &str) -> Result<Migration, Error> {
+        let i = image.to_owned();
+        match self.run(Work::Short, "look at migration of", image, move |io| io.migration_status(&i)).await {
+            Ok(state) => Ok(match migration_state(state) {
+                (true, true) => Migration::Executed,
+                (true, false) => Migration::Prepared,
+                (false, _) => Migration::Unsettled,
+            }),
+            Err(Error::Invalid { .. }) => Ok(Migration::None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Brings over what has not come yet. `image` is the target.

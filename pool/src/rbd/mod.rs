@@ -3,13 +3,14 @@
 mod copy;
 mod image;
 mod manage;
+mod remnant;
 mod snap;
 mod trash;
 mod writer;
 
 pub use copy::{ImageReader, copy_image, copy_range};
-pub use image::{Extent, Image, ImageInfo, ImageLink, LockOwner, Watcher};
-pub use manage::{CreateOptions, Progress, Rbd, Removed, features};
+pub use image::{EncryptionFormat, Extent, Image, ImageInfo, ImageLink, LockOwner, Watcher};
+pub use manage::{CreateOptions, Migration, Progress, Rbd, Removed, features};
 pub use snap::{Snapshot, SnapshotKind};
 pub use trash::TrashEntry;
 pub use writer::ImageWriter;

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use super::image::Image;
-use super::manage::Progress;
+use super::manage::{Progress, features};
+use crate::OptionalExt as _;
 use crate::cluster::Work;
 use crate::error::{Context, Error};
 use crate::ffi::manage::image_name;
@@ -34,11 +35,27 @@ pub struct Snapshot {
 }
 
 impl Image {
-    /// Takes a snapshot. `Exists`.
+    /// Takes a snapshot. `Exists`; `NoSpace` leaves none.
     pub async fn snap_create(&self, name: &str) -> Result<(), Error> {
         image_name(name).what(|| self.path("create snapshot of"))?;
         let n = name.to_owned();
-        self.run(Work::Short, "create snapshot of", move |i| i.snap_create(&n)).await
+        let made = self.run(Work::Short, "create snapshot of", move |i| i.snap_create(&n)).await;
+        let there = matches!(made, Ok(()) | Err(Error::Exists { .. }));
+        if there && !self.has_snap_map(name).await? {
+            self.snap_remove(name).await?;
+            return Err(Error::NoSpace { what: self.path("create snapshot of") });
+        }
+        made
+    }
+
+    /// Whether a snapshot has its object map. librbd takes a snapshot in a full pool without one and says that all is
+    /// well, but such a snapshot can never be opened.
+    async fn has_snap_map(&self, name: &str) -> Result<bool, Error> {
+        let (info, all) = self.run(Work::Short, "stat", |i| Ok((i.info()?, i.snaps()?))).await?;
+        let snap = all.into_iter().find(|s| s.kind == 0 && s.name == name);
+        let Some(snap) = snap.filter(|_| info.features & features::OBJECT_MAP != 0) else { return Ok(true) };
+        let map = format!("rbd_object_map.{}.{:016x}", info.id, snap.id);
+        Ok(self.pool().stat(&map).await.optional()?.is_some())
     }
 
     /// The user's own snapshots, oldest first.

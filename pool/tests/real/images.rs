@@ -19,6 +19,8 @@ pub(crate) fn bytes(n: usize, seed: u8) -> Bytes {
     (0..n).map(|i| (i / 251) as u8 ^ seed | 1).collect::<Vec<_>>().into()
 }
 
+const LUKS2: pool::EncryptionFormat = pool::EncryptionFormat { luks2: true, aes256: true };
+
 #[tokio::test]
 async fn life() {
     let p = place("image").await;
@@ -282,15 +284,15 @@ async fn a_broken_lock_fences_and_the_fenced_client_comes_back() {
 async fn encryption() {
     let p = place("luks").await;
     let i = image(&p, "i", 64 * MIB).await;
-    i.encryption_format(b"secret").await.unwrap();
+    i.encryption_format(LUKS2, b"secret").await.unwrap();
     let size = i.size().await.unwrap();
     assert!(size < 64 * MIB, "{size}");
     i.write_at(0, bytes(4096, 9)).await.unwrap();
     i.close().await.unwrap();
     let i = p.rbd().open("i").await.unwrap();
     assert_eq!(&i.read_at(0, 4).await.unwrap()[..], b"LUKS");
-    assert!(matches!(i.encryption_load(b"wrong").await, Err(Error::Permission { .. })));
-    i.encryption_load(b"secret").await.unwrap();
+    assert!(matches!(i.encryption_load(LUKS2, b"wrong").await, Err(Error::Permission { .. })));
+    i.encryption_load(LUKS2, b"secret").await.unwrap();
     assert_eq!(i.read_at(0, 4096).await.unwrap(), bytes(4096, 9));
 }
 

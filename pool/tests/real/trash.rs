@@ -135,3 +135,29 @@ async fn an_image_in_use_is_not_removed() {
     i.close().await.unwrap();
     assert_eq!(other.rbd().remove_or_trash("i").await.unwrap(), Removed::Gone);
 }
+
+/// What a process leaves that dies in the middle of a create or a removal is a name without an image.
+#[tokio::test]
+async fn remnants_go_too() {
+    let p = place("remnant").await;
+    let rbd = p.rbd();
+    for without_id in [false, true] {
+        let i = image(&p, "i", MIB).await;
+        let id = i.info().await.unwrap().id;
+        i.close().await.unwrap();
+        p.remove(&format!("rbd_header.{id}")).await.unwrap();
+        if without_id {
+            p.remove("rbd_id.i").await.unwrap();
+        }
+        assert!(rbd.open("i").await.unwrap_err().is_not_found());
+        assert_eq!(rbd.list().await.unwrap(), ["i"]);
+        assert_eq!(rbd.remove_or_trash("i").await.unwrap(), Removed::Gone, "{without_id}");
+        assert!(rbd.list().await.unwrap().is_empty());
+        assert_eq!(rbd.remove_or_trash("i").await.unwrap(), Removed::Absent);
+        // The name is free again.
+        image(&p, "i", MIB).await.close().await.unwrap();
+        rbd.remove("i").await.unwrap();
+    }
+    assert!(rbd.trash_list().await.unwrap().is_empty());
+    rbd.namespace_remove(p.namespace()).await.unwrap();
+}

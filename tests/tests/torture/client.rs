@@ -1,0 +1,359 @@
+//! One client: it owns what it makes, does one thing after another, and bears with a cloud that is in trouble as a
+//! careful user would: what was refused or lost is looked up by its name before it is believed.
+
+use crate::chaos::Chaos;
+use crate::cloud::Session;
+use crate::model::{Content, Disks, Model, PLACES, Volume};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Whatever takes longer than this is stuck.
+const PATIENCE: Duration = Duration::from_secs(180);
+const MOST_VOLUMES: usize = 6;
+
+pub struct Client {
+    n: u64,
+    made: u64,
+    random: StdRng,
+    session: Arc<Session>,
+    disks: Disks,
+    chaos: Chaos,
+    model: Model,
+    /// Chains of backups whose volume is gone.
+    loose: Vec<Vec<String>>,
+}
+
+/// A collection of an API, and what one of it is called.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    pub path: &'static str,
+    pub one: &'static str,
+    pub many: &'static str,
+}
+
+pub const VOLUME: Kind = Kind { path: "/volume/v3/volumes", one: "volume", many: "volumes" };
+pub const SNAPSHOT: Kind = Kind { path: "/volume/v3/snapshots", one: "snapshot", many: "snapshots" };
+pub const BACKUP: Kind = Kind { path: "/volume/v3/backups", one: "backup", many: "backups" };
+pub const IMAGE: Kind = Kind { path: "/image/v2/images", one: "", many: "images" };
+
+impl Client {
+    pub fn new(n: u64, seed: u64, session: Arc<Session>, disks: Disks, chaos: Chaos) -> Client {
+        let random = StdRng::seed_from_u64(seed.wrapping_add(n + 1));
+        Client { n, made: 0, random, session, disks, chaos, model: Model::default(), loose: Vec::new() }
+    }
+
+    pub async fn run(mut self, end: Instant) -> Model {
+        while Instant::now() < end {
+            let what = self.step().await;
+            if let Some(what) = what {
+                *self.model.done.entry(what).or_default() += 1;
+            }
+        }
+        self.model
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        self.random.random_range(0..below)
+    }
+
+    fn name(&mut self) -> String {
+        self.made += 1;
+        format!("torture-{}-{}", self.n, self.made)
+    }
+
+    /// A volume of its own.
+    fn any(&mut self) -> Option<(String, Volume)> {
+        let n = self.model.volumes.len();
+        let at = if n == 0 { return None } else { self.draw(n) };
+        self.model.volumes.iter().nth(at).map(|(id, v)| (id.clone(), v.clone()))
+    }
+
+    /// Does something; what, if it came to pass.
+    async fn step(&mut self) -> Option<&'static str> {
+        let room = self.model.volumes.len() < MOST_VOLUMES;
+        match self.draw(16) {
+            0 if room => self.create(json!({}), 1, [0; PLACES]).await.map(|()| "create"),
+            1 | 2 if room => self.clone_volume().await,
+            3 if room => self.copy_snapshot().await,
+            4 if room => self.copy_image().await,
+            5 if room => self.restore().await,
+            6 | 7 => self.snapshot().await,
+            8 => self.drop_snapshot().await,
+            9 => self.revert().await,
+            10 => self.extend().await,
+            11 => self.back_up().await,
+            12 => self.drop_backup().await,
+            13 => self.upload().await,
+            14 => self.drop_image().await,
+            15 if !room => self.drop_volume().await,
+            _ => self.write().await,
+        }
+    }
+
+    async fn create(&mut self, from: Value, size: u64, content: Content) -> Option<()> {
+        let mut body = json!({"name": self.name(), "size": size});
+        body.as_object_mut()?.extend(from.as_object()?.clone());
+        let id = self.make(VOLUME, body).await?;
+        let volume = Volume { size, content, snapshots: Vec::new(), backups: Vec::new() };
+        self.model.volumes.insert(id, volume);
+        Some(())
+    }
+
+    async fn clone_volume(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        self.create(json!({"source_volid": id}), v.size, v.content).await.map(|()| "clone")
+    }
+
+    async fn copy_snapshot(&mut self) -> Option<&'static str> {
+        let (_, v) = self.any()?;
+        let (id, size, content) = v.snapshots.first()?.clone();
+        self.create(json!({"snapshot_id": id}), size, content).await.map(|()| "create from snapshot")
+    }
+
+    async fn copy_image(&mut self) -> Option<&'static str> {
+        let (id, (size, content)) = self.model.images.iter().next().map(|(i, c)| (i.clone(), *c))?;
+        self.create(json!({"imageRef": id}), size, content).await.map(|()| "create from image")
+    }
+
+    async fn restore(&mut self) -> Option<&'static str> {
+        let (id, (size, content)) = self.model.backups.iter().next_back().map(|(i, c)| (i.clone(), *c))?;
+        self.create(json!({"backup_id": id}), size, content).await.map(|()| "restore")
+    }
+
+    async fn write(&mut self) -> Option<&'static str> {
+        let (id, _) = self.any()?;
+        let (place, byte) = (self.draw(PLACES), self.draw(255) as u8 + 1);
+        let calm = self.chaos.calm.clone().read_owned().await;
+        self.disks.write(&id, place, byte).await;
+        drop(calm);
+        self.model.volumes.get_mut(&id)?.content[place] = byte;
+        Some("write")
+    }
+
+    async fn snapshot(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        let body = json!({"name": self.name(), "volume_id": id});
+        let snapshot = self.make(SNAPSHOT, body).await?;
+        self.model.volumes.get_mut(&id)?.snapshots.push((snapshot, v.size, v.content));
+        Some("snapshot")
+    }
+
+    async fn drop_snapshot(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        let at = if v.snapshots.is_empty() { return None } else { self.draw(v.snapshots.len()) };
+        self.remove(SNAPSHOT, &v.snapshots[at].0, "").await;
+        self.model.volumes.get_mut(&id)?.snapshots.remove(at);
+        Some("delete snapshot")
+    }
+
+    async fn revert(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        let (snapshot, size, content) = v.snapshots.last()?.clone();
+        if size != v.size {
+            return None;
+        }
+        let (asked, _) = self.act(&id, json!({"revert": {"snapshot_id": snapshot}})).await?;
+        let now = self.content(&id).await;
+        let old = !asked && now == v.content;
+        assert!(now == content || old, "volume {id} was reverted to {now:?}, not {content:?}");
+        self.model.volumes.get_mut(&id)?.content = now;
+        Some("revert")
+    }
+
+    async fn extend(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        if v.size > 2 {
+            return None;
+        }
+        let (_, body) = self.act(&id, json!({"os-extend": {"new_size": v.size + 1}})).await?;
+        self.model.volumes.get_mut(&id)?.size = body["size"].as_u64()?;
+        Some("extend")
+    }
+
+    async fn back_up(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        if self.model.backups.len() > 4 {
+            return None;
+        }
+        let body = json!({"name": self.name(), "volume_id": id, "incremental": !v.backups.is_empty()});
+        let backup = self.make(BACKUP, body).await?;
+        // The volume is `backing-up` for a moment longer.
+        self.settled(VOLUME, &id).await;
+        self.model.volumes.get_mut(&id)?.backups.push(backup.clone());
+        self.model.backups.insert(backup, (v.size, v.content));
+        Some("backup")
+    }
+
+    async fn drop_backup(&mut self) -> Option<&'static str> {
+        let gone = match self.loose.last_mut() {
+            Some(chain) => chain.pop(),
+            None => {
+                let (id, _) = self.any()?;
+                self.model.volumes.get_mut(&id)?.backups.pop()
+            }
+        };
+        self.loose.retain(|chain| !chain.is_empty());
+        let gone = gone?;
+        self.remove(BACKUP, &gone, "").await;
+        self.model.backups.remove(&gone);
+        Some("delete backup")
+    }
+
+    async fn upload(&mut self) -> Option<&'static str> {
+        let (id, v) = self.any()?;
+        if self.model.images.len() > 2 {
+            return None;
+        }
+        let name = self.name();
+        let ask = json!({"os-volume_upload_image": {"image_name": name, "disk_format": "raw",
+            "container_format": "bare"}});
+        self.act(&id, ask).await?;
+        let image = self.find(IMAGE, &name).await?;
+        if self.settled(IMAGE, &image).await["status"] != "active" {
+            self.remove(IMAGE, &image, "").await;
+            return None;
+        }
+        self.model.images.insert(image, (v.size, v.content));
+        Some("upload")
+    }
+
+    async fn drop_image(&mut self) -> Option<&'static str> {
+        let id = self.model.images.keys().next()?.clone();
+        self.remove(IMAGE, &id, "").await;
+        self.model.images.remove(&id);
+        Some("delete image")
+    }
+
+    async fn drop_volume(&mut self) -> Option<&'static str> {
+        let (id, _) = self.any()?;
+        self.drop_it(&id).await;
+        Some("delete volume")
+    }
+
+    async fn drop_it(&mut self, id: &str) {
+        self.remove(VOLUME, id, "?cascade=True").await;
+        let gone = self.model.volumes.remove(id);
+        self.loose.extend(gone.map(|v| v.backups).filter(|chain| !chain.is_empty()));
+    }
+
+    async fn content(&self, id: &str) -> Content {
+        let _calm = self.chaos.calm.clone().read_owned().await;
+        self.disks.volume(id).await
+    }
+
+    // --- how a careful user asks ---
+
+    /// Makes one of a kind and waits for it: its id. `None` where the trouble has kept it from being made; then nothing
+    /// is left of it.
+    async fn make(&self, kind: Kind, body: Value) -> Option<String> {
+        let name = body["name"].as_str()?.to_owned();
+        let fulls = self.chaos.fulls();
+        let answer = self.call("POST", kind.path, Some(json!({kind.one: body}))).await;
+        let id = match answer {
+            Some((200..=299, body)) => body[kind.one]["id"].as_str()?.to_owned(),
+            Some((status @ 400..=499, body)) => panic!("{} {name}: {status} {body}", kind.path),
+            _ => self.find(kind, &name).await?,
+        };
+        let now = self.settled(kind, &id).await;
+        if now["status"] == "available" {
+            return Some(id);
+        }
+        assert!(self.chaos.full_since(fulls), "{} {id} is in error without a full pool: {now}", kind.one);
+        self.remove(kind, &id, "").await;
+        None
+    }
+
+    /// An action on a volume: whether it was taken for certain, and how the volume is at rest then. One that a full pool
+    /// has left in error is deleted.
+    async fn act(&mut self, id: &str, body: Value) -> Option<(bool, Value)> {
+        let path = format!("{}/{id}/action", VOLUME.path);
+        let fulls = self.chaos.fulls();
+        let asked = match self.call("POST", &path, Some(body)).await {
+            Some((200..=299, _)) => true,
+            Some((status @ 400..=499, body)) => panic!("{path}: {status} {body}"),
+            _ => false,
+        };
+        let now = self.settled(VOLUME, id).await;
+        if now["status"] == "available" {
+            return Some((asked, now));
+        }
+        assert!(self.chaos.full_since(fulls), "volume {id} is in error without a full pool: {now}");
+        self.drop_it(id).await;
+        None
+    }
+
+    /// Deletes, again and again until it is gone.
+    async fn remove(&self, kind: Kind, id: &str, query: &str) {
+        let path = format!("{}/{id}", kind.path);
+        let end = Instant::now() + PATIENCE;
+        let mut asked = false;
+        loop {
+            if !asked {
+                match self.call("DELETE", &format!("{path}{query}"), None).await {
+                    Some((200..=299, _)) => asked = true,
+                    Some((404, _)) => return,
+                    Some((status @ 400..=499, body)) => panic!("DELETE {path}: {status} {body}"),
+                    _ => {}
+                }
+            }
+            match self.call("GET", &path, None).await {
+                Some((404, _)) => return,
+                // What was refused with a 503 may have been taken all the same.
+                Some((200, body)) => {
+                    let status = body.pointer(&pointer(kind)).and_then(Value::as_str).unwrap_or_default();
+                    asked |= status == "deleting";
+                    assert!(!status.starts_with("error_"), "{path} cannot be deleted: {body}");
+                }
+                _ => {}
+            }
+            assert!(Instant::now() < end, "{path} is not gone after {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until it is at rest: how it is then.
+    async fn settled(&self, kind: Kind, id: &str) -> Value {
+        let path = format!("{}/{id}", kind.path);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.call("GET", &path, None).await;
+            if let Some((200, body)) = &answer {
+                let status = body.pointer(&pointer(kind)).and_then(Value::as_str).unwrap_or_default();
+                if matches!(status, "available" | "active" | "killed" | "queued")
+                    || status.starts_with("error")
+                {
+                    return if kind.one.is_empty() { body.clone() } else { body[kind.one].clone() };
+                }
+            }
+            assert!(Instant::now() < end, "{path} is stuck: {answer:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The id of the one with this name, as soon as the cloud can tell.
+    async fn find(&self, kind: Kind, name: &str) -> Option<String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some((200, body)) = self.call("GET", &format!("{}?name={name}", kind.path), None).await {
+                return body[kind.many][0]["id"].as_str().map(str::to_owned);
+            }
+            assert!(Instant::now() < end, "{} cannot be listed", kind.path);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `None` where nothing answers.
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
+        let answer = self.session.try_call(method, path, body).await.ok()?;
+        assert!(answer.0 < 500 || matches!(answer.0, 503 | 507), "{method} {path}: {answer:?}");
+        Some(answer)
+    }
+}
+
+/// Where a kind's answer has its status.
+pub fn pointer(kind: Kind) -> String {
+    if kind.one.is_empty() { "/status".into() } else { format!("/{}/status", kind.one) }
+}

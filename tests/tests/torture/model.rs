@@ -1,0 +1,131 @@
+//! What a client believes to be there. The content of a disk is one byte for each of a few places on it: enough to tell
+//! every state that it was in from every other.
+
+use crate::cloud::Cloud;
+use bytes::Bytes;
+use pool::{ClusterConfig, Clusters, Pool, TierConfig, Tiers};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Places on a disk that are written and compared; they lie in objects of their own.
+pub const PLACES: usize = 12;
+/// Bytes between them: the first GiB has them all.
+const APART: u64 = 80 << 20;
+const LEN: usize = 8 << 10;
+
+pub type Content = [u8; PLACES];
+
+#[derive(Debug, Clone)]
+pub struct Volume {
+    pub size: u64,
+    pub content: Content,
+    /// In the order in which they were made.
+    pub snapshots: Vec<(String, u64, Content)>,
+    /// Full first; each later one is incremental.
+    pub backups: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub volumes: BTreeMap<String, Volume>,
+    /// Size in GiB and content; whether their volume is still there does not matter to them.
+    pub backups: BTreeMap<String, (u64, Content)>,
+    pub images: BTreeMap<String, (u64, Content)>,
+    pub done: BTreeMap<&'static str, u64>,
+}
+
+impl Model {
+    pub fn sum(all: Vec<Model>) -> Model {
+        let mut whole = Model::default();
+        for one in all {
+            whole.volumes.extend(one.volumes);
+            whole.backups.extend(one.backups);
+            whole.images.extend(one.images);
+            for (what, n) in one.done {
+                *whole.done.entry(what).or_default() += n;
+            }
+        }
+        whole
+    }
+
+    pub fn snapshots(&self) -> impl Iterator<Item = (&String, &(String, u64, Content))> {
+        self.volumes.iter().flat_map(|(id, v)| v.snapshots.iter().map(move |s| (id, s)))
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshots = self.snapshots().count();
+        let (volumes, backups, images) = (self.volumes.len(), self.backups.len(), self.images.len());
+        write!(
+            f,
+            "{volumes} volumes, {snapshots} snapshots, {backups} backups, {images} images; {:?}",
+            self.done
+        )
+    }
+}
+
+/// The disks themselves, as a guest has them.
+#[derive(Clone)]
+pub struct Disks {
+    _clusters: Arc<Clusters>,
+    pub volumes: Pool,
+    pub images: Pool,
+}
+
+impl Disks {
+    pub async fn open(cloud: &Cloud) -> Disks {
+        let conf = ClusterConfig::new("torture", cloud.path("ceph/ceph.conf"));
+        let clusters = Clusters::connect(&[conf]).await.unwrap();
+        let tier = |name: &str| TierConfig {
+            name: name.into(),
+            cluster: "torture".into(),
+            pool: name.into(),
+            data_pool: None,
+            namespace: None,
+        };
+        let tiers = Tiers::new(&clusters, &[tier("volumes"), tier("images")]).unwrap();
+        let (volumes, images) = (tiers.get("volumes").unwrap().pool, tiers.get("images").unwrap().pool);
+        Disks { _clusters: Arc::new(clusters), volumes, images }
+    }
+
+    /// Writes one place of a volume.
+    pub async fn write(&self, volume: &str, place: usize, byte: u8) {
+        let image = self.volumes.rbd().open(&format!("volume-{volume}")).await.unwrap();
+        image.write_at(place as u64 * APART, Bytes::from(vec![byte; LEN])).await.unwrap();
+        image.flush().await.unwrap();
+        image.close().await.unwrap();
+    }
+
+    pub async fn volume(&self, id: &str) -> Content {
+        read(self.volumes.rbd().open_read_only(&format!("volume-{id}")).await.unwrap()).await
+    }
+
+    pub async fn snapshot(&self, volume: &str, id: &str) -> Content {
+        let (image, snap) = (format!("volume-{volume}"), format!("snapshot-{id}"));
+        match self.volumes.rbd().open_snapshot(&image, &snap).await {
+            Ok(image) => read(image).await,
+            Err(e) => {
+                let head = self.volumes.rbd().open_read_only(&image).await.unwrap();
+                let (all, parent) = (head.snap_list_all().await, head.parent().await);
+                panic!("{e}\nthere are {all:#?}\nof a clone of {parent:?}");
+            }
+        }
+    }
+
+    pub async fn image(&self, id: &str) -> Content {
+        read(self.images.rbd().open_snapshot(id, "snap").await.unwrap()).await
+    }
+}
+
+async fn read(image: pool::Image) -> Content {
+    let mut content = [0; PLACES];
+    for (place, byte) in content.iter_mut().enumerate() {
+        let bytes = image.read_at(place as u64 * APART, LEN).await.unwrap();
+        assert!(bytes.iter().all(|b| *b == bytes[0]), "a write is torn");
+        *byte = bytes[0];
+    }
+    image.close().await.unwrap();
+    content
+}
