@@ -24,6 +24,7 @@
 //! Every route needs a valid token unless it was declared [`Routes::open`]. Errors become the body that the
 //! service's clients parse in one place ([`error`]); axum's own rejections never reach a client.
 
+pub mod address;
 mod auth;
 mod context;
 pub mod error;

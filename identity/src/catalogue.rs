@@ -31,6 +31,14 @@ struct Endpoint {
 }
 
 impl Catalogue {
+    /// The URL of an endpoint that needs no project.
+    pub(crate) fn endpoint(&self, kind: &str, region: &str, interface: &str) -> Option<String> {
+        let of_kind = self.services.iter().filter(|s| s.kind == kind);
+        let mut endpoints = of_kind.flat_map(|s| &s.endpoints);
+        let here = |e: &&Endpoint| e.region.as_deref() == Some(region) && e.interface == interface;
+        fill(&endpoints.find(here)?.url, "", None)
+    }
+
     /// The catalogue with the URLs of this user in this project. Endpoints that need a project are left out
     /// where there is none. `only`: the endpoints that the project was restricted to.
     fn render(&self, user: &str, project: Option<&str>, only: Option<&[String]>) -> Value {

@@ -36,6 +36,7 @@ mod limit_model;
 mod limits;
 mod listing;
 mod logins;
+mod neighbours;
 mod pages;
 mod password;
 mod policies;

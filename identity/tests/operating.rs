@@ -149,6 +149,22 @@ async fn flat_limits_and_their_refusals() {
         assert_eq!(cloud.call("POST", "/v3/registered_limits", &admin, registered).await.status, 409);
         cloud.call("POST", "/v3/limits", &admin, limit.clone()).await.expect(201);
         assert_eq!(cloud.call("POST", "/v3/limits", &admin, limit).await.status, 409);
+        // As the services themselves ask.
+        let in_force = async |kind: &str, project: &str, resource: &str| {
+            cloud.identity.limit_in_force(kind, "RegionOne", project, resource).await.unwrap()
+        };
+        assert_eq!(in_force("volumev3", &project, "volumes").await, Some(5));
+        assert_eq!(in_force("volumev3", "another", "volumes").await, Some(1));
+        assert_eq!(in_force("identity", &project, "volumes").await, None);
+        assert_eq!(in_force("volumev3", &project, "snapshots").await, None);
+        let endpoint = async |kind: &str, region: &str, interface: &str| {
+            cloud.identity.endpoint(kind, region, interface).await.unwrap()
+        };
+        let url = endpoint("identity", "RegionOne", "public").await.unwrap();
+        assert!(url.ends_with("/identity/v3"), "{url}");
+        assert_eq!(endpoint("identity", "nowhere", "public").await, None);
+        assert_eq!(endpoint("identity", "RegionOne", "none").await, None);
+        assert_eq!(endpoint("volumev3", "RegionOne", "public").await, None, "it needs a project");
         let id = made["registered_limits"][0]["id"].as_str().unwrap();
         let kept = cloud.call("DELETE", &format!("/v3/registered_limits/{id}"), &admin, Value::Null).await;
         let wanted = format!(

@@ -272,8 +272,12 @@ impl Runner {
     ) -> Result<(), StateError> {
         at.attempts += 1;
         let delay = if let StepError::Wait(d) = e { d } else { self.backoff(at.attempts) };
+        let cause = match &e {
+            StepError::Retry { source, .. } | StepError::Fail { source, .. } => chain(source.as_deref()),
+            StepError::Wait(_) => String::new(),
+        };
         tracing::error!(task = %row.id, kind = %row.kind, subject = %row.subject, step, attempt = at.attempts,
-            error = %e, "undo failed; trying again");
+            error = %e, cause, "undo failed; trying again");
         self.save(&row.id, job, at, delay, None).await.map(|_| ())
     }
 
