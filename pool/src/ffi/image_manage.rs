@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use super::image::{ImageHandle, Progress, on_progress};
 use super::manage::{Done, RawLink, RawOptions, link, listed, no_progress, progress_arg};
@@ -389,6 +390,9 @@ impl ImageHandle {
 
     /// Formats the image as a LUKS volume, or unlocks one (`load`).
     pub(crate) fn encryption(&self, e: &RawEncryption<'_>, load: bool) -> Done {
+        // libcryptsetup, which librbd leaves this to, keeps state of the whole process.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let call = if load { decl::rbd_encryption_load } else { decl::rbd_encryption_format };
         let alg = if e.aes256 {
             decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES256

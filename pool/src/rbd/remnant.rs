@@ -1,7 +1,7 @@
 //! Names without an image: what a process leaves behind that dies in the middle of a create or a removal.
 //!
-//! librbd lists a new image before it makes it, and takes it from the list at the end of its removal, or of its way into
-//! the trash. So whoever is cut short in between leaves a name that `rbd ls` shows and nobody can open.
+//! librbd lists a new image before it makes it. A removal takes it into the trash, from the list, and then out of the
+//! trash. So whoever is cut short in between leaves a name that `rbd ls` shows and nobody can open.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use crate::error::Error;
 
 /// The object that lists the images of a place: `name_<name>` leads to an id, `id_<id>` to a name.
 const DIRECTORY: &str = "rbd_directory";
+/// The object that lists what is in the trash.
+const TRASH: &str = "rbd_trash";
 
 /// A string as Ceph encodes it.
 fn encoded(out: &mut BytesMut, text: &str) {
@@ -36,14 +38,13 @@ impl Rbd {
 
     /// Removes what is left of an image that cannot be opened. `Absent`: nothing is.
     pub(super) async fn remove_remnant(&self, name: &str) -> Result<Removed, Error> {
-        if self.listed(name).await?.is_none() && !self.exists(name).await? {
-            return Ok(Removed::Absent);
-        }
-        // librbd goes on with a removal that it has begun.
+        let named = self.listed(name).await?.is_some() || self.exists(name).await?;
+        // librbd goes on with a removal that it has begun: what that has left in the trash nobody else is shown.
         match self.remove(name).await {
             Ok(()) => return Ok(Removed::Gone),
             // Without an image it says these.
-            Err(Error::NotFound { .. } | Error::NoSpace { .. }) => {}
+            Err(Error::NotFound { .. } | Error::NoSpace { .. }) if named => {}
+            Err(Error::NotFound { .. }) => return Ok(Removed::Absent),
             Err(e) => return Err(e),
         }
         if let Some(id) = self.listed(name).await? {
@@ -70,11 +71,13 @@ impl Rbd {
             r => return r,
         };
         let Some(id) = self.listed(name).await? else { return Err(busy) };
-        if !self.trash_list().await?.iter().any(|e| e.id == id) {
-            return Err(busy);
+        let mut input = BytesMut::new();
+        encoded(&mut input, &id);
+        match self.pool().exec(TRASH, "rbd", "trash_remove", input.freeze()).await {
+            Ok(_) => self.remove(name).await,
+            Err(Error::NotFound { .. }) => Err(busy),
+            Err(e) => Err(e),
         }
-        self.trash_restore(&id, name).await?;
-        self.remove(name).await
     }
 
     async fn is_there(&self, object: &str) -> Result<bool, Error> {
