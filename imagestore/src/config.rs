@@ -1,6 +1,6 @@
 //! What an operator may say about images.
 
-use crate::HashAlgorithm;
+use crate::{HashAlgorithm, ImportFilter};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -10,6 +10,8 @@ use std::path::PathBuf;
 pub struct Config {
     /// The tier that new images are stored in.
     pub tier: String,
+    /// Further tiers that images may be put in. With one or more, imports may name stores, and `copy-image` is offered.
+    pub stores: Vec<String>,
     /// The most bytes an upload may have.
     pub size_cap: u64,
     /// The most bytes the disk inside an image may have.
@@ -40,8 +42,21 @@ pub struct Config {
     pub member_quota: usize,
     pub disk_formats: Vec<String>,
     pub container_formats: Vec<String>,
+    /// The ways to import that users have: `glance-direct`, `web-download`, `copy-image` where there are several stores,
+    /// and `glance-download` from the image service of this or another region of the catalogue.
+    pub import_methods: Vec<String>,
+    /// What the names of properties begin with that `glance-download` takes over.
+    pub download_properties: Vec<String>,
+    /// Imports that one process carries out at once; half of them at most are of one project.
+    pub imports_at_once: usize,
+    /// What `web-download` may ask.
+    pub import_filter: ImportFilter,
     /// An oslo.policy-style file whose rules replace the defaults.
     pub policy_file: Option<PathBuf>,
+    /// Who may do what with which additional properties: a file in upstream's format. Without it all are free.
+    pub property_protection_file: Option<PathBuf>,
+    /// What its rules name: roles, or each one rule of the policy.
+    pub property_protection_rule_format: RuleFormat,
     /// Seconds after which an upload whose process has not been heard of is taken back.
     pub upload_lease_s: u64,
     /// This process's name: stable over its restarts, unlike any other process's. Set by the program.
@@ -49,11 +64,20 @@ pub struct Config {
     pub node: String,
 }
 
+/// What the rules of a property protection file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleFormat {
+    Roles,
+    Policies,
+}
+
 impl Default for Config {
     fn default() -> Self {
         let list = |words: &str| words.split(' ').map(str::to_owned).collect();
         Config {
             tier: "images".into(),
+            stores: Vec::new(),
             size_cap: 1 << 40,
             virtual_size_cap: 64 << 40,
             expansion_cap: 1100,
@@ -66,11 +90,25 @@ impl Default for Config {
             property_quota: 128,
             tag_quota: 128,
             member_quota: 128,
-            disk_formats: list("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop"),
+            disk_formats: list("ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop gpt"),
             container_formats: list("ami ari aki bare ovf ova docker compressed"),
+            import_methods: list("glance-direct web-download copy-image glance-download"),
+            download_properties: list("hw_ trait: os_distro os_secure_boot os_type"),
+            imports_at_once: 8,
+            import_filter: ImportFilter::default(),
             policy_file: None,
+            property_protection_file: None,
+            property_protection_rule_format: RuleFormat::Roles,
             upload_lease_s: 30,
             node: "local".into(),
         }
+    }
+}
+
+impl Config {
+    /// The tiers that hold images, the one of new images first.
+    pub(crate) fn all_stores(&self) -> impl Iterator<Item = &str> {
+        let others = self.stores.iter().filter(|s| **s != self.tier);
+        std::iter::once(self.tier.as_str()).chain(others.map(String::as_str))
     }
 }

@@ -32,6 +32,9 @@ pub enum ImageError {
     /// The client went away, or sent less than it announced.
     #[error("The upload ended early.")]
     Aborted(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// What was to be fetched did not come.
+    #[error("{0}")]
+    Web(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What this cloud does not offer.
     #[error("{0}")]
     NotBuilt(String),

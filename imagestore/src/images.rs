@@ -2,7 +2,9 @@
 //!
 //! Look-up and authorisation are one step: [`Images::authorised`] gives an image only to who may do what is asked.
 
+use crate::imports::TASK;
 use crate::model::{Form, Image, ImageSource, NewImage, Status, Visibility};
+use crate::quota::Resource;
 use crate::store::{images as rows, members};
 use crate::{ImageError, Images, SNAP, policy, tasks};
 use api::Context;
@@ -46,6 +48,7 @@ impl Images {
     /// Adds an image without bytes: `queued`.
     pub async fn create(&self, ctx: &Context, new: NewImage) -> Result<Image, ImageError> {
         let image = self.draft(ctx, new)?;
+        self.may_turn(ctx, &BTreeMap::new(), &image.properties)?;
         let mut tx = self.db.begin().await?;
         self.add(&mut tx, &image).await?;
         tx.commit().await?;
@@ -85,16 +88,18 @@ impl Images {
             properties: new.properties,
             tags: new.tags,
             store: self.config.tier.clone(),
+            copies: Vec::new(),
             form: Form::Empty,
             created_at: now,
             updated_at: now,
         };
         self.may_show(ctx, &image)?;
-        self.within_quota(&image)?;
+        self.within_quota(&image, &BTreeMap::new())?;
         Ok(image)
     }
 
     pub(crate) async fn add(&self, tx: &mut Tx, image: &Image) -> Result<(), ImageError> {
+        self.within(tx, image, &[(Resource::Images, 1)]).await?;
         match rows::insert(tx, image).await {
             Err(StateError::Conflict(_)) => {
                 Err(ImageError::conflict(format!("Image ID {} already exists!", image.id)))
@@ -112,7 +117,9 @@ impl Images {
         }
     }
 
-    fn within_quota(&self, image: &Image) -> Result<(), ImageError> {
+    /// Properties count only where some are new, and not those that imports set: whoever is above a quota that was
+    /// lowered may still change the rest.
+    fn within_quota(&self, image: &Image, before: &BTreeMap<String, String>) -> Result<(), ImageError> {
         let over = |attempted: usize, maximum: usize, what: &str| {
             let text = format!(
                 "The limit has been exceeded on the number of allowed image {what}. \
@@ -120,12 +127,35 @@ impl Images {
             );
             if attempted > maximum { Err(ImageError::TooLarge(text)) } else { Ok(()) }
         };
-        over(image.properties.len(), self.config.property_quota, "properties")?;
+        if image.properties.keys().any(|name| !before.contains_key(name)) {
+            let named = image.properties.keys().filter(|n| !n.starts_with("os_glance_")).count();
+            over(named, self.config.property_quota, "properties")?;
+        }
         over(image.tags.len(), self.config.tag_quota, "tags")
     }
 
     /// Changes an image's metadata. `change` gets the row and may refuse.
     pub(crate) async fn update(
+        &self,
+        ctx: &Context,
+        id: &str,
+        change: impl FnOnce(&mut Image) -> Result<(), ImageError> + Send,
+    ) -> Result<Image, ImageError> {
+        let change = |image: &mut Image| {
+            let hidden = self.hide(ctx, image);
+            let before = image.properties.clone();
+            change(image)?;
+            self.may_turn(ctx, &before, &image.properties)?;
+            for (name, value) in hidden {
+                image.properties.entry(name).or_insert(value);
+            }
+            Ok(())
+        };
+        self.change(ctx, id, change).await
+    }
+
+    /// The same, whatever protects properties.
+    async fn change(
         &self,
         ctx: &Context,
         id: &str,
@@ -143,7 +173,7 @@ impl Images {
         if image.owner != before.owner && !ctx.is_admin() {
             return Err(ImageError::forbidden("You are not permitted to set the owner of an image."));
         }
-        self.within_quota(&image)?;
+        self.within_quota(&image, &before.properties)?;
         if image != before {
             image.updated_at = Timestamp::now();
             rows::update(&mut tx, &image).await?;
@@ -164,6 +194,43 @@ impl Images {
         tasks::delete::spawn(&mut tx, &image).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Takes an image from one of the stores that hold it; not from the last one.
+    pub(crate) async fn remove_from(&self, ctx: &Context, id: &str, store: &str) -> Result<(), ImageError> {
+        if !self.config.all_stores().any(|s| s == store) {
+            return Err(ImageError::Conflict(format!(
+                "The selected store {store} is not available on this node."
+            )));
+        }
+        self.authorised(ctx, id, "delete_image_location").await?;
+        let mut tx = self.db.begin().await?;
+        let mut image =
+            rows::get_locked(&mut tx, id).await?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
+        if image.status != Status::Active {
+            return Err(ImageError::conflict(
+                "It's not allowed to remove image data from store if image status is not 'active'",
+            ));
+        }
+        if image.properties.contains_key(TASK) {
+            return Err(ImageError::conflict("Image has active task"));
+        }
+        if image.copies.is_empty() {
+            return Err(ImageError::forbidden(
+                "Cannot delete image data from the only store containing it. Consider deleting the image instead.",
+            ));
+        }
+        if !image.stores().contains(&store) {
+            return Err(ImageError::Missing(format!("Image {id} is not stored in store {store}.")));
+        }
+        match image.copies.iter().position(|s| s == store) {
+            Some(at) => drop(image.copies.remove(at)),
+            None => image.store = image.copies.remove(0),
+        }
+        image.updated_at = Timestamp::now();
+        rows::update(&mut tx, &image).await?;
+        tasks::delete::spawn_from(&mut tx, id, store).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Stops (or allows again) downloads and clones by others than administrators.
@@ -214,14 +281,14 @@ impl Images {
         Ok(all.into_iter().min_by_key(|i| i.created_at))
     }
 
-    /// Sets or clears additional properties, for services that describe what they have stored.
+    /// Sets or clears additional properties, for services that describe what they have stored. No protection counts.
     pub async fn set_properties(
         &self,
         ctx: &Context,
         id: &str,
         set: BTreeMap<String, Option<String>>,
     ) -> Result<Image, ImageError> {
-        self.update(ctx, id, |image| {
+        self.change(ctx, id, |image| {
             for (name, value) in set {
                 match value {
                     Some(value) => image.properties.insert(name, value),

@@ -12,25 +12,35 @@
 //! looks after it (`tasks/watch.rs`): when the process dies, the image is `queued` again and nothing of it is left
 //! in the pool. Everything else that takes time (import, clone of a volume, delete) is a durable task.
 
+mod adopt;
 mod config;
 mod data;
 mod error;
+mod fetch;
 mod http;
 mod images;
 mod imports;
 pub mod inspect;
 mod listing;
+mod locations;
 mod members;
 mod metadefs;
 mod model;
 mod patch;
 mod policy;
+mod protect;
 mod provision;
+mod quota;
+mod signature;
 mod store;
+mod surroundings;
 mod tasks;
 mod transfer;
+mod turns;
+mod web;
 
-pub use config::Config;
+pub use adopt::Adoption;
+pub use config::{Config, RuleFormat};
 pub use data::Body;
 pub use error::ImageError;
 pub use http::{router, routes};
@@ -39,13 +49,17 @@ pub use model::{
     Visibility,
 };
 pub use policy::policy;
+pub use surroundings::Surroundings;
+pub use web::ImportFilter;
 
 use api::{Links, Policy};
 use data::Blobs;
 use pool::Tiers;
 use state::{Db, Operation};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// The images' tables.
 pub const MIGRATIONS: state::Migrations = state::Migrations {
@@ -53,6 +67,7 @@ pub const MIGRATIONS: state::Migrations = state::Migrations {
     steps: &[
         ("0001_images", include_str!("../migrations/0001_images.sql")),
         ("0002_metadefs", include_str!("../migrations/0002_metadefs.sql")),
+        ("0003_copies", include_str!("../migrations/0003_copies.sql")),
     ],
 };
 
@@ -66,8 +81,13 @@ pub struct Images {
     config: Config,
     links: Links,
     policy: Policy,
+    protections: Option<protect::Protections>,
     /// The uploads that this process is receiving: a row of this node that is not here is of an earlier life.
     receiving: Mutex<HashSet<String>>,
+    turns: turns::Turns,
+    around: OnceLock<Arc<dyn Surroundings>>,
+    /// The tokens that other clouds' images are fetched with, by task.
+    tokens: fetch::Tokens,
 }
 
 impl Images {
@@ -77,9 +97,59 @@ impl Images {
         if let Some(file) = &config.policy_file {
             policy.load(file).map_err(|e| ImageError::Config(e.to_string()))?;
         }
-        tiers.get(&config.tier).map_err(|e| ImageError::Config(e.to_string()))?;
-        let receiving = Mutex::default();
-        Ok(Arc::new(Images { db, tiers, config, links, policy, receiving }))
+        for tier in config.all_stores() {
+            tiers.get(tier).map_err(|e| ImageError::Config(e.to_string()))?;
+        }
+        imports::check_methods(&config)?;
+        let protections = protect::Protections::load(&config)?;
+        let (receiving, turns) = (Mutex::default(), turns::Turns::new(config.imports_at_once));
+        let (around, tokens) = (OnceLock::new(), fetch::Tokens::default());
+        Ok(Arc::new(Images {
+            db,
+            tiers,
+            config,
+            links,
+            policy,
+            protections,
+            receiving,
+            turns,
+            around,
+            tokens,
+        }))
+    }
+
+    /// Lets the images know the cloud around them; before the first request, and once. Without it, nothing is limited
+    /// but by the configuration, and no other region is known.
+    pub fn surround(&self, around: Arc<dyn Surroundings>) {
+        if self.around.set(around).is_err() {
+            tracing::error!("the images know the cloud around them already");
+        }
+    }
+
+    /// Removes from the trash what nothing needs any more, in all stores. A removal goes through the trash, so a process
+    /// that dies in the middle of one leaves something there that nobody knows of.
+    pub async fn sweep_trash(&self) -> Result<usize, ImageError> {
+        let mut swept = 0;
+        for store in self.config.all_stores() {
+            swept += self.blobs(store)?.sweep().await?;
+        }
+        Ok(swept)
+    }
+
+    /// Does so now and then, until `stop`.
+    pub async fn sweep(&self, stop: CancellationToken) {
+        const ROUND: Duration = Duration::from_secs(600);
+        loop {
+            match self.sweep_trash().await {
+                Ok(0) => {}
+                Ok(n) => tracing::info!(n, "images were left in the trash, and are removed"),
+                Err(e) => tracing::warn!(error = %e, "the trash cannot be swept"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(ROUND) => {}
+            }
+        }
     }
 
     fn blobs(&self, tier: &str) -> Result<Blobs, ImageError> {

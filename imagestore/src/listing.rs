@@ -43,10 +43,18 @@ impl Images {
         Ok(task_rows::of_image(&self.db, id).await?)
     }
 
-    /// Tasks of the caller's project, or of all for an administrator.
-    pub(crate) async fn tasks(&self, ctx: &Context, limit: usize) -> Result<Vec<task_rows::Row>, ImageError> {
+    /// A page of the tasks of all projects, after the one that `marker` names.
+    pub(crate) async fn tasks(
+        &self,
+        ctx: &Context,
+        mut asked: task_rows::Listing,
+        marker: Option<&str>,
+    ) -> Result<Vec<task_rows::Row>, ImageError> {
         policy::check(&self.policy, ctx, "tasks_api_access", &[])?;
-        Ok(task_rows::list(&self.db, None, limit).await?)
+        if let Some(marker) = marker {
+            asked.after = Some(self.task(ctx, marker).await?);
+        }
+        Ok(task_rows::list(&self.db, &asked).await?)
     }
 
     pub(crate) async fn task(&self, ctx: &Context, id: &str) -> Result<task_rows::Row, ImageError> {

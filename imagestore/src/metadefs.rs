@@ -50,6 +50,14 @@ impl Kind {
         }
     }
 
+    /// As upstream's messages call it.
+    fn noun(self) -> &'static str {
+        match self {
+            Kind::ResourceType => "resource-type-association",
+            other => other.word(),
+        }
+    }
+
     /// The policies for `(one, all, add, change, remove)`.
     fn rules(self) -> [&'static str; 5] {
         match self {
@@ -179,6 +187,22 @@ impl Images {
         self.admitted(ctx, name, "get_metadef_namespace").await
     }
 
+    /// The same for what takes something away, which a protected namespace does not allow.
+    async fn admitted_to_remove(
+        &self,
+        ctx: &Context,
+        name: &str,
+        rule: &str,
+        what: &str,
+    ) -> Result<(), ImageError> {
+        match self.admitted(ctx, name, rule).await?.protected {
+            true => Err(ImageError::Forbidden(format!(
+                "Metadata definition {what} is protected and cannot be deleted."
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Every namespace that the caller may see.
     pub(crate) async fn metadef_namespaces(&self, ctx: &Context) -> Result<Vec<Namespace>, ImageError> {
         self.may_here(ctx, "get_metadef_namespaces")?;
@@ -235,12 +259,7 @@ impl Images {
     }
 
     pub(crate) async fn delete_metadef_namespace(&self, ctx: &Context, name: &str) -> Result<(), ImageError> {
-        let n = self.admitted(ctx, name, "delete_metadef_namespace").await?;
-        if n.protected {
-            return Err(ImageError::Forbidden(format!(
-                "Metadata definition namespace {name} is protected and cannot be deleted."
-            )));
-        }
+        self.admitted_to_remove(ctx, name, "delete_metadef_namespace", &format!("namespace {name}")).await?;
         let mut tx = self.db.begin().await?;
         if !rows::remove_namespace(&mut tx, name).await? {
             return Err(no_namespace(name));
@@ -319,7 +338,8 @@ impl Images {
         kind: Kind,
         name: &str,
     ) -> Result<(), ImageError> {
-        self.admitted(ctx, namespace, kind.rules()[4]).await?;
+        let what = format!("{} {name}", kind.noun());
+        self.admitted_to_remove(ctx, namespace, kind.rules()[4], &what).await?;
         let mut tx = self.db.begin().await?;
         if !rows::remove_item(&mut tx, namespace, kind, name).await? {
             return Err(kind.missing(namespace, name));
@@ -334,7 +354,7 @@ impl Images {
         kind: Kind,
     ) -> Result<(), ImageError> {
         let rule = if kind == Kind::Tag { "delete_metadef_tags" } else { kind.rules()[4] };
-        self.admitted(ctx, namespace, rule).await?;
+        self.admitted_to_remove(ctx, namespace, rule, &format!("namespace {namespace}")).await?;
         let mut tx = self.db.begin().await?;
         rows::clear(&mut tx, namespace, kind).await?;
         Ok(tx.commit().await?)

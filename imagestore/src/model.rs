@@ -45,6 +45,7 @@ words! {
     ///   └───────────► uploading ───► importing ───────────┘
     ///
     ///  saving ──► killed       a clone of a volume or a server could not be made
+    ///  queued ──► killed       its signature cannot be verified
     ///  any ──► deleted         invisible; the row stays until its bytes are gone
     /// ```
     Status {
@@ -60,7 +61,7 @@ impl Status {
         match (self, next) {
             (Deleted, _) => false,
             (_, Deleted) => true,
-            (Queued, Saving | Uploading | Importing) => true,
+            (Queued, Saving | Uploading | Importing | Killed) => true,
             (Saving, Active | Queued | Killed) => true,
             (Uploading, Importing | Queued) => true,
             (Importing, Active | Queued) => true,
@@ -127,6 +128,8 @@ pub struct Image {
     pub tags: Vec<String>,
     /// The tier that holds its bytes.
     pub store: String,
+    /// The tiers that hold them, too.
+    pub copies: Vec<String>,
     pub form: Form,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -138,11 +141,17 @@ impl Image {
         self.virtual_size.or(self.size)
     }
 
+    /// Every tier that holds its bytes, in the order in which they got them.
+    pub(crate) fn stores(&self) -> Vec<&str> {
+        std::iter::once(&self.store).chain(&self.copies).map(String::as_str).collect()
+    }
+
     /// It has no bytes any more, or still none.
     pub(crate) fn emptied(&mut self, status: Status) {
         (self.status, self.form, self.updated_at) = (status, Form::Empty, Timestamp::now());
         (self.size, self.virtual_size, self.checksum) = (None, None, None);
         (self.os_hash_algo, self.os_hash_value) = (None, None);
+        self.copies.clear();
     }
 }
 
@@ -222,6 +231,15 @@ pub enum HashAlgorithm {
 }
 
 impl HashAlgorithm {
+    /// Hexadecimal digits of a hash.
+    pub(crate) fn digits(self) -> usize {
+        match self {
+            HashAlgorithm::Sha256 => 64,
+            HashAlgorithm::Sha384 => 96,
+            HashAlgorithm::Sha512 => 128,
+        }
+    }
+
     /// Its name in `os_hash_algo`, as Python's hashlib has it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -58,6 +58,14 @@ const BASE: &[&str] = &[
     "tags",
 ];
 
+/// Whether this is an attribute of every image, and no additional property.
+pub(crate) fn is_attribute(name: &str) -> bool {
+    READ_ONLY.contains(&name)
+        || RESERVED.contains(&name)
+        || BASE.contains(&name)
+        || name.starts_with("os_glance_")
+}
+
 /// Whether a caller may name the attribute at all.
 fn nameable(name: &str) -> Result<(), ImageError> {
     if READ_ONLY.contains(&name) {

@@ -21,6 +21,7 @@ macro_rules! rules {
 pub(crate) const RULES: &[Rule] = rules! {
     "context_is_admin" = ADMIN,
     "default" = "",
+    "service_api" = "role:service or role:admin",
     "add_image" = "role:admin or (role:member and project_id:%(project_id)s and project_id:%(owner)s)",
     "delete_image" = MEMBER,
     "get_image" = "role:admin or (role:reader and (project_id:%(project_id)s or project_id:%(member_id)s or \
@@ -35,6 +36,9 @@ pub(crate) const RULES: &[Rule] = rules! {
     "get_image_location" = READER,
     "set_image_location" = MEMBER,
     "delete_image_location" = ADMIN,
+    "add_image_location" =
+        "rule:service_api or (role:member and project_id:%(project_id)s and project_id:%(owner)s)",
+    "fetch_image_location" = "rule:service_api",
     "add_member" = MEMBER,
     "delete_member" = MEMBER,
     "get_member" = "role:admin or (role:reader and (project_id:%(project_id)s or project_id:%(member_id)s))",
@@ -43,6 +47,9 @@ pub(crate) const RULES: &[Rule] = rules! {
     "deactivate" = MEMBER,
     "reactivate" = MEMBER,
     "copy_image" = ADMIN,
+    "cache_list" = ADMIN,
+    "cache_image" = ADMIN,
+    "cache_delete" = ADMIN,
     "get_task" = READER,
     "get_tasks" = READER,
     "tasks_api_access" = ADMIN,

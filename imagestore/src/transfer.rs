@@ -7,10 +7,13 @@
 use crate::data::{Disk, Receive, receive};
 use crate::inspect::Format;
 use crate::model::{Digest, Form, Image, Status};
+use crate::quota::Resource;
 use crate::store::{images as rows, uploads};
-use crate::{Body, ImageError, Images, data, tasks};
+use crate::{Body, ImageError, Images, data, signature, tasks};
 use api::Context;
+use futures::StreamExt;
 use state::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -67,7 +70,19 @@ impl Images {
         announced: Option<u64>,
         body: Body,
     ) -> Result<(), ImageError> {
-        self.take(ctx, id, uploads::Kind::File, announced, body).await
+        self.upload_to(ctx, id, None, announced, body).await
+    }
+
+    /// The same into a store of the caller's choice.
+    pub(crate) async fn upload_to(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: &str,
+        store: Option<String>,
+        announced: Option<u64>,
+        body: Body,
+    ) -> Result<(), ImageError> {
+        self.take(ctx, id, (uploads::Kind::File, store), announced, body).await
     }
 
     /// Takes an image's bytes for a later import: the image is `uploading`.
@@ -78,18 +93,18 @@ impl Images {
         announced: Option<u64>,
         body: Body,
     ) -> Result<(), ImageError> {
-        self.take(ctx, id, uploads::Kind::Stage, announced, body).await
+        self.take(ctx, id, (uploads::Kind::Stage, None), announced, body).await
     }
 
     async fn take(
         self: &Arc<Self>,
         ctx: &Context,
         id: &str,
-        kind: uploads::Kind,
+        place: (uploads::Kind, Option<String>),
         announced: Option<u64>,
         mut body: Body,
     ) -> Result<(), ImageError> {
-        match self.admit(ctx, id, kind, announced).await {
+        match self.admit(ctx, id, place, announced).await {
             Ok(admitted) => self.run(admitted, announced, body).await,
             Err(e) => {
                 data::drain(&mut body).await;
@@ -103,7 +118,7 @@ impl Images {
         &self,
         ctx: &Context,
         id: &str,
-        kind: uploads::Kind,
+        (kind, store): (uploads::Kind, Option<String>),
         announced: Option<u64>,
     ) -> Result<Admitted, ImageError> {
         self.authorised(ctx, id, "upload_image").await?;
@@ -119,12 +134,21 @@ impl Images {
         }
         if kind == uploads::Kind::File {
             has_formats(&image)?;
+            if let Err(e) = signature::check(&image) {
+                image.emptied(Status::Killed);
+                rows::update(&mut tx, &image).await?;
+                tx.commit().await?;
+                return Err(e);
+            }
         }
+        let bytes = if kind == uploads::Kind::File { Resource::Size } else { Resource::Staged };
+        self.within(&mut tx, &image, &[(bytes, 0), (Resource::Uploading, 1)]).await?;
         let cap = self.room(&mut tx, &image).await?;
         if announced.is_some_and(|n| n > cap) {
             return Err(ImageError::TooLarge(format!("Image exceeds the limit of {cap} bytes.")));
         }
         (image.status, image.updated_at) = (next, Timestamp::now());
+        image.store = store.unwrap_or_else(|| self.config.tier.clone());
         rows::update(&mut tx, &image).await?;
         let upload = state::new_id();
         let row = uploads::Upload {
@@ -147,7 +171,7 @@ impl Images {
     }
 
     /// How many more bytes the image's project may store.
-    async fn room(&self, tx: &mut state::Tx, image: &Image) -> Result<u64, ImageError> {
+    pub(crate) async fn room(&self, tx: &mut state::Tx, image: &Image) -> Result<u64, ImageError> {
         let (quota, owner) = (self.config.project_quota, image.owner.as_deref());
         let Some(owner) = owner.filter(|_| quota > 0) else { return Ok(self.config.size_cap) };
         tx.lock(&format!("quota:{owner}")).await?;
@@ -224,33 +248,48 @@ impl Images {
         announced: Option<u64>,
         body: &mut Body,
     ) -> Result<(Digest, Form, Option<u64>), ImageError> {
+        if a.kind == uploads::Kind::Stage {
+            return Ok((self.put_aside(&a.image, a.cap, announced, body).await?, Form::Empty, None));
+        }
         let (id, plan) = (a.image.id.as_str(), Plan::of(&a.image));
         let blobs = self.blobs(&a.image.store)?;
-        let staged = a.kind == uploads::Kind::Stage;
-        let disk = match plan {
-            Plan::Convert(_) => Disk::Original,
-            _ if staged => Disk::Original,
-            _ => Disk::Main,
-        };
+        let disk = if matches!(plan, Plan::Convert(_)) { Disk::Original } else { Disk::Main };
         let room = announced.unwrap_or_default();
         let image = blobs.create(id, disk, room).await?;
-        // What is staged may still change its declared format: it is inspected when it is imported.
-        let format = if staged { None } else { plan.format() };
-        let split = (plan == Plan::Convert(Format::Qcow2) && !staged)
+        let split = (plan == Plan::Convert(Format::Qcow2))
             .then(|| data::Splitter::new(blobs.clone(), id, self.config.virtual_size_cap));
-        let hasher = self.hasher();
-        let to = Receive { image: image.clone(), room, cap: a.cap, announced, format, split, hasher };
+        let (format, hasher) = (plan.format(), self.hasher());
+        let to = Receive { image, room, cap: a.cap, announced, format, split, hasher };
+        let received = self.received(to, body).await?;
+        let (form, virtual_size) =
+            self.shape(&a.image, &blobs, plan, received.digest.size, received.split).await?;
+        Ok((received.digest, form, virtual_size))
+    }
+
+    async fn received(&self, to: Receive, body: &mut Body) -> Result<data::Received, ImageError> {
+        let image = to.image.clone();
         let received = receive(to, body).await;
         // A cluster that does not answer would not close it either: the client hears of it now.
         if !received.as_ref().is_err_and(ImageError::is_unavailable) {
             image.close().await?;
         }
-        let data::Received { digest, split } = received?;
-        if staged {
-            return Ok((digest, Form::Empty, None));
-        }
-        let (form, virtual_size) = self.shape(&a.image, &blobs, plan, digest.size, split).await?;
-        Ok((digest, form, virtual_size))
+        received
+    }
+
+    /// Receives a body for an import, as it is: its declared format may still change, so it is inspected when it is
+    /// imported.
+    pub(crate) async fn put_aside(
+        &self,
+        image: &Image,
+        cap: u64,
+        announced: Option<u64>,
+        body: &mut Body,
+    ) -> Result<Digest, ImageError> {
+        let room = announced.unwrap_or_default();
+        let to = self.blobs(&image.store)?.create(&image.id, Disk::Original, room).await?;
+        let to =
+            Receive { image: to, room, cap, announced, format: None, split: None, hasher: self.hasher() };
+        Ok(self.received(to, body).await?.digest)
     }
 
     /// Makes the disk of what was received, and its snapshot.
@@ -319,7 +358,6 @@ impl Images {
         let (Form::Converted, false) = (form, self.config.keep_original) else {
             return Ok(Finished { digest, form, virtual_size, raw: false });
         };
-        use futures::StreamExt;
         let blobs = self.blobs(&image.store)?;
         let converted = Image { form: Form::Disk, ..image.clone() };
         let mut bytes = blobs.stream(&converted, 0, virtual_size.unwrap_or_default()).await?;
@@ -340,9 +378,7 @@ impl Images {
             Some(u) if u.upload_id == upload => {}
             _ => return Ok(()),
         }
-        for disk in [Disk::Main, Disk::Original] {
-            blobs.remove(&image.id, disk).await?;
-        }
+        blobs.remove_both(&image.id).await?;
         let mut tx = self.db.begin().await?;
         let row = rows::get_locked(&mut tx, &image.id).await?;
         if uploads::remove(&mut tx, upload).await?
@@ -371,6 +407,32 @@ impl Images {
             )),
             _ => Ok(None),
         }
+    }
+
+    /// Makes a queued image `active` without bytes of its own: its properties say what it stands for, as Nova's do of
+    /// a server that boots from a volume. One that is active already stays as it is.
+    pub async fn describe(
+        &self,
+        ctx: &Context,
+        id: &str,
+        properties: BTreeMap<String, String>,
+    ) -> Result<Image, ImageError> {
+        self.authorised(ctx, id, "upload_image").await?;
+        let digest = self.hasher().finish().await?;
+        let mut tx = self.db.begin().await?;
+        let mut image =
+            rows::get_locked(&mut tx, id).await?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
+        match image.status {
+            Status::Queued => {}
+            Status::Active => return Ok(image),
+            other => return Err(ImageError::conflict(format!("Image {id} is {other}, not queued."))),
+        }
+        has_formats(&image)?;
+        image.properties.extend(properties);
+        Finished { digest, form: Form::Empty, virtual_size: None, raw: false }.apply(&mut image);
+        rows::update(&mut tx, &image).await?;
+        tx.commit().await?;
+        Ok(image)
     }
 
     /// `len` bytes from `off` of what was uploaded.

@@ -44,12 +44,25 @@ async fn versions_schemas_and_info() {
     for v in c.read("alice", "/versions").await["versions"].as_array().unwrap() {
         assert!(v["links"][0]["href"].as_str().unwrap().ends_with("/image/v2/"));
     }
+    let versions = c.read("alice", "/versions").await;
+    let current = versions["versions"].as_array().unwrap().iter().filter(|v| v["status"] == "CURRENT");
+    assert_eq!(current.map(|v| v["id"].as_str().unwrap()).collect::<Vec<_>>(), ["v2.17"]);
+    for (method, path) in
+        [(Method::GET, ""), (Method::DELETE, ""), (Method::PUT, "/x"), (Method::DELETE, "/x")]
+    {
+        let asked =
+            async |who: &str| c.ask(who, method.clone(), &format!("/v2/cache{path}")).send().await.unwrap();
+        assert_eq!(asked("alice").await.status(), StatusCode::FORBIDDEN);
+        let r = asked("admin").await;
+        assert_eq!(r.status(), StatusCode::NOT_FOUND);
+        assert!(r.text().await.unwrap().contains("Caching via API is not supported at this site."));
+    }
     for name in ["image", "images", "member", "members", "task", "tasks"] {
         assert_eq!(c.read("alice", &format!("/v2/schemas/{name}")).await["name"], name);
     }
     assert_eq!(c.get("alice", "/v2/schemas/none").await.status(), StatusCode::NOT_FOUND);
     let import = c.read("alice", "/v2/info/import").await;
-    assert_eq!(import["import-methods"]["value"], json!(["glance-direct"]));
+    assert_eq!(import["import-methods"]["value"], json!(["glance-direct", "web-download"]));
     assert_eq!(c.read("alice", "/v2/info/stores").await["stores"][0]["id"], "images");
     assert_eq!(c.get("alice", "/v2/info/stores/detail").await.status(), StatusCode::FORBIDDEN);
     assert_eq!(c.read("alice", "/v2/info/usage").await["usage"]["image_count_total"]["usage"], 0);
@@ -104,7 +117,10 @@ async fn create_show_change_delete() {
             (json!([{"op": "add", "path": "/n", "value": 5}]), 400),
             (json!([{"op": "replace", "path": "/min_ram", "value": -1}]), 400),
             (json!({}), 400),
+            // Locations are not shown, so nobody changes them here.
             (json!([{"op": "add", "path": "/locations/-", "value": {}}]), 403),
+            (json!([{"op": "replace", "path": "/locations", "value": []}]), 403),
+            (json!([{"op": "remove", "path": "/locations/0"}]), 403),
         ] {
             assert_eq!(c.patch("alice", &id, changes.clone()).await.status().as_u16(), code, "{changes}");
         }

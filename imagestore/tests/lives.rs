@@ -5,7 +5,7 @@
 mod common;
 
 use api::Context;
-use common::{Cloud, body, disk, noise, tiers, until};
+use common::{Cloud, Mortal, body, disk, noise, tiers, until};
 use imagestore::{Config, ImageError, NewImage, RbdSource, Status};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -33,8 +33,10 @@ async fn staged_then_imported() {
             assert_eq!(c.put("alice", &id, "stage", file.clone()).await.status(), StatusCode::NO_CONTENT);
             assert_eq!(c.show(&id).await["status"], "uploading");
             assert_eq!(c.put("alice", &id, "stage", "x").await.status(), StatusCode::CONFLICT);
-            let unknown = json!({"method": {"name": "web-download", "uri": "http://x"}});
+            let unknown = json!({"method": {"name": "carrier-pigeon"}});
             assert_eq!(c.post("alice", &import, unknown).await.status(), StatusCode::BAD_REQUEST);
+            let web = json!({"method": {"name": "web-download", "uri": "http://x"}});
+            assert_eq!(c.post("alice", &import, web).await.status(), StatusCode::CONFLICT, "it is staged");
             let r = c.post("alice", &import, direct).await;
             assert_eq!(r.status(), StatusCode::ACCEPTED);
             let request = r.headers()["x-openstack-request-id"].to_str().unwrap().to_owned();
@@ -177,27 +179,25 @@ async fn what_others_are_handed() {
 /// leaves is a `saving` image, bytes in the pool, and its rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_an_upload_is_taken_back() {
-    for db in testbed::databases().await {
+    for url in common::urls().await {
         for same_node in [true, false] {
             let (tiers, namespace) = tiers().await;
             let config = |node: &str| Config { node: node.into(), upload_lease_s: 3, ..Config::default() };
-            let first = Cloud::start(db.clone(), tiers.clone(), namespace.clone(), config("a")).await;
+            let mortal = Mortal::start(&url, &tiers, &namespace, config("a")).await;
+            let first = &mortal.cloud;
             let id = first.raw("alice").await;
-            let dying = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let (images, ctx, target) = (first.images.clone(), alice(&first).await, id.clone());
-            dying.spawn(async move {
+            let (images, ctx, target) = (first.images.clone(), alice(first).await, id.clone());
+            mortal.spawn(async move {
                 let bytes = futures::stream::iter([Ok(bytes::Bytes::from(noise(5_000_000, 1)))]);
                 let body = futures::StreamExt::chain(bytes, futures::stream::pending());
                 let _ = images.upload(&ctx, &target, None, Box::pin(body)).await;
             });
             until("bytes are in the pool", async || !first.rbd().list().await.unwrap().is_empty()).await;
-            first.stop.cancel();
-            dying.shutdown_background();
-            drop(first);
+            mortal.die();
             // Taking it back may be cut short and done again, too.
             state::failpoint::set("image.watch:look:after", state::failpoint::Action::RetryOnce);
             let node = if same_node { "a" } else { "b" };
-            let second = Cloud::start(db.clone(), tiers, namespace, config(node)).await;
+            let second = Cloud::start(common::open(&url).await, tiers, namespace, config(node)).await;
             second.until_status(&id, "queued").await;
             second.until_empty().await;
             assert_eq!(second.put("alice", &id, "file", "anew").await.status(), StatusCode::NO_CONTENT);

@@ -79,8 +79,19 @@ async fn a_namespace_whole() {
         assert_eq!(call(&c, "alice", Method::POST, AT, json!({"namespace": "mine"})).await.0, 403);
 
         // Protected until it is not; private for its owner alone; another name takes all along.
-        done(&c, Method::DELETE, &format!("{AT}/OS::Test"), Value::Null, 403).await;
-        let change = json!({"namespace": "OS::Other", "visibility": "private", "protected": false});
+        for path in [
+            "",
+            "/objects/CPU",
+            "/objects",
+            "/properties/cores",
+            "/tags/fast",
+            "/tags",
+            "/resource_types/OS::Glance::Image",
+        ] {
+            done(&c, Method::DELETE, &format!("{AT}/OS::Test{path}"), Value::Null, 403).await;
+        }
+        // What a change does not say is as in a new namespace: private and unprotected.
+        let change = json!({"namespace": "OS::Other"});
         let changed = done(&c, Method::PUT, &format!("{AT}/OS::Test"), change, 200).await;
         assert_eq!((&changed["visibility"], &changed["protected"]), (&json!("private"), &json!(false)));
         assert!(changed.get("display_name").is_none(), "{changed}");
@@ -172,7 +183,7 @@ async fn lists_schemas_and_bad_bodies() {
     assert_eq!(names("?sort_key=namespace&sort_dir=asc&limit=1&marker=a").await, ["b"]);
     assert_eq!(names("?sort_key=namespace&sort_dir=desc&limit=2").await, ["c", "b"]);
     assert!(names("?visibility=private").await.is_empty());
-    for query in ["?sort_key=colour", "?sort_dir=up", "?limit=-1", "?limit=x"] {
+    for query in ["?visibility=shared", "?sort_key=colour", "?sort_dir=up", "?limit=-1", "?limit=x"] {
         assert_eq!(c.get("alice", &format!("{AT}{query}")).await.status(), 400, "{query}");
     }
     assert_eq!(c.get("alice", &format!("{AT}?marker=private")).await.status(), 404);
@@ -218,4 +229,71 @@ async fn lists_schemas_and_bad_bodies() {
         json!([]),
         "none of a refused list"
     );
+}
+
+/// What tempest's suite for metadata definitions does, step by step.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_the_integration_tests_walk() {
+    for c in clouds().await {
+        let known = c.read("admin", "/v2/metadefs/resource_types").await;
+        let kind = known["resource_types"][0]["name"].as_str().unwrap().to_owned();
+        // namespaces
+        let new = json!({"namespace": "ns", "visibility": "public", "description": "Tempest", "display_name": "ns",
+            "resource_type_associations": [{"name": kind}], "protected": true});
+        done(&c, Method::POST, AT, new, 201).await;
+        assert_eq!(c.read("admin", AT).await["namespaces"][0]["namespace"], "ns");
+        let one = format!("{AT}/ns");
+        let shown = c.read("admin", &one).await;
+        assert_eq!((&shown["namespace"], &shown["visibility"]), (&json!("ns"), &json!("public")));
+        done(&c, Method::DELETE, &one, Value::Null, 403).await;
+        let change = json!({"namespace": "ns", "description": "Tempest", "visibility": "private", "display_name": "ns",
+            "protected": false});
+        let changed = done(&c, Method::PUT, &one, change, 200).await;
+        assert_eq!((&changed["visibility"], &changed["protected"]), (&json!("private"), &json!(false)));
+        done(&c, Method::DELETE, &one, Value::Null, 204).await;
+        done(&c, Method::GET, &one, Value::Null, 404).await;
+
+        let new = json!({"namespace": "t", "visibility": "public", "description": "Tempest", "protected": false, "display_name": "t"});
+        done(&c, Method::POST, AT, new, 201).await;
+        let at = |path: &str| format!("{AT}/t/{path}");
+        // objects
+        done(&c, Method::POST, &at("objects"), json!({"name": "object"}), 201).await;
+        assert_eq!(c.read("admin", &at("objects")).await["objects"][0]["name"], "object");
+        assert_eq!(c.read("admin", &at("objects/object")).await["name"], "object");
+        let renamed =
+            done(&c, Method::PUT, &at("objects/object"), json!({"name": "update-object"}), 200).await;
+        assert_eq!(renamed["name"], "update-object");
+        done(&c, Method::DELETE, &at("objects/update-object"), Value::Null, 204).await;
+        assert_eq!(c.read("admin", &at("objects")).await["objects"], json!([]));
+        // resource types
+        let made = done(&c, Method::POST, &at("resource_types"), json!({"name": kind}), 201).await;
+        assert_eq!(made["name"], kind);
+        let listed = c.read("admin", &at("resource_types")).await;
+        assert_eq!(listed["resource_type_associations"][0]["name"], kind);
+        // properties, one of the name of a resource type
+        let property = |title: &str| json!({"title": title, "name": kind, "type": "string", "enum": ["xen", "qemu", "kvm"]});
+        assert_eq!(done(&c, Method::POST, &at("properties"), property("p"), 201).await["title"], "p");
+        let path = at(&format!("properties/{kind}"));
+        assert_eq!(c.read("admin", &path).await["name"], kind);
+        assert_eq!(done(&c, Method::PUT, &path, property("q"), 200).await["title"], "q");
+        done(&c, Method::DELETE, &path, Value::Null, 204).await;
+        assert_eq!(c.read("admin", &at("properties")).await["properties"], json!({}));
+        done(&c, Method::DELETE, &at(&format!("resource_types/{kind}")), Value::Null, 204).await;
+        assert_eq!(c.read("admin", &at("resource_types")).await["resource_type_associations"], json!([]));
+        // tags
+        let three =
+            json!({"tags": [{"name": "sample-tag1"}, {"name": "sample-tag2"}, {"name": "sample-tag3"}]});
+        done(&c, Method::POST, &at("tags"), three, 201).await;
+        assert_eq!(c.read("admin", &at("tags")).await["tags"].as_array().unwrap().len(), 3);
+        done(&c, Method::POST, &at("tags/tag"), Value::Null, 201).await;
+        assert_eq!(c.read("admin", &at("tags/tag")).await["name"], "tag");
+        assert_eq!(
+            done(&c, Method::PUT, &at("tags/tag"), json!({"name": "other"}), 200).await["name"],
+            "other"
+        );
+        done(&c, Method::DELETE, &at("tags/other"), Value::Null, 204).await;
+        done(&c, Method::DELETE, &at("tags"), Value::Null, 204).await;
+        assert_eq!(c.read("admin", &at("tags")).await["tags"], json!([]));
+        done(&c, Method::DELETE, &format!("{AT}/t"), Value::Null, 204).await;
+    }
 }

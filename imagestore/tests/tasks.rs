@@ -70,7 +70,7 @@ async fn clone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn import() {
-    const STEPS: [&str; 3] = ["begin", "shape", "activate"];
+    const STEPS: [&str; 6] = ["begin", "fetch", "shape", "copies", "activate", "tidy"];
     let _one = ONE_AT_A_TIME.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let (raw, qcow2) = (dir.path().join("raw"), dir.path().join("qcow2"));
@@ -90,7 +90,7 @@ async fn import() {
                 let r = c.post("alice", &path, json!({"method": {"name": "glance-direct"}})).await;
                 assert_eq!(r.status(), StatusCode::ACCEPTED);
             };
-            for step in ["begin", "shape"] {
+            for step in ["begin", "fetch", "shape", "copies"] {
                 let point = format!("image.import:{step}:after");
                 failpoint::set(&point, Action::Fail);
                 twice("image.import:undo", &STEPS);

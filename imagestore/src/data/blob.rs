@@ -9,7 +9,8 @@ use crate::{ImageError, SNAP};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use pool::{CreateOptions, ImageReader, OptionalExt, Rbd, Removed, Tier, Tiers};
+use futures::future::BoxFuture;
+use pool::{CreateOptions, ImageReader, OptionalExt, Rbd, Tier, Tiers};
 use std::sync::Arc;
 
 /// The images of one tier.
@@ -35,6 +36,14 @@ impl Disk {
             Disk::Original => format!("{id}.orig"),
         }
     }
+}
+
+/// Who looks on while bytes are copied.
+pub(crate) struct Onlooker<'a> {
+    /// Hears how many bytes of the RBD image under way are behind.
+    pub(crate) progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// Ends, with the reason, when nobody wants them any more.
+    pub(crate) over: BoxFuture<'a, ImageError>,
 }
 
 impl Blobs {
@@ -95,11 +104,17 @@ impl Blobs {
         if !source.same_cluster(&self.tier) {
             return self.copy_from(&source, from, id).await;
         }
-        let made =
-            source.pool.rbd().clone_image(&from.image, &from.snap, &self.tier.pool, id, self.options()).await;
-        match made {
-            Err(e) if !e.is_exists() => return Err(e.into()),
-            _ => {}
+        let clone = || {
+            let (rbd, options) = (source.pool.rbd(), self.options());
+            async move { rbd.clone_image(&from.image, &from.snap, &self.tier.pool, id, options).await }
+        };
+        match clone().await {
+            // An attempt that was cut short may have left a child without its parent.
+            Err(e) if e.is_exists() => {
+                self.rbd.remove_or_trash(id).await?;
+                clone().await?;
+            }
+            made => made?,
         }
         self.size(id).await
     }
@@ -113,6 +128,49 @@ impl Blobs {
         self.size(id).await
     }
 
+    /// Makes `<id>` here what it is in another tier, with its snapshot, and `<id>.orig` where it is wanted. Only what is
+    /// there is copied.
+    pub(crate) async fn copy_of(
+        &self,
+        from: &Blobs,
+        id: &str,
+        original: bool,
+        onlooker: &mut Onlooker<'_>,
+    ) -> Result<(), ImageError> {
+        let there = from.rbd.open_snapshot(id, SNAP).await?;
+        self.copied(&there, id, Disk::Main, onlooker).await?;
+        self.seal(id).await?;
+        if !original {
+            return Ok(());
+        }
+        let there = from.open(id, Disk::Original).await?;
+        self.copied(&there, id, Disk::Original, onlooker).await
+    }
+
+    /// Only the copying itself can be cut short: what is being created is there before anybody removes it, and what
+    /// is being written has ended before this returns.
+    async fn copied(
+        &self,
+        there: &pool::Image,
+        id: &str,
+        disk: Disk,
+        onlooker: &mut Onlooker<'_>,
+    ) -> Result<(), ImageError> {
+        let here = self.create(id, disk, there.size().await?).await?;
+        let progress = onlooker.progress;
+        let copied = tokio::select! {
+            copied = pool::copy_image(there, &here, |at, _| progress(at)) => copied.map_err(ImageError::from),
+            why = &mut onlooker.over => Err(why),
+        };
+        if copied.is_ok() {
+            super::moved::copy_key(there, &here).await?;
+        }
+        if !copied.as_ref().is_err_and(ImageError::is_unavailable) {
+            here.close().await?;
+        }
+        copied.map(drop)
+    }
+
     async fn size(&self, id: &str) -> Result<u64, ImageError> {
         let image = self.rbd.open_read_only(id).await?;
         let size = image.size().await?;
@@ -120,16 +178,35 @@ impl Blobs {
         Ok(size)
     }
 
-    /// Removes an RBD image, whatever clones it has. Gives its id in the trash where they still need it.
-    pub(crate) async fn remove(&self, id: &str, disk: Disk) -> Result<Option<String>, ImageError> {
-        let name = disk.name(id);
-        let Some(image) = self.rbd.open_read_only(&name).await.optional()? else { return Ok(None) };
-        let rbd_id = image.info().await.map(|i| i.id);
+    /// The id of the RBD image `<id>`, which it keeps in the trash.
+    pub(crate) async fn rbd_id(&self, id: &str) -> Result<Option<String>, ImageError> {
+        let Some(image) = self.rbd.open_read_only(id).await.optional()? else { return Ok(None) };
+        let info = image.info().await;
         image.close().await?;
-        Ok(match self.rbd.remove_or_trash(&name).await? {
-            Removed::Trashed => Some(rbd_id?),
-            Removed::Gone | Removed::Absent => None,
-        })
+        Ok(Some(info?.id))
+    }
+
+    /// Removes an RBD image, whatever clones it has: where they still need it, it goes to the trash.
+    pub(crate) async fn remove(&self, id: &str, disk: Disk) -> Result<(), ImageError> {
+        self.rbd.remove_or_trash(&disk.name(id)).await?;
+        Ok(())
+    }
+
+    /// Removes both RBD images of an image.
+    pub(crate) async fn remove_both(&self, id: &str) -> Result<(), ImageError> {
+        self.remove(id, Disk::Main).await?;
+        self.remove(id, Disk::Original).await?;
+        Ok(())
+    }
+
+    /// Removes from the trash what of images nothing needs any more; how many there were. Others may use the trash of
+    /// this place, too.
+    pub(crate) async fn sweep(&self) -> Result<usize, ImageError> {
+        let ours = |e: &pool::TrashEntry| {
+            let id = e.name.strip_suffix(".orig").unwrap_or(&e.name);
+            id.len() == 36 && uuid::Uuid::parse_str(id).is_ok()
+        };
+        Ok(self.rbd.purge_trash_where(ours).await?.len())
     }
 
     /// Removes an image that is in the trash; false while clones still need it.

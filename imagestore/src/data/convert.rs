@@ -40,7 +40,17 @@ pub(crate) async fn convert(
 ) -> Result<Inspection, ImageError> {
     let disk = split.map(|s| s.disk);
     let from = Arc::new(blobs.stored(id, size, disk.clone()).await?);
-    let found = inspect::inspect(from.as_ref(), format, limits.virtual_size).await?;
+    let found = match inspect::inspect(from.as_ref(), format, limits.virtual_size).await {
+        Ok(found) => found,
+        Err(e) => {
+            // Whoever removes what was made on the way finds nobody else at it.
+            drop(from);
+            if let Some(disk) = disk.filter(|_| !e.is_unavailable()) {
+                disk.close().await?;
+            }
+            return Err(e);
+        }
+    };
     let to = match disk {
         Some(disk) => disk,
         None => blobs.create(id, Disk::Main, found.virtual_size).await?,

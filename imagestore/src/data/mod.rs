@@ -8,7 +8,7 @@ mod moved;
 mod receive;
 mod split;
 
-pub(crate) use blob::{Blobs, Disk};
+pub(crate) use blob::{Blobs, Disk, Onlooker};
 pub(crate) use convert::{Limits, convert};
 pub(crate) use hash::Hasher;
 pub(crate) use receive::{Receive, Received, drain, receive};

@@ -123,6 +123,14 @@ impl Moved {
     }
 }
 
+/// Lets a copy of `<id>.orig` know of its list, which was copied with the bytes.
+pub(crate) async fn copy_key(from: &pool::Image, to: &pool::Image) -> Result<(), ImageError> {
+    match from.metadata_get(KEY).await.optional()? {
+        Some(count) => Ok(to.metadata_set(KEY, &count).await?),
+        None => Ok(()),
+    }
+}
+
 /// What stays in the file of a chunk that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {

@@ -39,13 +39,34 @@ const GROWTH: u64 = 1 << 30;
 
 /// Takes the whole body; the image has exactly its size when this returns.
 pub(crate) async fn receive(mut to: Receive, body: &mut Body) -> Result<Received, ImageError> {
+    let seen = match take_all(&mut to, body).await {
+        Ok(seen) => seen,
+        Err(e) => {
+            if let Some(split) = to.split.filter(|_| !e.is_unavailable()) {
+                split.give_up().await?;
+            }
+            return Err(e);
+        }
+    };
+    let split = match to.split {
+        Some(splitter) => splitter.finish().await?,
+        None => None,
+    };
+    if let Some(split) = &split {
+        split.moved.save(&to.image, seen).await?;
+    }
+    Ok(Received { digest: to.hasher.finish().await?, split })
+}
+
+/// Takes the body's bytes; how many there were.
+async fn take_all(to: &mut Receive, body: &mut Body) -> Result<u64, ImageError> {
     let mut writer = ImageWriter::new(to.image.clone(), 0);
     let mut gathered = BytesMut::with_capacity(CHUNK);
     let mut seen = 0u64;
     while let Some(frame) = body.next().await {
         let mut frame = frame?;
         seen += frame.len() as u64;
-        check_size(seen, &to)?;
+        check_size(seen, to)?;
         while !frame.is_empty() {
             let part = frame.split_to(frame.len().min(CHUNK - gathered.len()));
             gathered.extend_from_slice(&part);
@@ -65,14 +86,7 @@ pub(crate) async fn receive(mut to: Receive, body: &mut Body) -> Result<Received
     if to.room != seen {
         to.image.resize(seen, true).await?;
     }
-    let split = match to.split {
-        Some(splitter) => splitter.finish().await?,
-        None => None,
-    };
-    if let Some(split) = &split {
-        split.moved.save(&to.image, seen).await?;
-    }
-    Ok(Received { digest: to.hasher.finish().await?, split })
+    Ok(seen)
 }
 
 fn check_size(seen: u64, to: &Receive) -> Result<(), ImageError> {

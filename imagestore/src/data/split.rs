@@ -150,6 +150,15 @@ impl Splitter {
         }
     }
 
+    /// Ends where the rest does not come: the disk is nobody's any more when this returns.
+    pub(crate) async fn give_up(mut self) -> Result<(), ImageError> {
+        self.writes.shutdown().await;
+        match self.disk {
+            Some(disk) => Ok(disk.close().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Waits for what is being written. `None` where nothing has come at all.
     pub(crate) async fn finish(mut self) -> Result<Option<Split>, ImageError> {
         while !self.writes.is_empty() {

@@ -1,7 +1,7 @@
 //! `/v2/images/<id>/file` and `/stage`: the bytes.
 
-use super::App;
 use super::images::media_type;
+use super::{App, stores};
 use crate::{Body, ImageError, Images};
 use api::{Context, Error, Path, Routes};
 use axum::extract::Request;
@@ -22,8 +22,11 @@ async fn upload(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Error> {
+    let store = stores::header(request.headers()).map(str::to_owned);
+    let known = store.iter().try_for_each(|s| stores::known(&images.config, s));
+    known.map_err(|e| Error::bad_request(e.to_string()))?;
     let (announced, body) = body(request)?;
-    images.upload(&ctx, &id, announced, body).await?;
+    images.upload_to(&ctx, &id, store, announced, body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

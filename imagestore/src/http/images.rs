@@ -23,6 +23,7 @@ async fn list(images: App, ctx: Context, query: Query) -> Result<Json<Value>, Er
     let (asked, marker) = listing::read(&images.config, &query)?;
     let limit = asked.limit;
     let found = images.list(&ctx, asked, marker).await?;
+    let found: Vec<_> = found.into_iter().map(|i| images.readable(&ctx, i)).collect();
     Ok(Json(listing::view(&query, limit, &found)))
 }
 
@@ -35,13 +36,17 @@ async fn create(images: App, ctx: Context, Json(body): Json<Map<String, Value>>)
         }
     };
     set(header::LOCATION, images.links.to(&format!("/image/v2/images/{}", image.id)));
-    set(HeaderName::from_static("openstack-image-import-methods"), view::methods());
-    set(HeaderName::from_static("openstack-image-store-ids"), images.config.tier.clone());
-    Ok((StatusCode::CREATED, headers, Json(view::image(&image))).into_response())
+    set(HeaderName::from_static("openstack-image-import-methods"), images.import_methods().join(","));
+    set(
+        HeaderName::from_static("openstack-image-store-ids"),
+        images.config.all_stores().collect::<Vec<_>>().join(","),
+    );
+    Ok((StatusCode::CREATED, headers, Json(view::image(&images.readable(&ctx, image)))).into_response())
 }
 
 async fn show(images: App, ctx: Context, Path(id): Path<String>) -> Result<Json<Value>, Error> {
-    Ok(Json(view::image(&images.get(&ctx, &id).await?)))
+    let image = images.get(&ctx, &id).await?;
+    Ok(Json(view::image(&images.readable(&ctx, image))))
 }
 
 async fn update(
@@ -53,7 +58,7 @@ async fn update(
 ) -> Result<Json<Value>, Error> {
     let changes = patch::read(dialect(&headers)?, body)?;
     let image = images.update(&ctx, &id, |image| patch::apply(&images.config, image, changes)).await?;
-    Ok(Json(view::image(&image)))
+    Ok(Json(view::image(&images.readable(&ctx, image))))
 }
 
 fn dialect(headers: &HeaderMap) -> Result<Dialect, Error> {

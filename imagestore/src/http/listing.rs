@@ -11,18 +11,8 @@ use state::Timestamp;
 
 const SORT_KEYS: &[&str] =
     &["name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at"];
-const TEXTS: &[&str] = &[
-    "name",
-    "status",
-    "container_format",
-    "disk_format",
-    "id",
-    "owner",
-    "checksum",
-    "os_hash_value",
-    "os_hash_algo",
-];
-/// Of those, the ones that take several values.
+const TEXTS: &[&str] = &["owner", "checksum", "os_hash_value", "os_hash_algo"];
+/// Those that take an operator: `eq`, or `in` with several values.
 const LISTS: &[&str] = &["name", "status", "container_format", "disk_format", "id"];
 const NUMBERS: &[&str] = &["size", "virtual_size", "min_disk", "min_ram"];
 const TIMES: &[&str] = &["created_at", "updated_at"];
@@ -143,39 +133,50 @@ fn range(value: &str) -> Result<i64, ImageError> {
 
 fn filter(key: &str, value: &str) -> Result<Filter, ImageError> {
     let find = |names: &'static [&'static str]| names.iter().find(|n| **n == key).copied();
-    if let Some(column) = find(TEXTS) {
-        let values = match value.strip_prefix("in:") {
-            Some(list) if LISTS.contains(&column) => quoted(list)?,
-            _ => vec![
-                value.strip_prefix("eq:").filter(|_| LISTS.contains(&column)).unwrap_or(value).to_owned(),
-            ],
+    if let Some(column) = find(LISTS) {
+        let values = match operator(value) {
+            ("in", list) => quoted(list)?,
+            ("eq", one) => vec![one.to_owned()],
+            (odd, _) => return Err(unknown(odd)),
         };
         return Ok(Filter::Text(column, values));
+    }
+    if let Some(column) = find(TEXTS) {
+        return Ok(Filter::Text(column, vec![value.to_owned()]));
     }
     if let Some(column) = find(NUMBERS) {
         return Ok(Filter::Int(column, Op::Eq, range(value)?));
     }
     if let Some(column) = find(TIMES) {
-        let (op, time) = match value.split_once(':') {
-            Some(("gt", t)) => (Op::Gt, t),
-            Some(("gte", t)) => (Op::Gte, t),
-            Some(("lt", t)) => (Op::Lt, t),
-            Some(("lte", t)) => (Op::Lte, t),
-            Some(("neq", t)) => (Op::Neq, t),
-            Some(("eq", t)) => (Op::Eq, t),
-            Some((word, _)) if word.bytes().all(|b| b.is_ascii_alphabetic()) => {
-                return Err(ImageError::Invalid(format!("Unable to filter by unknown operator '{word}'.")));
-            }
-            _ => (Op::Eq, value),
+        let (op, time) = match operator(value) {
+            ("gt", t) => (Op::Gt, t),
+            ("gte", t) => (Op::Gte, t),
+            ("lt", t) => (Op::Lt, t),
+            ("lte", t) => (Op::Lte, t),
+            ("neq", t) => (Op::Neq, t),
+            ("eq", t) => (Op::Eq, t),
+            (odd, _) => return Err(unknown(odd)),
         };
         let at = Timestamp::parse(time)
             .ok_or_else(|| ImageError::Invalid(format!("Unable to filter {key}: {time:?} is not a time.")))?;
-        return Ok(Filter::Int(column, op, at.0));
+        return Ok(Filter::Second(column, op, at.0.div_euclid(1_000_000)));
     }
     if key == "changes-since" {
         return Err(ImageError::invalid("The \"changes-since\" filter is no longer available on v2."));
     }
     Ok(Filter::Property(key.to_owned(), value.to_owned()))
+}
+
+/// What stands before a value's first colon, and the rest; `eq` where nothing does, and before a time.
+fn operator(value: &str) -> (&str, &str) {
+    match value.split_once(':') {
+        Some(parts) if Timestamp::parse(value).is_none() => parts,
+        _ => ("eq", value),
+    }
+}
+
+fn unknown(operator: &str) -> ImageError {
+    ImageError::Invalid(format!("Unable to filter by unknown operator '{operator}'."))
 }
 
 /// Values with commas between them; one in quotes may hold a comma.
@@ -203,16 +204,19 @@ fn quoted(list: &str) -> Result<Vec<String>, ImageError> {
 /// What a query's value may hold unescaped.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The page with its links, relative to the service, as upstream gives them.
+/// The same question at another marker, or from the start: relative to the service, as upstream links its pages.
+pub(super) fn link(at: &str, query: &Query, marker: Option<&str>) -> String {
+    let kept = query.iter().filter(|(k, _)| *k != "marker");
+    let pairs: Vec<_> = kept
+        .chain(marker.map(|m| ("marker", m)))
+        .map(|(k, v)| format!("{}={}", utf8_percent_encode(k, PLAIN), utf8_percent_encode(v, PLAIN)))
+        .collect();
+    if pairs.is_empty() { at.to_owned() } else { format!("{at}?{}", pairs.join("&")) }
+}
+
+/// The page with its links.
 pub(super) fn view(query: &Query, limit: usize, found: &[Image]) -> Value {
-    let link = |marker: Option<&str>| {
-        let kept = query.iter().filter(|(k, _)| *k != "marker");
-        let pairs: Vec<_> = kept
-            .chain(marker.map(|m| ("marker", m)))
-            .map(|(k, v)| format!("{}={}", utf8_percent_encode(k, PLAIN), utf8_percent_encode(v, PLAIN)))
-            .collect();
-        if pairs.is_empty() { "/v2/images".to_owned() } else { format!("/v2/images?{}", pairs.join("&")) }
-    };
+    let link = |marker: Option<&str>| link("/v2/images", query, marker);
     let mut out = Map::new();
     out.insert("images".into(), found.iter().map(view::image).collect());
     out.insert("first".into(), json!(link(None)));
@@ -243,8 +247,12 @@ mod tests {
         assert_eq!(ask("member_status=all").unwrap().member_status, None);
         let l = ask("name=in:%22a,b%22,c").unwrap();
         assert!(matches!(&l.filters[0], Filter::Text("name", v) if v == &["a,b", "c"]));
+        let l = ask("name=eq:debian:12").unwrap();
+        assert!(matches!(&l.filters[0], Filter::Text("name", v) if v == &["debian:12"]));
+        let l = ask("updated_at=2026-01-01T00:00:00Z").unwrap();
+        assert!(matches!(l.filters[0], Filter::Second("updated_at", Op::Eq, 1_767_225_600)));
         let l = ask("created_at=gte:2026-01-01T00:00:00Z").unwrap();
-        assert!(matches!(l.filters[0], Filter::Int("created_at", Op::Gte, _)));
+        assert!(matches!(l.filters[0], Filter::Second("created_at", Op::Gte, _)));
         assert!(matches!(&ask("os_distro=debian").unwrap().filters[0], Filter::Property(..)));
     }
 
@@ -264,6 +272,8 @@ mod tests {
             "created_at=yesterday",
             "created_at=near:2026-01-01T00:00:00Z",
             "name=in:%22a",
+            "name=debian:12",
+            "id=neq:x",
             "changes-since=1",
         ] {
             assert!(ask(bad).is_err(), "{bad}");

@@ -1,13 +1,16 @@
 //! The Image API on the wire.
 
+mod cache;
 mod files;
 mod images;
 mod imports;
 mod info;
 mod listing;
+mod locations;
 mod members;
 mod metadefs;
 mod schemas;
+mod stores;
 mod tags;
 mod tasks;
 mod versions;
@@ -33,6 +36,9 @@ pub fn routes() -> Routes<Arc<Images>> {
         .with(metadefs::routes)
         .with(tasks::routes)
         .with(info::routes)
+        .with(stores::routes)
+        .with(locations::routes)
+        .with(cache::routes)
         .with(schemas::routes)
 }
 

@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The minor versions whose calls are built, newest first. 2.14 is the cache's, 2.17 the locations'.
-const MINORS: &[u8] = &[15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+/// The minor versions whose calls are built, newest first. As upstream without a cache: 2.14 and 2.16 are its.
+const MINORS: &[u8] = &[17, 15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
 
 pub(super) fn routes(r: Routes<Arc<Images>>) -> Routes<Arc<Images>> {
     r.get("/", choices).get("/versions", versions).get("/v2/versions", versions)

@@ -1,6 +1,5 @@
 //! Rows as JSON.
 
-use crate::imports::METHODS;
 use crate::model::{Image, Member};
 use crate::store::tasks::{KEEP, Row};
 use serde_json::{Map, Value, json};
@@ -38,7 +37,7 @@ pub(super) fn image(i: &Image) -> Value {
     ];
     out.extend(base.map(|(name, value)| (name.to_owned(), value)));
     if i.size.is_some() {
-        out.insert("stores".to_owned(), json!(i.store));
+        out.insert("stores".to_owned(), json!(i.stores().join(",")));
     }
     Value::Object(out)
 }
@@ -82,9 +81,4 @@ pub(super) fn task_brief(t: &Row) -> Value {
         "self": path,
         "schema": "/v2/schemas/task",
     })
-}
-
-/// The value of `OpenStack-image-import-methods`.
-pub(super) fn methods() -> String {
-    METHODS.join(",")
 }

@@ -7,6 +7,7 @@
 //! image in service. [`inspect_bytes`] is the entry for both fuzzers and properties.
 
 mod bytes;
+mod gpt;
 pub(crate) mod qcow2;
 mod source;
 mod vdi;
@@ -32,6 +33,8 @@ pub enum Format {
     Vhd,
     Vhdx,
     Iso,
+    /// Bytes of a disk that begins with a partition table of this kind.
+    Gpt,
     /// A format that is recognised and never taken.
     Foreign(&'static str),
 }
@@ -47,6 +50,7 @@ impl Format {
             Format::Vhd => "vhd",
             Format::Vhdx => "vhdx",
             Format::Iso => "iso",
+            Format::Gpt => "gpt",
             Format::Foreign(name) => name,
         }
     }
@@ -60,13 +64,14 @@ impl Format {
             "vhd" => Format::Vhd,
             "vhdx" => Format::Vhdx,
             "iso" => Format::Iso,
+            "gpt" => Format::Gpt,
             _ => Format::Raw,
         }
     }
 
     /// Whether the disk inside is elsewhere than at the same offset of the file.
     pub fn is_converted(self) -> bool {
-        !matches!(self, Format::Raw | Format::Iso)
+        !matches!(self, Format::Raw | Format::Iso | Format::Gpt)
     }
 }
 
@@ -191,8 +196,12 @@ pub fn detect(head: &[u8]) -> Format {
 /// Whether the beginning of a file can still become what was declared; called before the rest has come.
 pub fn check_head(head: &[u8], declared: Format) -> Result<(), Refusal> {
     let found = detect(head);
-    // A fixed VHD begins with the disk itself; its footer tells later.
-    let fits = found == declared || (declared == Format::Vhd && found == Format::Raw);
+    // A fixed VHD begins with the disk itself; its footer tells later. A raw disk may have any table of partitions.
+    let fits = match declared {
+        Format::Vhd => matches!(found, Format::Vhd | Format::Raw),
+        Format::Gpt => found == Format::Raw && gpt::begins(head),
+        _ => found == declared,
+    };
     if fits {
         return Ok(());
     }
@@ -210,6 +219,7 @@ pub(crate) async fn inspect(
     let mut tables = Tables::new(source);
     let (virtual_size, layout) = match declared {
         Format::Raw | Format::Iso | Format::Foreign(_) => (source.size(), Layout::Flat),
+        Format::Gpt => (gpt::open(&head, source.size())?, Layout::Flat),
         Format::Qcow2 => qcow2::open(&head, source.size())?,
         Format::Vmdk => vmdk::open(&mut tables, source.size()).await?,
         Format::Vdi => vdi::open(&head, source.size())?,

@@ -6,7 +6,7 @@ use state::{Db, StateError, Timestamp, Tx};
 
 pub(crate) const COLUMNS: &str = "i.id, i.name, i.status, i.visibility, i.owner, i.size, i.virtual_size, \
     i.disk_format, i.container_format, i.checksum, i.os_hash_algo, i.os_hash_value, i.min_disk, i.min_ram, \
-    i.protected, i.os_hidden, i.properties, i.tags, i.store, i.form, i.created_at, i.updated_at";
+    i.protected, i.os_hidden, i.properties, i.tags, i.store, i.copies, i.form, i.created_at, i.updated_at";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
@@ -29,6 +29,7 @@ pub(crate) struct Row {
     properties: String,
     tags: String,
     store: String,
+    copies: String,
     form: String,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -61,6 +62,7 @@ impl TryFrom<Row> for Image {
             protected: r.protected != 0,
             os_hidden: r.os_hidden != 0,
             store: r.store,
+            copies: r.copies.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
             created_at: r.created_at,
             updated_at: r.updated_at,
         })
@@ -75,8 +77,8 @@ fn signed(n: Option<u64>) -> Option<i64> {
 pub(crate) async fn insert(tx: &mut Tx, image: &Image) -> Result<(), StateError> {
     const SQL: &str = "INSERT INTO images (name, status, visibility, owner, size, virtual_size, disk_format, \
         container_format, checksum, os_hash_algo, os_hash_value, min_disk, min_ram, protected, os_hidden, properties, \
-        tags, store, form, created_at, updated_at, id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-        $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+        tags, store, form, created_at, updated_at, copies, id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+        $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
     write(tx, SQL, image).await?;
     index(tx, image).await
 }
@@ -86,7 +88,7 @@ pub(crate) async fn update(tx: &mut Tx, image: &Image) -> Result<(), StateError>
     const SQL: &str = "UPDATE images SET name = $1, status = $2, visibility = $3, owner = $4, size = $5, \
         virtual_size = $6, disk_format = $7, container_format = $8, checksum = $9, os_hash_algo = $10, \
         os_hash_value = $11, min_disk = $12, min_ram = $13, protected = $14, os_hidden = $15, properties = $16, \
-        tags = $17, store = $18, form = $19, created_at = $20, updated_at = $21 WHERE id = $22";
+        tags = $17, store = $18, form = $19, created_at = $20, updated_at = $21, copies = $22 WHERE id = $23";
     write(tx, SQL, image).await?;
     unindex(tx, &image.id).await?;
     index(tx, image).await
@@ -115,6 +117,7 @@ async fn write(tx: &mut Tx, sql: &'static str, image: &Image) -> Result<(), Stat
         .bind(image.form.as_str())
         .bind(image.created_at)
         .bind(image.updated_at)
+        .bind(image.copies.join(","))
         .bind(&image.id)
         .execute(tx.conn())
         .await?;
@@ -201,7 +204,8 @@ pub(crate) async fn by_name(
     row.map(Image::try_from).transpose()
 }
 
-/// What a project's images take: how many there are, how many are being filled, and their bytes together.
+/// What a project's images take: how many there are, how many are being filled, and their bytes together, in each
+/// store that has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Usage {
     pub(crate) images: i64,
@@ -216,7 +220,8 @@ pub(crate) async fn usage<'e>(
     Ok(sqlx::query_as(
         "SELECT CAST(COUNT(*) AS BIGINT) AS images, \
          CAST(COALESCE(SUM(CASE WHEN status IN ('saving', 'uploading', 'importing') THEN 1 ELSE 0 END), 0) AS BIGINT) \
-         AS uploading, CAST(COALESCE(SUM(COALESCE(size, 0)), 0) AS BIGINT) AS bytes \
+         AS uploading, CAST(COALESCE(SUM(COALESCE(size, 0) * (1 + CASE WHEN copies = '' THEN 0 \
+         ELSE 1 + LENGTH(copies) - LENGTH(REPLACE(copies, ',', '')) END)), 0) AS BIGINT) AS bytes \
          FROM images WHERE owner = $1 AND status <> 'deleted'",
     )
     .bind(owner)

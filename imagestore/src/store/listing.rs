@@ -43,6 +43,8 @@ pub(crate) enum Filter {
     /// One of these texts.
     Text(&'static str, Vec<String>),
     Int(&'static str, Op, i64),
+    /// A time, as it is shown: in whole seconds since the epoch.
+    Second(&'static str, Op, i64),
     Flag(&'static str, bool),
     Tag(String),
     Property(String, String),
@@ -125,6 +127,9 @@ fn filter(sql: &mut Sql, filter: &Filter) {
         }
         Filter::Int(column, op, value) => {
             sql.push(&format!(" AND i.{column} {} ?", op.sql()), [Bind::Int(*value)]);
+        }
+        Filter::Second(column, op, value) => {
+            sql.push(&format!(" AND i.{column} / 1000000 {} ?", op.sql()), [Bind::Int(*value)]);
         }
         Filter::Flag(column, value) => sql.push(&format!(" AND i.{column} = ?"), [Bind::Int(i64::from(*value))]),
         Filter::Tag(tag) => sql.push(

@@ -1,5 +1,6 @@
 //! The `image_tasks` table: what users see of imports. The work itself is `state::tasks`' row.
 
+use super::{Bind, Sql, bind_all};
 use sqlx::AssertSqlSafe;
 use state::{Db, StateError, Timestamp, Tx};
 
@@ -25,7 +26,12 @@ pub(crate) struct Row {
 const COLUMNS: &str = "id, image_id, type, status, owner, user_id, request_id, input, result, message, created_at, \
     updated_at";
 
+/// Adds a task, and forgets those that have outlived both their image and their time.
 pub(crate) async fn insert(tx: &mut Tx, t: &Row) -> Result<(), StateError> {
+    sqlx::query("DELETE FROM image_tasks WHERE image_id = '' AND updated_at < $1")
+        .bind(Timestamp::now().0 - i64::try_from(KEEP.as_micros()).unwrap_or(i64::MAX))
+        .execute(tx.conn())
+        .await?;
     let sql = format!(
         "INSERT INTO image_tasks ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     );
@@ -67,22 +73,77 @@ pub(crate) async fn set_status(
     Ok(())
 }
 
+/// Says how far a task is.
+pub(crate) async fn say(db: &Db, id: &str, message: &str) -> Result<(), StateError> {
+    let mut tx = db.begin().await?;
+    sqlx::query(
+        "UPDATE image_tasks SET message = $1, updated_at = $2 WHERE id = $3 AND status = 'processing'",
+    )
+    .bind(message)
+    .bind(Timestamp::now())
+    .bind(id)
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await
+}
+
+/// Parts a task from its image, which goes before it.
+pub(crate) async fn disown(tx: &mut Tx, id: &str) -> Result<(), StateError> {
+    sqlx::query("UPDATE image_tasks SET image_id = '' WHERE id = $1").bind(id).execute(tx.conn()).await?;
+    Ok(())
+}
+
 pub(crate) async fn of_image(db: &Db, image: &str) -> Result<Vec<Row>, StateError> {
     let sql = format!("SELECT {COLUMNS} FROM image_tasks WHERE image_id = $1 ORDER BY created_at DESC, id");
     Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(image).fetch_all(db.read()).await?)
 }
 
-/// Tasks of a project, or of all (`None`), newest first.
-pub(crate) async fn list(db: &Db, owner: Option<&str>, limit: usize) -> Result<Vec<Row>, StateError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM image_tasks WHERE ($1 = '' OR owner = $1) ORDER BY created_at DESC, id LIMIT $2"
-    );
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(owner.unwrap_or_default())
-        .bind(limit)
-        .fetch_all(db.read())
-        .await?)
+/// What to list.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    pub(crate) r#type: Option<String>,
+    pub(crate) status: Option<String>,
+    /// A column of this table, and whether it goes down.
+    pub(crate) sort: (&'static str, bool),
+    pub(crate) limit: usize,
+    /// The last task of the page before.
+    pub(crate) after: Option<Row>,
+}
+
+/// Up to `limit` tasks of all projects.
+pub(crate) async fn list(db: &Db, asked: &Listing) -> Result<Vec<Row>, StateError> {
+    let mut sql = Sql::default();
+    sql.push(&format!("SELECT {COLUMNS} FROM image_tasks WHERE 1 = 1"), []);
+    for (column, value) in [("type", &asked.r#type), ("status", &asked.status)] {
+        if let Some(value) = value {
+            sql.push(&format!(" AND {column} = ?"), [Bind::Text(value.clone())]);
+        }
+    }
+    let (column, down) = asked.sort;
+    if let Some(last) = &asked.after {
+        let (op, value) = (if down { "<" } else { ">" }, last.value(column));
+        sql.push(
+            &format!(" AND ({column} {op} ? OR ({column} = ? AND id {op} ?))"),
+            [value.clone(), value, Bind::Text(last.id.clone())],
+        );
+    }
+    let direction = if down { "DESC" } else { "ASC" };
+    let limit = i64::try_from(asked.limit).unwrap_or(i64::MAX);
+    sql.push(&format!(" ORDER BY {column} {direction}, id {direction} LIMIT ?"), [Bind::Int(limit)]);
+    let query = sqlx::query_as::<_, Row>(AssertSqlSafe(sql.text));
+    Ok(bind_all!(query, sql.binds).fetch_all(db.read()).await?)
+}
+
+impl Row {
+    fn value(&self, column: &str) -> Bind {
+        match column {
+            "type" => Bind::Text(self.r#type.clone()),
+            "status" => Bind::Text(self.status.clone()),
+            "created_at" => Bind::Int(self.created_at.0),
+            "updated_at" => Bind::Int(self.updated_at.0),
+            _ => Bind::Text(self.id.clone()),
+        }
+    }
 }
 
 pub(crate) async fn get(db: &Db, id: &str) -> Result<Option<Row>, StateError> {

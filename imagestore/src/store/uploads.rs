@@ -3,6 +3,7 @@
 //! A receiving process renews its row's lease. A row whose lease has run out belongs to a process that is gone.
 
 use crate::model::Digest;
+use sqlx::{Any, Executor};
 use state::{Db, StateError, Timestamp, Tx};
 
 /// A body on its way.
@@ -86,6 +87,22 @@ pub(crate) async fn get(db: &Db, image: &str) -> Result<Option<Upload>, StateErr
     .transpose()
 }
 
+/// The bytes that wait in staging for a project's imports.
+pub(crate) async fn staged_bytes<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    owner: &str,
+) -> Result<u64, StateError> {
+    let all: Vec<String> = sqlx::query_scalar(
+        "SELECT u.digest FROM image_uploads u JOIN images i ON i.id = u.image_id \
+         WHERE i.owner = $1 AND i.status <> 'deleted' AND u.digest <> ''",
+    )
+    .bind(owner)
+    .fetch_all(executor)
+    .await?;
+    all.iter()
+        .try_fold(0u64, |sum, digest| Ok(sum.saturating_add(serde_json::from_str::<Digest>(digest)?.size)))
+}
+
 /// Renews the lease; false where the upload is no longer wanted.
 pub(crate) async fn renew(db: &Db, upload: &str, until: Timestamp) -> Result<bool, StateError> {
     let mut tx = db.begin().await?;
@@ -127,6 +144,15 @@ pub(crate) async fn cancel(tx: &mut Tx, image: &str) -> Result<bool, StateError>
         .await?;
     tx.wake(topic(image));
     Ok(done.rows_affected() == 1)
+}
+
+/// Ends when an image is deleted.
+pub(crate) async fn until_deleted(db: &Db, image: &str) -> Result<(), StateError> {
+    let mut signal = db.signal(&topic(image));
+    while super::images::get(db, image).await?.is_some() {
+        signal.wait(std::time::Duration::from_secs(5)).await;
+    }
+    Ok(())
 }
 
 /// The topic that wakes whoever receives an image's bytes.

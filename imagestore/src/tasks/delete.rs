@@ -1,10 +1,11 @@
 //! `image.delete`: the image is gone for its users already; now its bytes go, then its row.
 //!
-//! Clones keep what they need of them: the RBD image moves to the trash, and this task comes back for it until the
-//! last clone has gone or has been flattened. It never fails for good.
+//! Clones keep what they need of them: the RBD image moves to the trash, and a task of its own (`purge.rs`) comes back
+//! for it until the last clone has gone, so that nothing else of the image waits for that. It never fails for good. The
+//! same takes an image from one of several stores.
 
 use super::subject;
-use crate::data::Disk;
+use crate::imports::IMPORTING;
 use crate::model::{Image, Status};
 use crate::store::{images as rows, uploads};
 use crate::{ImageError, Images};
@@ -20,6 +21,17 @@ const KIND: &str = "image.delete";
 struct Params {
     image: String,
     store: String,
+    #[serde(default)]
+    copies: Vec<String>,
+    /// Only the bytes go: the image is elsewhere, too.
+    #[serde(default)]
+    stays: bool,
+}
+
+impl Params {
+    fn stores(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.store).chain(&self.copies)
+    }
 }
 
 /// Takes the image from its users, and asks for the rest, in one transaction.
@@ -27,8 +39,22 @@ pub(crate) async fn spawn(tx: &mut Tx, image: &Image) -> Result<(), ImageError> 
     let gone = Image { status: Status::Deleted, updated_at: Timestamp::now(), ..image.clone() };
     rows::update(tx, &gone).await?;
     uploads::cancel(tx, &image.id).await?;
-    let params = Params { image: image.id.clone(), store: image.store.clone() };
+    // An import or a copy under way ends before this begins, but may leave something in the stores it works on.
+    let working = image.properties.get(IMPORTING).map(String::as_str).unwrap_or_default();
+    let working = working.split(',').filter(|s| !s.is_empty()).map(str::to_owned);
+    let mut copies: Vec<String> = image.copies.iter().cloned().chain(working).collect();
+    copies.sort_unstable();
+    copies.dedup();
+    copies.retain(|s| *s != image.store);
+    let params = Params { image: image.id.clone(), store: image.store.clone(), copies, stays: false };
     NewTask { kind: KIND, subject: &subject(&image.id) }.spawn(tx, &params).await?;
+    Ok(())
+}
+
+/// Removes the bytes that a store has of an image which it no longer holds.
+pub(crate) async fn spawn_from(tx: &mut Tx, image: &str, store: &str) -> Result<(), ImageError> {
+    let params = Params { image: image.to_owned(), store: store.to_owned(), copies: Vec::new(), stays: true };
+    NewTask { kind: KIND, subject: &subject(image) }.spawn(tx, &params).await?;
     Ok(())
 }
 
@@ -47,10 +73,15 @@ impl Operation for Delete {
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let p: Params = job.params()?;
         match step {
-            "quiet" => self.quiet(&p).await,
-            "bytes" => self.bytes(&p, job).await.map_err(later),
+            "quiet" => {
+                self.quiet(&p).await?;
+                let found = self.found(&p).await.map_err(later)?;
+                job.remember("trash", &found)
+            }
+            "bytes" => self.bytes(&p).await.map_err(later),
+            "row" if p.stays => Ok(()),
             "row" => self.row(&p).await.map_err(later),
-            _ => self.trash(&p, job).await,
+            _ => self.trash(job).await.map_err(later),
         }
     }
 
@@ -69,13 +100,16 @@ impl Operation for Delete {
 }
 
 /// Whatever it is, it is tried again: bytes without a row would be a ghost.
-fn later(e: ImageError) -> StepError {
+pub(super) fn later(e: ImageError) -> StepError {
     StepError::retry(e.reason()).because(e)
 }
 
 impl Delete {
     /// Waits for whoever still receives the image's bytes.
     async fn quiet(&self, p: &Params) -> Result<(), StepError> {
+        if p.stays {
+            return Ok(());
+        }
         match uploads::get(&self.0.db, &p.image).await? {
             Some(u) if u.lease_until != Timestamp(0) && !self.0.is_stale(&u) => {
                 Err(StepError::Wait(Duration::from_millis(200)))
@@ -84,12 +118,21 @@ impl Delete {
         }
     }
 
-    async fn bytes(&self, p: &Params, job: &mut Job) -> Result<(), ImageError> {
-        let blobs = self.0.blobs(&p.store)?;
-        blobs.remove(&p.image, Disk::Original).await?;
-        if let Some(trashed) = blobs.remove(&p.image, Disk::Main).await? {
-            let kept = job.remember("trash", &trashed);
-            kept.map_err(|e| ImageError::Internal(Box::new(e)))?;
+    /// What clones may hold back: (store, RBD id). It is written down before anything is moved, for whoever goes on
+    /// after a crash in between finds it by its name no more.
+    async fn found(&self, p: &Params) -> Result<Vec<(String, String)>, ImageError> {
+        let mut found = Vec::new();
+        for store in p.stores() {
+            if let Some(rbd_id) = self.0.blobs(store)?.rbd_id(&p.image).await? {
+                found.push((store.clone(), rbd_id));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn bytes(&self, p: &Params) -> Result<(), ImageError> {
+        for store in p.stores() {
+            self.0.blobs(store)?.remove_both(&p.image).await?;
         }
         Ok(())
     }
@@ -100,11 +143,15 @@ impl Delete {
         Ok(tx.commit().await?)
     }
 
-    async fn trash(&self, p: &Params, job: &mut Job) -> Result<(), StepError> {
-        let Some(rbd_id) = job.recall::<String>("trash") else { return Ok(()) };
-        match self.0.blobs(&p.store).map_err(later)?.purge(&rbd_id).await.map_err(later)? {
-            true => Ok(()),
-            false => Err(StepError::Wait(Duration::from_secs(20))),
+    async fn trash(&self, job: &Job) -> Result<(), ImageError> {
+        let trash: Vec<(String, String)> = job.recall("trash").unwrap_or_default();
+        for (store, rbd_id) in trash {
+            if !self.0.blobs(&store)?.purge(&rbd_id).await? {
+                let mut tx = self.0.db.begin().await?;
+                super::purge::spawn(&mut tx, &store, &rbd_id).await?;
+                tx.commit().await?;
+            }
         }
+        Ok(())
     }
 }

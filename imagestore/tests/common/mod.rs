@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// `admin`; `alice` and `rita` (who only reads) of project p1; `bob` of project p2.
+/// `admin`; `service`, one of the cloud's own; `alice` and `rita` (who only reads) of project p1; `bob` of project p2.
 pub struct Tokens;
 
 #[async_trait]
@@ -25,6 +25,7 @@ impl TokenValidator for Tokens {
             "alice" => ("p1", &["member", "reader"]),
             "rita" => ("p1", &["reader"]),
             "bob" => ("p2", &["member", "reader"]),
+            "service" => ("services", &["service", "reader"]),
             _ => return Err(Error::unauthenticated()),
         };
         let domain = DomainRef { id: "default".into(), name: "Default".into() };
@@ -74,6 +75,48 @@ pub async fn tiers_in(pool: &str) -> (Tiers, String) {
     (tiers, namespace)
 }
 
+/// The URLs of fresh databases, one per engine: for a service that dies, and another one that finds what it has left.
+pub async fn urls() -> Vec<String> {
+    let file = std::env::temp_dir().join(format!("{}.sqlite", testbed::unique("image-db")));
+    let mut all = vec![format!("sqlite://{}", file.display())];
+    if std::env::var_os("AQUIFER_TEST_PG").is_some() {
+        all.push(testbed::database_url().await);
+    }
+    all
+}
+
+pub async fn open(url: &str) -> Db {
+    let db = Db::open(url).await.unwrap();
+    db.migrate(&state::tasks::MIGRATIONS).await.unwrap();
+    db
+}
+
+/// A service in a runtime of its own, with its own connections to the database, that can die.
+pub struct Mortal {
+    runtime: tokio::runtime::Runtime,
+    pub cloud: Cloud,
+}
+
+impl Mortal {
+    pub async fn start(url: &str, tiers: &Tiers, namespace: &str, config: Config) -> Mortal {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (url, tiers, namespace) = (url.to_owned(), tiers.clone(), namespace.to_owned());
+        let started =
+            runtime.spawn(async move { Cloud::start(open(&url).await, tiers, namespace, config).await });
+        let cloud = started.await.unwrap();
+        Mortal { runtime, cloud }
+    }
+
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+
+    /// As by `kill -9`: nothing of it goes on, and nothing is cleaned up.
+    pub fn die(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
 impl Cloud {
     pub async fn new(db: Db) -> Cloud {
         Cloud::with(db, Config::default()).await
@@ -81,6 +124,27 @@ impl Cloud {
 
     pub async fn with(db: Db, config: Config) -> Cloud {
         let (tiers, namespace) = tiers().await;
+        Cloud::start(db, tiers, namespace, config).await
+    }
+
+    /// With the further store `cold`, in a namespace of its own.
+    pub async fn with_two_stores(db: Db) -> Cloud {
+        let clusters = clusters().await;
+        let namespace = testbed::unique("image");
+        let tier = |name: &str, namespace: String| TierConfig {
+            name: name.into(),
+            cluster: "main".into(),
+            pool: "rbd".into(),
+            data_pool: None,
+            namespace: Some(namespace),
+        };
+        let further = format!("{namespace}-cold");
+        let all = [tier("images", namespace.clone()), tier("cold", further.clone())];
+        let tiers = Tiers::new(&clusters, &all).unwrap();
+        for one in [&namespace, &further] {
+            tiers.get("images").unwrap().pool.rbd().namespace_create(one).await.unwrap();
+        }
+        let config = Config { stores: vec!["cold".into()], ..Config::default() };
         Cloud::start(db, tiers, namespace, config).await
     }
 
@@ -196,6 +260,27 @@ impl Cloud {
         let rbd = self.rbd();
         until("the namespace goes", async || rbd.namespace_remove(&self.namespace).await.is_ok()).await;
     }
+}
+
+/// Asks for an import; the status of the answer.
+pub async fn import(c: &Cloud, id: &str, request: Value) -> u16 {
+    c.post("alice", &format!("/v2/images/{id}/import"), request).await.status().as_u16()
+}
+
+/// A queued image of alice's.
+pub async fn new(c: &Cloud, format: &str) -> String {
+    c.create("alice", json!({"disk_format": format, "container_format": "bare"})).await
+}
+
+/// The image's last task, once it has ended.
+pub async fn ended(c: &Cloud, id: &str) -> Value {
+    let path = format!("/v2/images/{id}/tasks");
+    let last = async || c.read("alice", &path).await["tasks"][0].clone();
+    until("the task ends", async || {
+        ["success", "failure"].contains(&last().await["status"].as_str().unwrap())
+    })
+    .await;
+    last().await
 }
 
 pub async fn body(r: Response) -> Value {

@@ -4,7 +4,7 @@ mod items;
 mod namespaces;
 mod schemas;
 
-use super::listing::limit;
+use super::listing::{limit, link};
 use crate::{Config, ImageError, Images};
 use api::{Query, Routes};
 use serde_json::Value;
@@ -44,18 +44,10 @@ where
 
 /// A list's body with its links.
 fn list(at: &str, key: &str, shown: Value, next: Option<&str>, query: &Query) -> Value {
-    let mut body =
-        serde_json::json!({key: shown, "first": at, "schema": format!("/v2/schemas/metadefs/{key}")});
-    let mut kept: Vec<String> = Vec::new();
-    for (k, v) in query.iter().filter(|(k, _)| *k != "marker") {
-        kept.push(format!("{}={}", encoded(k), encoded(v)));
-    }
-    if !kept.is_empty() {
-        body["first"] = format!("{at}?{}", kept.join("&")).into();
-    }
+    let mut body = serde_json::json!({key: shown, "first": link(at, query, None),
+        "schema": format!("/v2/schemas/metadefs/{key}")});
     if let Some(next) = next {
-        kept.push(format!("marker={}", encoded(next)));
-        body["next"] = format!("{at}?{}", kept.join("&")).into();
+        body["next"] = link(at, query, Some(next)).into();
     }
     body
 }

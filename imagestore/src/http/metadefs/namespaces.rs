@@ -79,6 +79,9 @@ async fn all(images: App, ctx: Context, query: Query) -> Result<Json<Value>, Err
         found.retain(|n| some.contains(&n.name));
     }
     if let Some(visibility) = query.get("visibility") {
+        if !matches!(visibility, "public" | "private") {
+            return Err(ImageError::Invalid(format!("Invalid visibility value: {visibility}")).into());
+        }
         found.retain(|n| n.visibility() == visibility);
     }
     if let Some(owner) = query.get("owner") {
@@ -133,6 +136,21 @@ fn word(body: &Map<String, Value>, key: &str) -> Option<String> {
     body.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
+/// A namespace from its body: private, unprotected and the caller's where it does not say.
+fn read(ctx: &Context, body: &Map<String, Value>) -> Namespace {
+    let now = Timestamp::now();
+    Namespace {
+        name: word(body, "namespace").unwrap_or_default(),
+        display_name: word(body, "display_name"),
+        description: word(body, "description"),
+        public: word(body, "visibility").as_deref() == Some("public"),
+        protected: body.get("protected") == Some(&json!(true)),
+        owner: word(body, "owner").unwrap_or_else(|| ctx.project().map(|p| p.id.clone()).unwrap_or_default()),
+        created_at: now,
+        updated_at: now,
+    }
+}
+
 /// What is in a namespace that is made.
 fn contents(body: &Map<String, Value>) -> Vec<(Kind, Item)> {
     let object = |v: &Value| v.as_object().cloned().unwrap_or_default();
@@ -158,18 +176,7 @@ async fn create(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, Error> {
     NAMESPACE.check(&Value::Object(body.clone()))?;
-    let now = Timestamp::now();
-    let new = Namespace {
-        name: word(&body, "namespace").unwrap_or_default(),
-        display_name: word(&body, "display_name"),
-        description: word(&body, "description"),
-        public: word(&body, "visibility").as_deref() == Some("public"),
-        protected: body.get("protected") == Some(&json!(true)),
-        owner: word(&body, "owner")
-            .unwrap_or_else(|| ctx.project().map(|p| p.id.clone()).unwrap_or_default()),
-        created_at: now,
-        updated_at: now,
-    };
+    let new = read(&ctx, &body);
     images.create_metadef_namespace(&ctx, &new, &contents(&body)).await?;
     let shown = whole(&images, &ctx, &new, &query).await?;
     let at = images.links.to(&format!("/image{AT}/{}", encoded(&new.name)));
@@ -186,6 +193,7 @@ async fn show(
     Ok(Json(whole(&images, &ctx, &n, &query).await?))
 }
 
+/// What is not said is as in a new namespace.
 async fn change(
     images: App,
     ctx: Context,
@@ -193,14 +201,8 @@ async fn change(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Json<Value>, Error> {
     NAMESPACE.check(&Value::Object(body.clone()))?;
-    let change = |n: &mut Namespace| {
-        n.name = word(&body, "namespace").unwrap_or_default();
-        n.display_name = word(&body, "display_name");
-        n.description = word(&body, "description");
-        n.public = word(&body, "visibility").map_or(n.public, |v| v == "public");
-        n.protected = body.get("protected").map_or(n.protected, |p| p == true);
-        n.owner = word(&body, "owner").unwrap_or_else(|| n.owner.clone());
-    };
+    let new = read(&ctx, &body);
+    let change = |n: &mut Namespace| *n = Namespace { created_at: n.created_at, ..new };
     Ok(Json(view(&images.change_metadef_namespace(&ctx, &name, change).await?)))
 }
 
