@@ -9,6 +9,7 @@
 //! An object may have an ACL of its own, where S3 set one. It then takes the place of the container's for reading it;
 //! [`Reading`] carries the question from the look-up to where the object's metadata are known.
 
+use crate::account::AccountGrant;
 use crate::acl::{self, Grant};
 use crate::bucket_policy::{Question, Verdict};
 use crate::container::{Container, ContainerInfo};
@@ -32,6 +33,8 @@ pub struct Access {
     /// The request itself was signed with a key of an account or a container (TempURL, FormPost): it may do there what
     /// it asks for.
     pub(crate) signed: Option<Signed>,
+    /// What the ACL of an account grants, and of which project's account.
+    pub(crate) granted: Option<(String, AccountGrant)>,
     /// What for, as bucket policies see it.
     pub(crate) asks: Option<Asks>,
 }
@@ -79,6 +82,11 @@ impl Access {
 
     pub fn project(&self) -> Option<&str> {
         self.caller.as_ref()?.project().map(|p| p.id.as_str())
+    }
+
+    /// What the ACL of a project's account grants.
+    pub(crate) fn granted_in(&self, project: &str) -> Option<AccountGrant> {
+        self.granted.as_ref().filter(|(of, _)| of == project).map(|(_, grant)| *grant)
     }
 
     /// The same caller with another request: a copy's source, one of many keys, a segment.
@@ -226,6 +234,7 @@ impl ObjectStore {
     pub(crate) fn is_owner(&self, access: &Access, project: &str) -> bool {
         let operator = |c: &Arc<Caller>| self.inner.config.operator_roles.iter().any(|r| c.has_role(r));
         self.is_reseller_admin(access)
+            || access.granted_in(project) == Some(AccountGrant::Admin)
             || (access.project() == Some(project) && access.caller.as_ref().is_some_and(operator))
     }
 
@@ -264,7 +273,15 @@ impl ObjectStore {
             s.project == project
                 && s.container.as_ref().is_none_or(|own| container.is_some_and(|c| c.name == *own))
         });
-        let owns = signed || self.is_owner(access, project);
+        let granted = access.granted_in(project);
+        let owns = signed || self.is_owner(access, project) || granted == Some(AccountGrant::ReadWrite);
+        if container.is_some_and(|c| c.info.sharing.requester_pays)
+            && !owns
+            && access.project() != Some(project)
+            && !agrees_to_pay(access)
+        {
+            return Err(ObjectError::Forbidden);
+        }
         match container.map_or(Verdict::Silent, |c| c.verdict(access, need)) {
             Verdict::Deny if owns && keeps_policy(access) => {}
             Verdict::Deny => return Err(ObjectError::Forbidden),
@@ -273,7 +290,8 @@ impl ObjectStore {
         }
         let looks = matches!(need, Need::Read | Need::List | Need::Look | Need::ReadAcl);
         let reader = |c: &Arc<Caller>| self.inner.config.reader_roles.iter().any(|r| c.has_role(r));
-        let reads = looks && access.project() == Some(project) && access.caller.as_ref().is_some_and(reader);
+        let reads = looks && granted.is_some()
+            || looks && access.project() == Some(project) && access.caller.as_ref().is_some_and(reader);
         Ok(owns || reads)
     }
 
@@ -355,6 +373,12 @@ impl ObjectStore {
             && after.has_public_policy();
         if acl || policy { Err(ObjectError::Forbidden) } else { Ok(()) }
     }
+}
+
+/// Whether somebody who is known says that they pay for what they ask.
+fn agrees_to_pay(access: &Access) -> bool {
+    let says = |asks: &Asks| asks.facts.of("s3:x-amz-request-payer").iter().any(|v| v == "requester");
+    access.project().is_some() && access.asks.as_ref().is_some_and(says)
 }
 
 /// The owner always gets at the policy.

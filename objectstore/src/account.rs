@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What users say of an account.
@@ -20,6 +21,46 @@ pub struct AccountInfo {
     /// Most objects and bytes, set by a reseller admin.
     pub quota_objects: Option<u64>,
     pub quota_bytes: Option<u64>,
+    /// Who of other projects may use the whole account.
+    pub acl: Option<AccountAcl>,
+    /// Whether ETags are quoted, as RFC 9110 wants it and Swift does not by itself.
+    pub quoted_etags: Option<bool>,
+}
+
+/// `X-Account-Access-Control`: `user`, `project:user`, `project:*` and the like, by what they may.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AccountAcl {
+    /// All that the owner may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admin: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<String>,
+    /// Containers and objects, but not who may use them, nor what is said of the account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_write: Vec<String>,
+}
+
+/// What an account's ACL grants a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountGrant {
+    ReadOnly,
+    ReadWrite,
+    Admin,
+}
+
+impl AccountAcl {
+    pub(crate) fn grant(&self, caller: &api::Caller) -> Option<AccountGrant> {
+        let named = |list: &[String]| list.iter().any(|item| crate::acl::is_user(item, caller));
+        [
+            (&self.admin, AccountGrant::Admin),
+            (&self.read_write, AccountGrant::ReadWrite),
+            (&self.read_only, AccountGrant::ReadOnly),
+        ]
+        .into_iter()
+        .find(|(list, _)| named(list))
+        .map(|(_, grant)| grant)
+    }
 }
 
 /// An account, as this process remembers it.
@@ -112,7 +153,12 @@ impl ObjectStore {
             Err(epoch) => epoch,
         };
         let (created_at, info) = match store::accounts::find(&self.inner.db, project).await? {
-            Some((at, info)) => (Some(at), info),
+            Some((at, info)) => {
+                if info.quoted_etags.is_some() {
+                    self.inner.quotes.store(true, Ordering::Relaxed);
+                }
+                (Some(at), info)
+            }
             None => (None, AccountInfo::default()),
         };
         let account = Arc::new(Account { project_id: project.to_owned(), created_at, info });

@@ -101,6 +101,14 @@ fn is_named(item: &str, caller: &Caller) -> bool {
     project_ok && user_ok
 }
 
+/// Whether an element of an account's ACL names the caller: by user id, or as the elements of containers' ACLs do.
+pub(crate) fn is_user(item: &str, caller: &Caller) -> bool {
+    match item.contains(':') {
+        true => item != "*:*" && is_named(item, caller),
+        false => item == caller.user.id,
+    }
+}
+
 /// The domain that an ACL's names are of.
 const DEFAULT_DOMAIN: &str = "default";
 
@@ -175,6 +183,14 @@ mod tests {
             assert_eq!(grants(acl, Some(&alice), None), Grant::default(), "{acl}");
         }
     }
+
+    #[test]
+    fn who_an_account_lets_in() {
+        let alice = caller("p", "alice", "member");
+        assert!(["alice-id", "p-id:alice-id", "p-id:*", "*:alice-id"].iter().all(|i| is_user(i, &alice)));
+        assert!(["", "member", "alice", "*:*", "q:alice-id"].iter().all(|i| !is_user(i, &alice)));
+    }
+
     #[test]
     fn names_are_of_the_default_domain() {
         let mut other = caller("p", "alice", "member");

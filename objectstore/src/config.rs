@@ -1,5 +1,6 @@
 //! What an operator may say about the object store.
 
+use crate::http::RateLimits;
 use crate::sharing::Ownership;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ pub struct Config {
     pub policies: Vec<PolicyConfig>,
     /// An object up to this many bytes is one RADOS object, written and read in one operation.
     pub head_bytes: u64,
+    /// The same in a container that keeps versions: what is replaced there is copied first, but not what is not in the
+    /// one object.
+    pub version_head_bytes: u64,
     /// A larger one is cut into pieces of this many bytes.
     pub stripe_bytes: u64,
     /// A large body goes to the cluster in operations of this many bytes, and how many of these are under way.
@@ -28,6 +32,9 @@ pub struct Config {
     pub buffer_bytes: usize,
     /// Index shards of a new container.
     pub index_shards: u32,
+    /// Objects and older versions that one index shard may list before the index grows; zero if it is not to grow.
+    /// Ceph warns of index objects that are twice as long as the default has them become.
+    pub index_shard_rows: u64,
     /// Seconds that a container's facts may be used without asking the database, if no change was announced.
     pub container_cache_s: u64,
     /// Containers whose facts are kept in memory.
@@ -44,9 +51,28 @@ pub struct Config {
     pub lifecycle_interval_s: u64,
     /// Seconds of a day, as lifecycle rules count them: 86,400 but for trying rules out.
     pub lifecycle_day_s: u64,
+    /// Networks that events may be sent to (`push-endpoint` of a topic) beside the public internet. What counts is the
+    /// address that is connected to, not the name that led there.
+    pub notification_networks: Vec<IpNet>,
+    /// Events of one container that wait for a topic that takes none: of more the oldest are given up.
+    pub notification_backlog: usize,
+    /// Seconds after which an event that could not be delivered is given up.
+    pub notification_keep_s: u64,
+    /// Seconds for which lines of S3's access logs are gathered before they become an object.
+    pub access_log_interval_s: u64,
+    /// Seconds from one look at all content for silent damage to the next (zero: never), and bytes that are read for it
+    /// in a second at most.
+    pub scrub_interval_s: u64,
+    pub scrub_bytes_per_s: u64,
     /// A client that sends nothing for this many seconds in the middle of a body is given up.
     pub body_idle_s: u64,
     pub limits: Limits,
+    pub ratelimit: RateLimits,
+    /// Domains below which a host name names an account, and a container in it, of Swift:
+    /// `container.AUTH_project.domain` (upstream's domain remap).
+    pub swift_domains: Vec<String>,
+    /// ETags are quoted in Swift's answers too, unless an account or a container says otherwise.
+    pub quoted_etags: bool,
     /// Roles that own the account of a project (any of them).
     pub operator_roles: Vec<String>,
     /// Roles that may read in the account of a project.
@@ -85,9 +111,17 @@ pub struct PolicyConfig {
     /// The tier that holds the index: a replicated pool on fast devices. The same one if absent.
     #[serde(default)]
     pub index_tier: Option<String>,
-    /// S3's name for it.
+    /// S3's name for it. Objects of any container may be of it (`x-amz-storage-class`, lifecycle transitions): their
+    /// content is then kept in this policy's tier. Of several policies of one class the first is meant, unless the
+    /// container's own is of it.
     #[serde(default = "standard")]
     pub storage_class: String,
+    /// Other names that Swift's clients may give it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// No container is made with it any more, and `/info` does not name it; what has it keeps it.
+    #[serde(default)]
+    pub deprecated: bool,
 }
 
 fn standard() -> String {
@@ -124,8 +158,11 @@ impl Default for Config {
                 tier: "objects".into(),
                 index_tier: None,
                 storage_class: standard(),
+                aliases: Vec::new(),
+                deprecated: false,
             }],
             head_bytes: 4 << 20,
+            version_head_bytes: 64 << 10,
             stripe_bytes: 4 << 20,
             piece_bytes: 1 << 20,
             write_window: 4,
@@ -134,6 +171,7 @@ impl Default for Config {
             first_read_bytes: 128 << 10,
             buffer_bytes: 48 << 20,
             index_shards: 1,
+            index_shard_rows: 100_000,
             container_cache_s: 30,
             container_cache: 10_000,
             credential_cache_s: 10,
@@ -142,8 +180,17 @@ impl Default for Config {
             sweep_interval_s: 600,
             lifecycle_interval_s: 3600,
             lifecycle_day_s: 86_400,
+            notification_networks: Vec::new(),
+            notification_backlog: 10_000,
+            notification_keep_s: 4 * 86_400,
+            access_log_interval_s: 300,
+            scrub_interval_s: 14 * 86_400,
+            scrub_bytes_per_s: 8 << 20,
             body_idle_s: 60,
             limits: Limits::default(),
+            ratelimit: RateLimits::default(),
+            swift_domains: Vec::new(),
+            quoted_etags: false,
             operator_roles: vec!["member".into(), "manager".into(), "admin".into()],
             reader_roles: vec!["reader".into()],
             reseller_admin_role: "ResellerAdmin".into(),

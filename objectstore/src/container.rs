@@ -7,15 +7,14 @@
 use crate::access::{Access, Need, Reading};
 use crate::bucket_policy::BucketPolicy;
 use crate::index::entry::ShardId;
-use crate::index::shard;
 use crate::lifecycle::LifecycleRule;
 use crate::names::{self, ContainerId};
+use crate::notify::{self, Notification};
 use crate::policy::StoragePolicy;
 use crate::sharing::Sharing;
 use crate::store::{self, containers::Row};
 use crate::version::{History, ObjectLock, Versioning};
 use crate::{ObjectError, ObjectStore};
-use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 use std::collections::BTreeMap;
@@ -42,6 +41,10 @@ pub struct ContainerInfo {
     /// Swift's older kind of versions: what is replaced or deleted is kept in another container.
     pub history: Option<History>,
     pub lifecycle: Vec<LifecycleRule>,
+    /// Who is to be told of what happens in it.
+    pub notifications: Vec<Notification>,
+    /// Whether ETags are quoted in Swift's answers.
+    pub quoted_etags: Option<bool>,
 }
 
 impl ContainerInfo {
@@ -87,12 +90,16 @@ impl Container {
     /// The index shard that lists `name`.
     pub(crate) fn shard_of(&self, name: &str) -> ShardId {
         let shard = names::shard_of(name, self.shards);
-        ShardId { container: self.id, generation: self.generation, shard }
+        ShardId { container: self.id, generation: self.generation, shard, of: self.shards }
+    }
+
+    /// How many shards its index had when this was read: it may have grown since.
+    pub fn index_shards(&self) -> u32 {
+        self.shards
     }
 
     pub(crate) fn shards(&self) -> Vec<ShardId> {
-        let id = |shard| ShardId { container: self.id, generation: self.generation, shard };
-        (0..self.shards).map(id).collect()
+        ShardId::all(self.id, self.generation, self.shards)
     }
 }
 
@@ -216,6 +223,12 @@ impl ObjectStore {
                     .map_err(|_| ObjectError::Damaged("a bucket policy cannot be read"))?,
             )),
         };
+        if row.info.quoted_etags.is_some() {
+            self.inner.quotes.store(true, Ordering::Relaxed);
+        }
+        if row.info.sharing.log.is_some() {
+            self.inner.logs.seen();
+        }
         Ok(Container {
             rules,
             id: row.id,
@@ -242,6 +255,9 @@ impl ObjectStore {
         self.check(access, project, None, Need::Own)?;
         self.check_container_name(name)?;
         let policy = new.policy.as_deref().map(|p| self.inner.policies.get(p)).transpose()?;
+        if let Some(old) = policy.as_ref().filter(|p| p.deprecated) {
+            return Err(ObjectError::Invalid(format!("Storage Policy {:?} is deprecated", old.name)));
+        }
         let now = Timestamp::now();
         let mut tx = self.inner.db.begin().await?;
         if let Some(mut row) = store::containers::find_for_change(&mut tx, project, name).await? {
@@ -275,6 +291,7 @@ impl ObjectStore {
             info,
             generation: 1,
             shards: self.inner.config.index_shards.max(1),
+            growing: 0,
             counts: Counts::default(),
         };
         store::accounts::ensure(&mut tx, project).await?;
@@ -320,6 +337,9 @@ impl ObjectStore {
         change(&mut row.info)?;
         self.check_change(&row, &before)?;
         store::containers::set_info(&mut tx, row.id, &row.info, Timestamp::now()).await?;
+        if !row.info.notifications.is_empty() {
+            store::topics::begin(&mut tx, &row.id.to_string()).await?;
+        }
         tx.wake(store::CHANGED);
         tx.commit().await?;
         self.announce().await;
@@ -347,24 +367,20 @@ impl ObjectStore {
         let pool = &container.policy.index;
         // Objects whose time has run out, but which no round has met yet, are nobody's reason to stay.
         self.expire_in(&Arc::new(self.read_row(row.clone())?)).await?;
-        for (i, shard) in container.shards().into_iter().enumerate() {
-            if let Err(e) = shard::close(pool, shard).await {
-                let closed = container.shards().into_iter().take(i);
-                for shard in closed {
-                    shard::reopen(pool, shard).await?;
-                }
-                return Err(e);
-            }
+        let index = &self.inner.index;
+        if let Err(e) = index.close(pool, container.shards()).await {
+            index.reopen(pool, container.shards()).await?;
+            return Err(e);
         }
+        let events = self.keep_events(&container).await?;
         let mut tx = self.inner.db.begin().await?;
-        let again = store::containers::find_for_change(&mut tx, project, name).await?;
-        if again.is_none_or(|r| r.id != row.id) {
-            return Err(ObjectError::NoSuchContainer);
+        if events {
+            store::topics::begin(&mut tx, notify::ORPHANS).await?;
         }
-        for shard in container.shards() {
-            if shard::header(pool, shard).await?.closed == 0 {
-                return Err(ObjectError::NotEmpty); // the sweep took this deletion for abandoned
-            }
+        let again = store::containers::find_for_change(&mut tx, project, name).await?;
+        let Some(row) = again.filter(|r| r.id == row.id) else { return Err(ObjectError::NoSuchContainer) };
+        if index.headers(pool, container.shards()).await?.iter().any(|h| h.closed == 0) {
+            return Err(ObjectError::NotEmpty); // the sweep took this deletion for abandoned
         }
         store::graves::insert(&mut tx, &row, Timestamp::now()).await?;
         store::containers::delete(&mut tx, row.id).await?;
@@ -378,11 +394,7 @@ impl ObjectStore {
     /// How many objects a container shows, and how many bytes it holds with all versions, exactly.
     pub async fn counts(&self, container: &Container) -> Result<Counts, ObjectError> {
         let pool = &container.policy.index;
-        let headers = container.shards().into_iter().map(|s| {
-            let pool = pool.clone();
-            async move { shard::header(&pool, s).await }
-        });
-        let headers = try_join_all(headers).await?;
+        let headers = self.inner.index.headers(pool, container.shards()).await?;
         let sum = |f: fn(&crate::index::entry::Header) -> u64| headers.iter().map(f).sum();
         Ok(Counts { objects: sum(|h| h.objects), bytes: sum(|h| h.bytes + h.version_bytes) })
     }

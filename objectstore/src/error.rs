@@ -31,6 +31,8 @@ pub enum ObjectError {
     /// The container exists with another storage policy.
     #[error("the container has another storage policy")]
     OtherPolicy,
+    #[error("the topic does not exist")]
+    NoSuchTopic,
     #[error("there is no storage policy {0:?}")]
     NoSuchPolicy(String),
     #[error("{0}")]
@@ -57,6 +59,9 @@ pub enum ObjectError {
     SlowBody,
     #[error("the content is not what its ETag says")]
     EtagMismatch,
+    /// A checksum is of another algorithm than the upload's. The text is for the caller.
+    #[error("{0}")]
+    OtherChecksum(String),
     /// The content is not what a checksum that came with it says.
     #[error("the content is not what its {0} says")]
     ChecksumMismatch(&'static str),

@@ -258,4 +258,14 @@ mod tests {
         assert_eq!(split_path("/c/o/p"), Some(("c", "o/p")));
         assert_eq!(split_path("c"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_segment_uses_no_more_than_there_is(range in "[0-9-]{0,8}|.{0,8}", bytes in 0u64..100) {
+            let segment = Segment { bytes, range: Some(range), ..Segment::default() };
+            if let Some(span) = segment.span() {
+                proptest::prop_assert!(span.start <= span.end && span.end <= bytes, "{span:?}");
+            }
+        }
+    }
 }

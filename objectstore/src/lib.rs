@@ -13,10 +13,12 @@
 //! of processes may serve the same containers at once.
 
 mod access;
+mod access_log;
 mod account;
 mod acl;
 mod announce;
 mod bucket_policy;
+mod cause;
 mod codec;
 mod config;
 mod container;
@@ -24,12 +26,14 @@ mod credentials;
 mod digest;
 mod error;
 mod grants;
+mod growth;
 mod http;
 pub mod index;
 mod large;
 mod lifecycle;
 mod meta;
 mod names;
+mod notify;
 mod object;
 mod policy;
 mod quota;
@@ -42,26 +46,34 @@ mod upload;
 mod version;
 
 pub use access::{Access, Need};
-pub use account::{Account, AccountInfo, AccountItem, AccountQuery, PolicyUsage, Usage};
+pub use access_log::AccessLog;
+pub use account::{
+    Account, AccountAcl, AccountGrant, AccountInfo, AccountItem, AccountQuery, PolicyUsage, Usage,
+};
 pub use config::{Config, Limits, PolicyConfig};
 pub use container::{Container, ContainerInfo, Counts, Made, NewContainer, is_bucket_name};
 pub use credentials::{Credential, Credentials};
 pub use digest::{Algorithm, md5_hex};
 pub use error::ObjectError;
 pub use grants::{Grant, Grantee, Permission};
+pub use http::RateLimits;
 pub use large::{Assembly, Segment};
-pub use lifecycle::{Expiration, Filter, FilterForm, LifecycleRule, Noncurrent};
+pub use lifecycle::{
+    Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, Transition, When,
+};
 pub use meta::{Checksum, Kind, Large, Layout, ObjectMeta, Part};
 pub use names::{ContainerId, MAX_OBJECT_NAME, Tag};
+pub use notify::{Notification, Topic};
 pub use object::{
     Body, Claim, Condition, DeleteVersion, Deleted, Expect, NewObject, Object, Source, Update, Written,
 };
-pub use policy::{Policies, StoragePolicy};
+pub use policy::{Policies, PolicyId, StoragePolicy};
 pub use range::{Ranges, Span};
 pub use seal::{CustomerKey, Seal, SealWith, Sealer};
 pub use sharing::{CorsRule, Ownership, PublicAccessBlock, RoutingRule, Sharing, Website};
 pub use store::MIGRATIONS;
-pub use upload::{NamedPart, PartPage, Upload, UploadPage, UploadQuery};
+pub use store::scrub::Damage;
+pub use upload::{NamedPart, PartPage, Upload, UploadPage, UploadQuery, Whole};
 pub use version::{
     DefaultRetention, History, HistoryMode, Lock, LockMode, ObjectLock, Period, Retention, VersionId,
     Versioning,
@@ -97,9 +109,16 @@ pub(crate) struct Inner {
     pub(crate) silence: announce::Silence,
     pub(crate) dirty: account::Dirty,
     pub(crate) sweeper: sweep::Sweeper,
+    pub(crate) deliverer: notify::Deliverer,
+    pub(crate) logs: access_log::AccessLogs,
+    pub(crate) rates: http::Rates,
+    /// Somebody has said whether ETags are quoted, as far as this process knows.
+    pub(crate) quotes: AtomicBool,
+    pub(crate) growth: growth::Growth,
     /// Names whose versions are changing here, and names whose history is being kept: the latter may wait for the
     /// former, never the other way round.
     pub(crate) names: object::NameLocks,
+    pub(crate) known_names: object::KnownNames,
     pub(crate) histories: object::NameLocks,
     /// Bytes of bodies that may yet be held in memory as whole objects.
     pub(crate) budget: Arc<Semaphore>,
@@ -134,8 +153,14 @@ impl ObjectStore {
             standing,
             silence: announce::Silence::default(),
             dirty: account::Dirty::default(),
+            deliverer: notify::Deliverer::default(),
+            logs: access_log::AccessLogs::default(),
+            rates: http::Rates::default(),
+            quotes: AtomicBool::new(config.quoted_etags),
             names: object::NameLocks::default(),
+            known_names: object::KnownNames::default(),
             histories: object::NameLocks::default(),
+            growth: growth::Growth::default(),
             sweeper: sweep::Sweeper::new(Duration::from_secs(config.garbage_grace_s)),
             budget: Arc::new(Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS))),
             tokens,
@@ -165,7 +190,7 @@ impl ObjectStore {
         container: &Container,
         query: &ListQuery,
     ) -> Result<ListPage, ObjectError> {
-        index::list::list(&container.policy.index, &container.shards(), query).await
+        index::list::list(&self.inner.index, &container.policy.index, container.shards(), query).await
     }
 
     /// Lists the versions in a container: by name, and the newest of a name first.
@@ -185,7 +210,8 @@ impl ObjectStore {
                 null.map_or(From::NextName, |e| From::Version(e.order()))
             }
         };
-        index::list_versions::list(&container.policy.index, &container.shards(), query, from).await
+        let (index, pool) = (&self.inner.index, &container.policy.index);
+        index::list_versions::list(index, pool, container.shards(), query, from).await
     }
 
     /// Puts this process on record before its first write, so that its end is noticed.

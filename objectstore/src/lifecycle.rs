@@ -18,6 +18,10 @@ pub struct LifecycleRule {
     pub filter: Filter,
     pub expiration: Option<Expiration>,
     pub noncurrent: Option<Noncurrent>,
+    /// To which storage classes the latest version moves, and when.
+    pub transitions: Vec<Transition>,
+    /// The same for versions that are not the latest.
+    pub noncurrent_transitions: Vec<NoncurrentTransition>,
     /// Days after which an unfinished upload goes.
     pub abort_days: Option<u32>,
 }
@@ -56,6 +60,27 @@ pub enum Expiration {
     MarkersOnly,
 }
 
+/// A move of the latest version to another storage class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    pub when: When,
+    pub class: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum When {
+    Days(u32),
+    /// Microseconds since the epoch, a midnight.
+    Date(i64),
+}
+
+/// A move of versions that are not the latest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoncurrentTransition {
+    pub after: Noncurrent,
+    pub class: String,
+}
+
 /// When versions go that are not the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noncurrent {
@@ -63,6 +88,13 @@ pub struct Noncurrent {
     pub days: u32,
     /// The newest of them stay all the same.
     pub keep: u32,
+}
+
+impl Noncurrent {
+    /// When it is the turn of a version that has not been the latest `since`, with `newer` others before it.
+    fn due(self, since: Timestamp, newer: u32, day: Day) -> Option<Timestamp> {
+        (newer >= self.keep).then(|| day.after(since, self.days))
+    }
 }
 
 impl Filter {
@@ -113,7 +145,7 @@ impl LifecycleRule {
     pub(crate) fn drops(&self, since: Timestamp, newer: u32, now: Timestamp, day: Day) -> bool {
         self.noncurrent
             .filter(|_| self.enabled)
-            .is_some_and(|n| newer >= n.keep && day.after(since, n.days) <= now)
+            .is_some_and(|n| n.due(since, newer, day).is_some_and(|at| at <= now))
     }
 
     pub(crate) fn aborts(&self, name: &str, started: Timestamp, day: Day) -> Option<Timestamp> {
@@ -148,6 +180,7 @@ pub(crate) fn due<'a>(
 ) -> Vec<&'a LifecycleRule> {
     let e = &versions[n];
     let for_it = rules.iter().filter(|r| r.filter.is_for(name, e.shown_size()));
+    let (since, newer) = standing(versions, n, latest);
     if n == 0 && latest {
         return match e.marker {
             false => {
@@ -160,10 +193,53 @@ pub(crate) fn due<'a>(
             true => Vec::new(),
         };
     }
-    // It stopped being the latest when the one before it in the list was written.
-    let since = n.checked_sub(1).map_or(e.modified(), |before| versions[before].modified().max(e.modified()));
-    let newer = u32::try_from(n - usize::from(latest)).unwrap_or(u32::MAX);
     for_it.filter(|r| r.drops(since, newer, now, day)).collect()
+}
+
+/// Since when `versions[n]` has not been the latest, and how many there are between it and the latest.
+fn standing(versions: &[Entry], n: usize, latest: bool) -> (Timestamp, u32) {
+    let own = versions[n].modified();
+    // It stopped being the latest when the one before it in the list was written.
+    let since = n.checked_sub(1).map_or(own, |before| versions[before].modified().max(own));
+    (since, u32::try_from(n.saturating_sub(usize::from(latest))).unwrap_or(u32::MAX))
+}
+
+/// The storage classes that `versions[n]` of a name is to be in, by rules that are for it but for their tags: the one
+/// whose time came last is first.
+pub(crate) fn moves<'a>(
+    rules: &'a [LifecycleRule],
+    name: &str,
+    versions: &[Entry],
+    n: usize,
+    latest: bool,
+    now: Timestamp,
+    day: Day,
+) -> Vec<(&'a LifecycleRule, &'a str)> {
+    let e = &versions[n];
+    if e.marker {
+        return Vec::new();
+    }
+    let (since, newer) = standing(versions, n, latest);
+    let mut due: Vec<(Timestamp, &LifecycleRule, &str)> = Vec::new();
+    for rule in rules.iter().filter(|r| r.enabled && r.filter.is_for(name, e.shown_size())) {
+        match n == 0 && latest {
+            true => due.extend(rule.transitions.iter().map(|t| {
+                let at = match t.when {
+                    When::Days(days) => day.after(e.modified(), days),
+                    When::Date(at) => Timestamp(at),
+                };
+                (at, rule, t.class.as_str())
+            })),
+            false => due.extend(
+                rule.noncurrent_transitions
+                    .iter()
+                    .filter_map(|t| Some((t.after.due(since, newer, day)?, rule, t.class.as_str()))),
+            ),
+        }
+    }
+    due.retain(|(at, _, _)| *at <= now);
+    due.sort_by_key(|(at, _, _)| std::cmp::Reverse(*at));
+    due.into_iter().map(|(_, rule, class)| (rule, class)).collect()
 }
 
 #[cfg(test)]
@@ -219,6 +295,35 @@ mod tests {
         let keep = LifecycleRule { noncurrent: Some(Noncurrent { days: 1, keep: 2 }), ..rule() };
         assert!(!due(keep.clone(), 1, 99) && !due(keep.clone(), 2, 99) && due(keep.clone(), 3, 99));
         assert!(!due(LifecycleRule { enabled: false, ..expire }, 0, 99));
+    }
+
+    #[test]
+    fn the_class_whose_time_came_last_is_the_one_to_be_in() {
+        let at = |n| Entry { modified: days(n).0, ..Entry::default() };
+        let versions = [at(9), at(5), at(1)];
+        let to = |days, class: &str| Transition { when: When::Days(days), class: class.into() };
+        let old = |days, keep, class: &str| NoncurrentTransition {
+            after: Noncurrent { days, keep },
+            class: class.into(),
+        };
+        let rules = [LifecycleRule {
+            transitions: vec![to(10, "COLD"), to(2, "WARM")],
+            noncurrent_transitions: vec![old(1, 0, "WARM"), old(3, 1, "COLD")],
+            ..rule()
+        }];
+        let class = |n: usize, now: i64| {
+            let moves = moves(&rules, "k", &versions, n, true, days(now), DAY);
+            moves.first().map(|(_, class)| (*class).to_owned())
+        };
+        assert_eq!(
+            [class(0, 10), class(0, 11), class(0, 19)].map(Option::unwrap_or_default),
+            ["", "WARM", "COLD"]
+        );
+        assert_eq!(
+            [class(1, 9), class(1, 10), class(1, 99)].map(Option::unwrap_or_default),
+            ["", "WARM", "WARM"]
+        );
+        assert_eq!([class(2, 6), class(2, 8)].map(Option::unwrap_or_default), ["WARM", "COLD"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::codec::{self, Damaged, Encoder};
 use crate::grants::Grant;
 use crate::names::Tag;
+use crate::policy::PolicyId;
 use crate::seal::{Seal, sealed_len};
 use crate::version::{Lock, LockMode, Retention, VersionId};
 use state::Timestamp;
@@ -94,6 +95,8 @@ pub struct ObjectMeta {
     pub(crate) order: Option<Tag>,
     pub(crate) own_id: bool,
     pub lock: Lock,
+    /// The policy that holds its content, where that is not the container's: all of it is then in tails.
+    pub(crate) place: Option<PolicyId>,
 }
 
 /// A point in time, in microseconds since the epoch; zero until it is set.
@@ -169,6 +172,7 @@ impl ObjectMeta {
         if let Some(seal) = &self.seal {
             e.bytes(42, &seal.wrapped).text_opt(43, seal.customer.as_deref().unwrap_or_default());
         }
+        e.number_opt(44, self.place.map_or(0, PolicyId::number));
         if let Some(grants) = &self.grants {
             e.text(41, &serde_json::to_string(grants).unwrap_or_default());
         }
@@ -224,6 +228,7 @@ impl ObjectMeta {
                 40 => m.owner = f.text()?,
                 42 => wrapped = Some(f.bytes.to_vec()),
                 43 => customer = Some(f.text()?),
+                44 => m.place = Some(PolicyId::from_number(f.number()?).ok_or(Damaged)?),
                 50 => m.order = Some(Tag::from_bytes(f.bytes)?),
                 51 => m.own_id = f.number()? != 0,
                 52 => {
@@ -371,7 +376,9 @@ mod tests {
         use crate::grants::{Grantee, Permission};
         let grants = Some(vec![Grant::new(Grantee::Project("q".into()), Permission::Read)]);
         let seal = Some(Seal { customer: Some("m".into()), wrapped: vec![1, 2] });
-        let meta = ObjectMeta { etag: "e".into(), owner: "q".into(), grants, seal, ..ObjectMeta::default() };
+        let place = PolicyId::from_number(7);
+        let meta =
+            ObjectMeta { etag: "e".into(), owner: "q".into(), grants, seal, place, ..ObjectMeta::default() };
         assert_eq!(ObjectMeta::decode(&meta.encode()), Ok(meta.clone()));
         // No grants are not the same as no ACL.
         let none = ObjectMeta { grants: Some(Vec::new()), ..meta };

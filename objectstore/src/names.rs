@@ -146,6 +146,9 @@ pub(crate) fn upload(container: ContainerId, upload: Tag) -> String {
 /// The object in which processes say that they are writing.
 pub(crate) const PROCESSES: &str = "processes";
 
+/// The object with events of containers that were deleted before their events were delivered.
+pub(crate) const EVENTS: &str = "events";
+
 /// The object that processes watch to hear of changes of containers.
 pub(crate) const FACTS: &str = "facts";
 

@@ -1,6 +1,7 @@
 //! What S3's owners say of a bucket's use by others, beside Swift's ACLs: grants, ownership, public access, a bucket
 //! policy, CORS, a website. Kept with the container's facts; the rules that follow from it are in [`crate::access`].
 
+use crate::access_log::AccessLog;
 use crate::grants::Grant;
 use crate::seal::SealWith;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ pub struct Sharing {
     pub website: Option<Website>,
     /// Objects are encrypted with the store's own keys, unless they say otherwise.
     pub encrypts: bool,
+    /// Whoever is not of the bucket's project must say that they pay for what they ask.
+    pub requester_pays: bool,
+    /// Where the access log goes.
+    pub log: Option<AccessLog>,
 }
 
 impl Sharing {

@@ -15,13 +15,14 @@
 
 use crate::container::Container;
 use crate::digest::{Algorithm, Running};
-use crate::index::Change;
-use crate::index::entry::{self, Garbage};
+use crate::index::entry::{self, Garbage, ShardId};
+use crate::index::{Change, Index};
 use crate::meta::{Checksum, Kind, Layout, Modified, ObjectMeta, Part};
 use crate::names::{self, Tag};
 use crate::object::Home;
 use crate::object::{Body, Condition, NewObject, Written, check_name};
-use crate::{ObjectError, ObjectStore, fail};
+use crate::policy::PolicyId;
+use crate::{ObjectError, ObjectStore, cause, fail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -48,6 +49,8 @@ pub struct Upload {
     pub id: Tag,
     pub name: String,
     pub started: Timestamp,
+    /// The policy that holds its parts, where that is not the container's.
+    pub(crate) place: Option<PolicyId>,
 }
 
 /// A part as the client names it when it completes an upload.
@@ -59,12 +62,22 @@ pub struct NamedPart {
     pub checksum: Option<String>,
 }
 
+/// What a client says, when it completes an upload, that the object will be.
+#[derive(Debug, Clone, Default)]
+pub struct Whole {
+    pub size: Option<u64>,
+    pub checksum: Option<Checksum>,
+}
+
 /// A page of parts.
 #[derive(Debug, Clone, Default)]
 pub struct PartPage {
     pub parts: Vec<Part>,
     pub truncated: bool,
     pub algorithm: Option<String>,
+    /// The object's checksum will be over its content, not over its parts' sums.
+    pub full_checksum: bool,
+    pub(crate) place: Option<PolicyId>,
 }
 
 /// Which uploads to list.
@@ -88,6 +101,56 @@ pub struct UploadPage {
 struct Record {
     state: String,
     meta: ObjectMeta,
+}
+
+impl Record {
+    /// The checksum of an object that is made of these parts.
+    fn checksum(&self, parts: &[Part]) -> Option<Checksum> {
+        let wanted = self.meta.checksum.as_ref()?;
+        let algorithm = Algorithm::of(&wanted.algorithm)?;
+        match wanted.value == FULL_OBJECT {
+            true => full_checksum(algorithm, parts),
+            false => checksum_of(algorithm, parts),
+        }
+    }
+}
+
+impl Whole {
+    fn check(&self, parts: &[Part], sum: Option<&Checksum>) -> Result<(), ObjectError> {
+        let size: u64 = parts.iter().map(|p| p.size).sum();
+        if self.size.is_some_and(|said| said != size) {
+            return Err(ObjectError::OtherChecksum(
+                "The provided 'x-amz-mp-object-size' header does not match what was computed.".into(),
+            ));
+        }
+        let Some(said) = &self.checksum else { return Ok(()) };
+        let known = Algorithm::of(&said.algorithm).map_or("checksum", Algorithm::name);
+        match sum {
+            Some(sum) if sum.algorithm != said.algorithm => Err(mismatch(&sum.algorithm, &said.algorithm)),
+            Some(sum) if sum.value != said.value => Err(ObjectError::ChecksumMismatch(known)),
+            Some(_) => Ok(()),
+            None => Err(mismatch("null", &said.algorithm)),
+        }
+    }
+}
+
+fn mismatch(expected: &str, actual: &str) -> ObjectError {
+    let (expected, actual) = (expected.to_ascii_lowercase(), actual.to_ascii_lowercase());
+    ObjectError::OtherChecksum(format!(
+        "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
+    ))
+}
+
+/// A part has the checksum of its upload, whether the client sends one or not; another one it may not send.
+fn expect_algorithm(body: &mut Body, upload: Option<&Checksum>) -> Result<(), ObjectError> {
+    let Some(algorithm) = upload.and_then(|c| Algorithm::of(&c.algorithm)) else { return Ok(()) };
+    match body.expect.algorithm {
+        Some(given) if given != algorithm => Err(mismatch(algorithm.name(), given.name())),
+        _ => {
+            body.expect.algorithm = Some(algorithm);
+            Ok(())
+        }
+    }
 }
 
 fn part_key(number: u32) -> String {
@@ -116,6 +179,7 @@ impl ObjectStore {
             grants: new.grants,
             seal: self.upload_seal(container, new.seal.as_ref()).await?,
             lock: new.lock,
+            place: new.policy.and_then(|p| p.place_from(&container.policy)),
             checksum: algorithm.map(|a| {
                 let kind = if full_checksum { FULL_OBJECT } else { "" };
                 Checksum { algorithm: a.name().into(), value: kind.into() }
@@ -130,7 +194,8 @@ impl ObjectStore {
         let index = &container.policy.index;
         let oid = names::upload(container.id, id);
         index.write_op(&oid, WriteOp::new().create_exclusive().omap_set(rows)).await?;
-        let row = (entry::upload_key(&new.name, id), Bytes::new());
+        let value = meta.place.map(|p| Bytes::from(p.number().to_string())).unwrap_or_default();
+        let row = (entry::upload_key(&new.name, id), value);
         let change = Change::Rows { set: vec![row], remove: Vec::new(), adds: true };
         let listed = self.inner.index.commit(index, container.shard_of(&new.name), change).await;
         if let Err(e) = listed {
@@ -152,6 +217,23 @@ impl ObjectStore {
         }
         let state = String::from_utf8_lossy(row("s")?).into_owned();
         Ok(Record { state, meta: ObjectMeta::decode(row("a")?)? })
+    }
+
+    /// Puts an upload on record that holds the parts of an object whose content moves to another storage class.
+    pub(crate) async fn record_moved_upload(
+        &self,
+        container: &Container,
+        name: &str,
+        id: Tag,
+        meta: &ObjectMeta,
+    ) -> Result<(), ObjectError> {
+        let rows = [
+            ("a".to_owned(), Bytes::from(meta.encode())),
+            ("k".to_owned(), Bytes::from(name.to_owned())),
+            ("s".to_owned(), Bytes::from_static(DONE.as_bytes())),
+        ];
+        let op = WriteOp::new().create_exclusive().omap_set(rows);
+        Ok(container.policy.index.write_op(&names::upload(container.id, id), op).await.map(drop)?)
     }
 
     /// Writes a part; a part of the same number is replaced.
@@ -178,8 +260,10 @@ impl ObjectStore {
         }
         self.check_quota(container, body.length.unwrap_or(0)).await?;
         let mut body = body;
+        expect_algorithm(&mut body, record.meta.checksum.as_ref())?;
         let seal = record.meta.seal.as_ref();
         body.sealer = self.part_sealer(container, seal, body.customer.as_ref()).await?;
+        body.policy = self.inner.policies.at(&container.policy, record.meta.place)?;
         let received = self.receive(container, body, most, Home::Upload(id)).await?;
         let part = Part {
             number,
@@ -224,7 +308,10 @@ impl ObjectStore {
         let truncated = rows.more || rows.entries.len() > limit;
         let parts =
             rows.entries.iter().take(limit).map(|(_, v)| Part::decode(v)).collect::<Result<_, _>>()?;
-        Ok(PartPage { parts, truncated, algorithm: record.meta.checksum.map(|c| c.algorithm) })
+        let place = record.meta.place;
+        let full_checksum = record.meta.checksum.as_ref().is_some_and(|c| c.value == FULL_OBJECT);
+        let algorithm = record.meta.checksum.map(|c| c.algorithm);
+        Ok(PartPage { parts, truncated, algorithm, full_checksum, place })
     }
 
     /// Lists the uploads in progress, by name and then by age.
@@ -238,10 +325,10 @@ impl ObjectStore {
             None if query.key_marker.is_empty() => "u".to_owned(),
             None => format!("u{}\u{1}~", query.key_marker), // behind all ids of that very name
         };
+        let prefix = format!("u{}", query.prefix);
         let pages = try_join_all(container.shards().into_iter().map(|shard| {
-            let (pool, after, prefix) =
-                (&container.policy.index, after.clone(), format!("u{}", query.prefix));
-            async move { uploads_of(pool, &shard.oid(), after, &prefix, query.limit + 1).await }
+            let (index, pool) = (&self.inner.index, &container.policy.index);
+            uploads_of(index, pool, shard, &after, &prefix, query.limit + 1)
         }))
         .await?;
         let mut all: Vec<Upload> = pages.into_iter().flatten().collect();
@@ -297,7 +384,7 @@ impl ObjectStore {
             done => done?,
         };
         let shard = container.shard_of(name);
-        let garbage = Garbage { since: Timestamp::now().micros(), tails: 0, multipart: true };
+        let garbage = Garbage { since: Timestamp::now().micros(), tails: 0, multipart: true, place: None };
         let change = Change::Rows {
             set: vec![(entry::garbage_key(id), Bytes::from(garbage.encode()))],
             remove: vec![entry::upload_key(name, id)],
@@ -317,6 +404,19 @@ impl ObjectStore {
         named: Vec<NamedPart>,
         condition: Condition,
     ) -> Result<Written, ObjectError> {
+        self.complete_upload_as(container, name, id, named, condition, Whole::default()).await
+    }
+
+    /// As `complete_upload`, if the object will be what the client says.
+    pub async fn complete_upload_as(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        id: Tag,
+        named: Vec<NamedPart>,
+        condition: Condition,
+        whole: Whole,
+    ) -> Result<Written, ObjectError> {
         let record = self.upload_record(container, name, id).await?;
         if record.state == DONE {
             return self.completed_before(container, name, id).await;
@@ -332,8 +432,9 @@ impl ObjectStore {
             there.insert(part.number, part);
         }
         let parts = self.choose_parts(there, &named)?;
+        whole.check(&parts, record.checksum(&parts).as_ref())?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        tokio::spawn(async move { this.finish_upload(&container, &name, id, record, parts, condition).await })
+        cause::spawn(async move { this.finish_upload(&container, &name, id, record, parts, condition).await })
             .await
             .map_err(|_| ObjectError::Damaged("a completion was cut off"))?
     }
@@ -408,14 +509,7 @@ impl ObjectStore {
         };
         fail("object.complete:head:before").await?;
         let data = Bytes::from(Part::encode_all(&parts));
-        let checksum = record.meta.checksum.as_ref().and_then(|c| {
-            let algorithm = Algorithm::of(&c.algorithm)?;
-            if c.value == FULL_OBJECT {
-                full_checksum(algorithm, &parts)
-            } else {
-                checksum_of(algorithm, &parts)
-            }
-        });
+        let checksum = record.checksum(&parts);
         let meta = ObjectMeta {
             size,
             etag: etag_of(&parts)?,
@@ -442,7 +536,7 @@ impl ObjectStore {
         };
         fail("object.complete:done:before").await?;
         index.write_op(&oid, step(CLOSING, DONE)).await?;
-        self.drop_unused_parts(container, id, &parts).await?;
+        self.drop_unused_parts(container, id, &parts, meta.place).await?;
         Ok(Written::of(container, meta))
     }
 
@@ -452,6 +546,7 @@ impl ObjectStore {
         container: &Arc<Container>,
         id: Tag,
         used: &[Part],
+        place: Option<PolicyId>,
     ) -> Result<(), ObjectError> {
         let used: HashSet<Tag> = used.iter().map(|p| p.tag).collect();
         let oid = names::upload(container.id, id);
@@ -465,7 +560,7 @@ impl ObjectStore {
         // In the background: should it not come to an end, the rows are still there when the object goes.
         tokio::spawn(async move {
             for tag in unused {
-                if let Err(e) = this.remove_part(&container, &oid, tag).await {
+                if let Err(e) = this.remove_part(&container, &oid, tag, place).await {
                     tracing::warn!(error = ?e, "the tails of an unused part stay until the object goes");
                 }
             }
@@ -474,28 +569,36 @@ impl ObjectStore {
     }
 }
 
-/// Uploads on record in one shard, after a row key.
+/// Uploads on record in what was one shard, after a row key: at least the first `most`.
 async fn uploads_of(
+    index: &Index,
     pool: &pool::Pool,
-    oid: &str,
-    mut after: String,
+    shard: ShardId,
+    after: &str,
     prefix: &str,
     most: usize,
 ) -> Result<Vec<Upload>, ObjectError> {
     let mut uploads = Vec::new();
-    while uploads.len() < most {
-        let op = ReadOp::new().omap_get(after.clone(), prefix.to_owned(), (most - uploads.len()) as u64);
-        let Some(mut read) = pool.read_op(oid, op).await.optional()? else { break };
-        let page = read.omap().unwrap_or_default();
-        let Some((last, _)) = page.entries.last() else { break };
-        after.clone_from(last);
-        for (key, _) in &page.entries {
-            if let Some((name, id)) = entry::parse_upload_key(&key[1..]) {
-                uploads.push(Upload { id, name: name.to_owned(), started: Timestamp(id.micros()) });
+    let mut todo = vec![(shard, after.to_owned())];
+    while let Some((shard, after)) = todo.pop() {
+        let more = |op: ReadOp| op.omap_get(after.clone(), prefix.to_owned(), most as u64);
+        for (shard, mut read) in index.read_all(pool, shard, more).await? {
+            let page = read.omap().unwrap_or_default();
+            for (key, value) in &page.entries {
+                if let Some((name, id)) = entry::parse_upload_key(&key[1..]) {
+                    let place = std::str::from_utf8(value).ok().and_then(|p| p.parse().ok());
+                    let place = place.and_then(PolicyId::from_number);
+                    uploads.push(Upload {
+                        id,
+                        name: name.to_owned(),
+                        started: Timestamp(id.micros()),
+                        place,
+                    });
+                }
             }
-        }
-        if !page.more {
-            break;
+            if let Some((last, _)) = page.entries.last().filter(|_| page.more && page.entries.len() < most) {
+                todo.push((shard, last.clone()));
+            }
         }
     }
     Ok(uploads)

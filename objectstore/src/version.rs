@@ -3,7 +3,8 @@
 //! The latest version is the object's head, so that reading it stays one operation. A version that stops being the
 //! latest is first written to an object of its own (`v.…`, see [`crate::names`]) and then replaced in the head, by
 //! an operation that asserts that the head is still what was copied: the order of versions is the order in which
-//! heads were written, the same for every process. A delete marker is a version without content.
+//! heads were written, the same for every process. What is copied is small: where versions are kept a head holds 64 KiB
+//! of content at most, and larger bodies lie in tails, which a version takes along by name. A delete marker is a version without content.
 //!
 //! What was there before versions were kept, and what is written while they are suspended, is the null version: one
 //! of a name at most.

@@ -28,7 +28,8 @@ async fn doors(config: objectstore::Config) -> Doors {
         tokio::spawn(api::server::serve(listener, router, stop.clone()));
         at
     };
-    let (swift, s3) = (serve(room.store.swift_router()).await, serve(room.store.s3_router()).await);
+    let (swift, s3) =
+        (serve(room.store.remapped(room.store.swift_router())).await, serve(room.store.s3_router()).await);
     let (store, ended) = (room.store.clone(), stop.clone());
     tokio::spawn(async move { store.sweep(ended).await });
     Doors { room, swift, s3, stop }
@@ -67,6 +68,9 @@ fn config() -> objectstore::Config {
         s3_website_hosts: vec!["web.example".into()],
         lifecycle_interval_s: 1,
         lifecycle_day_s: 1,
+        swift_domains: vec!["swift.example".into()],
+        access_log_interval_s: 1,
+        notification_networks: vec!["127.0.0.0/8".parse().unwrap()],
         ..common::config()
     }
 }
@@ -89,6 +93,10 @@ scripts! {
     boto3_versions "python3" "boto3_versions.py";
     boto3_lock "python3" "boto3_lock.py";
     boto3_lifecycle "python3" "boto3_lifecycle.py";
+    boto3_classes "python3" "boto3_classes.py";
+    boto3_events "python3" "boto3_events.py";
+    boto3_paying "python3" "boto3_paying.py";
+    boto3_checksums "python3" "boto3_checksums.py";
     s3_wire "python3" "s3_wire.py";
     swift_versions "python3" "swift_versions.py";
     swift_client_versions "bash" "swift_versions.sh";
@@ -101,8 +109,31 @@ scripts! {
     s3_encryption "python3" "s3_encryption.py";
     swift_access "python3" "swift_access.py";
     swift_web "python3" "swift_web.py";
+    swift_account "python3" "swift_account.py";
     rclone "bash" "rclone.sh";
     restic "bash" "restic.sh";
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swift_limits() {
+    let ratelimit =
+        objectstore::RateLimits { account: 2, container: 4, max_sleep_s: 1, ..Default::default() };
+    let doors = doors(objectstore::Config { ratelimit, ..config() }).await;
+    run(&doors, "python3", "swift_limits.py").await;
+    doors.stop.cancel();
+}
+
+/// s3fs mounts a bucket as a file system: where this machine lets nobody mount, there is nothing to try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3fs() {
+    let mountable = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
+    if !mountable || std::process::Command::new("s3fs").arg("--version").output().is_err() {
+        eprintln!("skipped: s3fs needs /dev/fuse, which this machine does not give, or is not installed");
+        return;
+    }
+    let doors = doors(config()).await;
+    run(&doors, "bash", "s3fs.sh").await;
+    doors.stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,3 +84,37 @@ async fn containers_and_accounts_on_every_database() {
         s.sweep_once().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn growth_and_scrub_on_every_database() {
+    for db in testbed::databases().await {
+        let namespace = testbed::unique("obj");
+        let full = Config { index_shard_rows: 4, scrub_bytes_per_s: 1 << 40, ..config() };
+        let (a, b) = (store(db.clone(), &namespace, full.clone()).await, store(db, &namespace, full).await);
+        let access = Access::of(caller("p", "member"));
+        let made = a.make_container(&access, "p", "c", &NewContainer::default(), &|_| Ok(())).await.unwrap();
+        let c = made.container;
+        assert!(!a.grow(c.id).await.unwrap(), "it is not full");
+        for i in 0..20 {
+            put(&a, &c, &format!("k{i:02}"), "x").await;
+        }
+        // Both at once: one of them does it.
+        let (one, two) = tokio::join!(a.grow(c.id), b.grow(c.id));
+        assert!(one.unwrap() || two.unwrap());
+        let now = b.container(&access, "p", "c", Need::Read).await.unwrap();
+        assert!(now.index_shards() >= 8);
+        assert_eq!(names(&b, &now).await.len(), 20);
+        assert_eq!(a.counts(&c).await.unwrap(), Counts { objects: 20, bytes: 20 });
+        b.scrub_once().await.unwrap();
+        assert!(b.damage().await.unwrap().is_empty());
+        let pool = tiers(&namespace).await.get("objects").unwrap().pool;
+        let head = format!("h.{}.k07", c.id);
+        pool.write(&head, 0, "y".into()).await.unwrap();
+        a.scrub_once().await.unwrap();
+        let damage = b.damage().await.unwrap();
+        assert_eq!(damage.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["k07"]);
+        pool.write(&head, 0, "x".into()).await.unwrap();
+        b.scrub_once().await.unwrap();
+        assert!(a.damage().await.unwrap().is_empty());
+    }
+}

@@ -132,7 +132,7 @@ async fn versions_of(s: &ObjectStore, c: &Container) -> Vec<(String, index::Entr
         for item in page.items {
             if let VersionItem::Version { name, entry, latest } = item {
                 (query.key_marker, query.version_marker) = (name.clone(), Some(entry.id()));
-                all.push((name, entry, latest));
+                all.push((name, *entry, latest));
             }
         }
         if !page.truncated {

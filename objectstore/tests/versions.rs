@@ -221,7 +221,7 @@ async fn versions_whose_time_has_run_out_go_wherever_they_are() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encrypted_versions_open_wherever_they_are() {
     let _alone = ALONE.lock().await;
-    let room = Room::with(Config { head_bytes: 200_000, ..small() }).await;
+    let room = Room::with(Config { head_bytes: 200_000, version_head_bytes: 200_000, ..small() }).await;
     let (s, c) = (&room.store, versioned(&room, "sealed").await);
     let mut ids = Vec::new();
     for (n, size) in [(0, 100), (1, 150_000), (2, 300_000)] {
@@ -423,7 +423,7 @@ async fn what_a_crash_leaves_is_made_whole() {
     failpoint::set("object.put:index:before", Action::Fail);
     assert!(s.delete_object(&c, "e", Condition::Always).await.is_err());
     failpoint::clear("object.put:index:before");
-    let next = room.another(small()).await;
+    let next = room.another(Config { abandoned_s: 0, ..small() }).await;
     next.reconcile().await.unwrap();
     check(&next, &c, &acked).await;
     assert!(matches!(get(&next, &c, "e").await, Err(ObjectError::NoSuchObject)));
@@ -437,4 +437,37 @@ async fn what_a_crash_leaves_is_made_whole() {
     }
     next.sweep_once().await.unwrap();
     assert!(everything(&room).await.is_empty(), "{:?}", everything(&room).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_version_stays_where_it_was_written() {
+    let _alone = ALONE.lock().await;
+    let room = Room::with(config()).await;
+    let (s, data) = (&room.store, tiers(&room.namespace).await.get("objects").unwrap().pool);
+    // From before versions were kept: all of it is in the head.
+    let before = room.container("c").await;
+    put(s, &before, "k", noise(300_000, 1)).await;
+    assert_eq!(everything(&room).await.len(), 1);
+    let c = set(&room, "c", Versioning::Enabled).await;
+    let mut ids = vec![VersionId::Null];
+    for n in 2..6 {
+        ids.push(put_version(s, &c, "k", noise(300_000, n)).await);
+    }
+    let mut copied = Vec::new();
+    for oid in everything(&room).await.iter().filter(|o| o.starts_with("v.")) {
+        copied.push(data.stat(oid).await.unwrap().size);
+    }
+    copied.sort();
+    assert_eq!(copied, [0, 0, 0, 300_000], "only what lay in a head is copied");
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(get_version(s, &c, "k", *id).await.unwrap(), noise(300_000, n as u64 + 1));
+    }
+    assert_eq!(get(s, &c, "k").await.unwrap(), noise(300_000, 5));
+    // Its bytes go when it goes.
+    for id in ids {
+        s.delete_version(&c, "k", id, DeleteVersion { promote: true, ..Default::default() }).await.unwrap();
+    }
+    let room = Room { store: room.another(small()).await, ..room };
+    room.store.sweep_once().await.unwrap();
+    assert!(everything(&room).await.is_empty());
 }

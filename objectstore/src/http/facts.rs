@@ -47,6 +47,11 @@ impl RequestFacts {
         }
     }
 
+    /// Where the request comes from.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
     /// The same request with other headers: a form's fields.
     pub(crate) fn with(&self, headers: &HeaderMap) -> Self {
         let (query, region) = (self.query.clone(), self.region.clone());
@@ -69,7 +74,7 @@ impl RequestFacts {
     }
 
     /// How the request is signed, and by which version.
-    fn signature(&self) -> (&'static str, &'static str) {
+    pub(crate) fn signature(&self) -> (&'static str, &'static str) {
         let header = self.header("authorization");
         let param = |name: &str| self.query.iter().any(|(k, _)| k == name);
         match header.first().map(String::as_str) {
@@ -94,6 +99,11 @@ impl Facts for RequestFacts {
             "aws:useragent" => self.header("user-agent"),
             "aws:referer" => self.header("referer"),
             "s3:prefix" | "s3:delimiter" | "s3:max-keys" => self.param(&key[3..]),
+            // A signed URL says it as a parameter.
+            "s3:x-amz-request-payer" => match self.header(&key[3..]) {
+                none if none.is_empty() => self.param(&key[3..]),
+                some => some,
+            },
             "s3:versionid" => self.param("versionId"),
             "s3:locationconstraint" => vec![self.region.clone()],
             "s3:authtype" => some(self.signature().0),

@@ -9,3 +9,6 @@ mod relay;
 mod s3;
 mod swift;
 mod tar;
+
+pub use swift::RateLimits;
+pub(crate) use swift::Rates;

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! !                     header: exact counts and bytes, and whether the shard still takes changes
+//! #                     where the shard stands when its rows move to other shards (see [`super::moves`])
 //! d<name>..<order>      tombstone of one version
 //! e<due>.<name>         the object <name> expires at <due> (10 digits of seconds)
 //! g<tag>                tails that nothing refers to any more, to be removed when readers have left
+//! l<version>            the keys that one change touched, while rows move
 //! o<name>               the listing entry of an object
 //! p<tag>                tails being written for a name; gone when the head that names them is listed
+//! q<tag>                an event that somebody wants to be told of, in the order of time
 //! u<name>\x01<upload>   a multipart upload in progress
 //! v<name>..<order>      a version of an object that `o<name>` does not show: an older one, or a delete marker
 //! x<name>               tombstone: the version at which the object was deleted
@@ -18,10 +21,37 @@
 use crate::codec::{self, Damaged, Encoder};
 use crate::meta::{Kind, ObjectMeta};
 use crate::names::{ContainerId, Tag};
+use crate::policy::PolicyId;
 use crate::version::VersionId;
 use state::Timestamp;
 
 pub(crate) const HEADER: &str = "!";
+/// See [`super::moves::Standing`].
+pub(crate) const STANDING: &str = "#";
+/// Rows about a shard itself: they never move to another.
+pub(crate) const LOG: &str = "l";
+/// Events that somebody wants to be told of: see [`crate::notify`].
+pub(crate) const EVENT: &str = "q";
+
+/// Where the change is logged that was made to this version of a shard.
+pub(crate) fn log_key(version: u64) -> String {
+    format!("{LOG}{version:016x}")
+}
+
+/// The object name whose shard a row belongs to; none where it may be in any.
+pub(crate) fn name_of(key: &str, value: &[u8]) -> Option<String> {
+    let rest = key.get(1..)?;
+    match key.as_bytes().first()? {
+        b'o' | b'x' => Some(rest.to_owned()),
+        b'v' | b'd' => parse_version_key(rest),
+        b'e' => rest.split_once('.').map(|(_, name)| name.to_owned()),
+        b'u' => parse_upload_key(rest).map(|(name, _)| name.to_owned()),
+        b'p' => {
+            std::str::from_utf8(value).ok().map(|v| parse_intent(v).0.to_owned()).filter(|n| !n.is_empty())
+        }
+        _ => None,
+    }
+}
 
 pub(crate) fn object_key(name: &str) -> String {
     format!("o{name}")
@@ -35,8 +65,27 @@ pub(crate) fn intent_key(tag: Tag) -> String {
     format!("p{tag}")
 }
 
+/// What an intent says: whose tails they are, and where they lie. A name holds no NUL.
+pub(crate) fn intent(name: &str, place: Option<PolicyId>) -> String {
+    match place {
+        None => name.to_owned(),
+        Some(place) => format!("{name}\0{}", place.number()),
+    }
+}
+
+pub(crate) fn parse_intent(text: &str) -> (&str, Option<PolicyId>) {
+    match text.split_once('\0') {
+        None => (text, None),
+        Some((name, place)) => (name, place.parse().ok().and_then(PolicyId::from_number)),
+    }
+}
+
 pub(crate) fn garbage_key(tag: Tag) -> String {
     format!("g{tag}")
+}
+
+pub(crate) fn event_key(event: Tag) -> String {
+    format!("{EVENT}{event}")
 }
 
 pub(crate) fn expiry_key(due: i64, name: &str) -> String {
@@ -145,6 +194,8 @@ pub struct Entry {
     pub marker: bool,
     /// Of a Swift symlink: its headers, which listings show.
     pub link: Vec<(String, String)>,
+    /// The policy that holds its content, where that is not the container's.
+    pub(crate) place: Option<PolicyId>,
 }
 
 impl Entry {
@@ -165,6 +216,7 @@ impl Entry {
             own_id: meta.own_id,
             marker: meta.kind == Kind::Marker,
             link: meta.headers.iter().filter(|(n, _)| n.starts_with("x-symlink-")).cloned().collect(),
+            place: meta.place,
         }
     }
 
@@ -193,7 +245,8 @@ impl Entry {
 
     /// The record that hands this entry's tails to the sweep.
     pub(crate) fn garbage(&self, now: Timestamp) -> Option<(Tag, Garbage)> {
-        Some((self.tag?, Garbage { since: now.micros(), tails: self.tails, multipart: self.multipart }))
+        let (tails, multipart, place) = (self.tails, self.multipart, self.place);
+        Some((self.tag?, Garbage { since: now.micros(), tails, multipart, place }))
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -222,6 +275,7 @@ impl Entry {
             e.pair(40, name, value);
         }
         e.number_opt(14, u64::from(self.own_id)).number_opt(15, u64::from(self.marker));
+        e.number_opt(41, self.place.map_or(0, PolicyId::number));
         e.done()
     }
 
@@ -246,6 +300,7 @@ impl Entry {
                 14 => t.own_id = f.number()? != 0,
                 15 => t.marker = f.number()? != 0,
                 40 => t.link.push(f.pair()?),
+                41 => t.place = Some(PolicyId::from_number(f.number()?).ok_or(Damaged)?),
                 _ => {}
             }
             Ok(())
@@ -264,22 +319,26 @@ pub(crate) struct Garbage {
     pub(crate) tails: u64,
     /// The tag is a multipart upload's: its record says what to remove.
     pub(crate) multipart: bool,
+    /// The policy that holds them, where that is not the container's.
+    pub(crate) place: Option<PolicyId>,
 }
 
 impl Garbage {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();
         e.number(1, self.since as u64).number_opt(2, self.tails).number_opt(3, u64::from(self.multipart));
+        e.number_opt(4, self.place.map_or(0, PolicyId::number));
         e.done()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, Damaged> {
-        let mut g = Garbage { since: 0, tails: 0, multipart: false };
+        let mut g = Garbage { since: 0, tails: 0, multipart: false, place: None };
         codec::decode(value, |f| {
             match f.id {
                 1 => g.since = f.number()? as i64,
                 2 => g.tails = f.number()?,
                 3 => g.multipart = f.number()? != 0,
+                4 => g.place = Some(PolicyId::from_number(f.number()?).ok_or(Damaged)?),
                 _ => {}
             }
             Ok(())
@@ -325,11 +384,36 @@ pub(crate) struct ShardId {
     pub(crate) container: ContainerId,
     pub(crate) generation: u32,
     pub(crate) shard: u32,
+    /// How many shards there are of its generation.
+    pub(crate) of: u32,
 }
 
 impl ShardId {
     pub(crate) fn oid(&self) -> String {
         crate::names::shard(self.container, self.generation, self.shard)
+    }
+
+    /// All shards of a generation.
+    pub(crate) fn all(container: ContainerId, generation: u32, of: u32) -> Vec<ShardId> {
+        (0..of).map(|shard| ShardId { container, generation, shard, of }).collect()
+    }
+
+    /// The shards that this one's rows move to when the next generation has `shards`, a multiple of this one's: names
+    /// that were together with others stay with some of them, so every shard can move by itself.
+    pub(crate) fn children(&self, shards: u32) -> impl Iterator<Item = ShardId> + use<> {
+        let (from, generation) = (*self, self.generation + 1);
+        (from.shard..shards).step_by(from.of.max(1) as usize).map(move |shard| ShardId {
+            shard,
+            generation,
+            of: shards,
+            ..from
+        })
+    }
+
+    /// The one of `children` that a name is in.
+    pub(crate) fn child(&self, shards: u32, name: &str) -> ShardId {
+        let shard = crate::names::shard_of(name, shards);
+        ShardId { shard, generation: self.generation + 1, of: shards, ..*self }
     }
 }
 
@@ -359,6 +443,7 @@ mod tests {
             order: Some(Tag::new()),
             own_id: true,
             marker: true,
+            place: PolicyId::from_number(9),
             ..entry
         };
         assert_eq!(Entry::decode(&large.encode()), Ok(large));
@@ -376,6 +461,46 @@ mod tests {
             }
         }
         assert!(keys.is_sorted(), "{keys:?}");
+    }
+
+    #[test]
+    fn intents_are_read_back() {
+        for place in [None, PolicyId::from_number(u64::from(u32::MAX))] {
+            assert_eq!(parse_intent(&intent("a/ü", place)), ("a/ü", place));
+        }
+    }
+
+    #[test]
+    fn rows_know_whose_they_are() {
+        let (tag, name) = (Tag::new(), "a.b\u{1}/ü");
+        let keys = [
+            object_key(name),
+            tombstone_key(name),
+            version_key(name, tag),
+            buried_version_key(name, tag),
+            expiry_key(7, name),
+            upload_key(name, tag),
+        ];
+        for key in keys {
+            assert_eq!(name_of(&key, b"").as_deref(), Some(name), "{key:?}");
+        }
+        assert_eq!(name_of(&intent_key(tag), intent(name, None).as_bytes()).as_deref(), Some(name));
+        assert_eq!(name_of(&garbage_key(tag), b"x"), None);
+    }
+
+    #[test]
+    fn names_stay_among_a_shards_children() {
+        let container = ContainerId::random();
+        for shard in ShardId::all(container, 3, 6) {
+            let children: Vec<ShardId> = shard.children(24).collect();
+            assert_eq!(children.len(), 4);
+            assert_eq!(children[0], ShardId { generation: 4, of: 24, ..shard });
+        }
+        for i in 0..500 {
+            let name = format!("key-{i}");
+            let shard = ShardId { container, generation: 3, shard: crate::names::shard_of(&name, 6), of: 6 };
+            assert!(shard.children(24).any(|c| c == shard.child(24, &name)), "{name}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Listing versions: the rows of objects and those of the versions behind them, merged.
 
+use super::Index;
 use super::entry::{self, Entry, ShardId};
-use super::list::Cursor;
+use super::merge::{Merge, Row};
 use crate::ObjectError;
 use crate::names::Tag;
 use crate::version::VersionId;
-use futures::future::try_join_all;
 use pool::Pool;
 use state::Timestamp;
 
@@ -24,7 +24,7 @@ pub struct VersionQuery {
 /// One line of a listing of versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionItem {
-    Version { name: String, entry: Entry, latest: bool },
+    Version { name: String, entry: Box<Entry>, latest: bool },
     Prefix(String),
 }
 
@@ -47,68 +47,10 @@ pub(crate) enum From {
     Version(Tag),
 }
 
-/// The rows of all shards, in order.
-struct Merge {
-    /// Rows of objects, and rows of versions.
-    cursors: Vec<(Cursor, bool)>,
-}
-
-impl Merge {
-    async fn start(
-        pool: &Pool,
-        shards: &[ShardId],
-        query: &VersionQuery,
-        from: From,
-    ) -> Result<Self, ObjectError> {
-        let key = &query.key_marker;
-        let after = match from {
-            _ if key.is_empty() => "v".to_owned(),
-            From::NextName => format!("{}~", entry::versions_prefix(key)),
-            From::Behind => entry::versions_prefix(key),
-            From::Version(order) => entry::version_key(key, order),
-        };
-        let chunk = query.limit / shards.len().max(1) + 2;
-        let mut cursors = Vec::with_capacity(shards.len() * 2);
-        for shard in shards {
-            let objects = (format!("o{}", query.prefix), format!("o{key}"));
-            let versions = (format!("v{}", entry::folded(&query.prefix)), after.clone());
-            cursors.push((Cursor::new(shard, objects.0, objects.1, chunk), false));
-            cursors.push((Cursor::new(shard, versions.0, versions.1, chunk), true));
-        }
-        try_join_all(cursors.iter_mut().map(|(c, _)| c.fill(pool))).await?;
-        Ok(Merge { cursors })
-    }
-
-    /// The next row: its name, whether it is of a version behind the object, and its entry.
-    async fn next(&mut self, pool: &Pool) -> Result<Option<(String, bool, Entry)>, ObjectError> {
-        let mut least: Option<(String, bool, String, usize)> = None;
-        for (n, (cursor, behind)) in self.cursors.iter_mut().enumerate() {
-            cursor.fill(pool).await?;
-            let Some(rest) = cursor.peek() else { continue };
-            let name = match behind {
-                false => rest.to_owned(),
-                true => entry::parse_version_key(rest)
-                    .ok_or(ObjectError::Damaged("a version's row has a bad key"))?,
-            };
-            let key = (name, *behind, rest.to_owned(), n);
-            if least.as_ref().is_none_or(|l| key < *l) {
-                least = Some(key);
-            }
-        }
-        let Some((name, behind, _, n)) = least else { return Ok(None) };
-        let Some((_, value)) = self.cursors[n].0.rows.pop_front() else { return Ok(None) };
-        Ok(Some((name, behind, Entry::decode(&value)?)))
-    }
-
-    fn skip(&mut self, prefix: &str) {
-        let folded = entry::folded(prefix);
-        self.cursors.iter_mut().for_each(|(c, behind)| c.skip(if *behind { &folded } else { prefix }));
-    }
-}
-
 pub(crate) async fn list(
+    index: &Index,
     pool: &Pool,
-    shards: &[ShardId],
+    shards: Vec<ShardId>,
     query: &VersionQuery,
     from: From,
 ) -> Result<VersionPage, ObjectError> {
@@ -119,14 +61,27 @@ pub(crate) async fn list(
     let now = Timestamp::now();
     // Of the marker's name the latest has been listed before.
     let mut last = query.version_marker.map(|_| query.key_marker.clone());
-    let mut merge = Merge::start(pool, shards, query, from).await?;
-    while let Some((name, behind, entry)) = merge.next(pool).await? {
+    let key = &query.key_marker;
+    let after = match from {
+        _ if key.is_empty() => "v".to_owned(),
+        From::NextName => format!("{}~", entry::versions_prefix(key)),
+        From::Behind => entry::versions_prefix(key),
+        From::Version(order) => entry::version_key(key, order),
+    };
+    let mut merge = Merge::new(index, pool);
+    let jumps = !query.delimiter.is_empty();
+    merge.add(shards.clone(), format!("o{}", query.prefix), format!("o{key}"), query.limit, jumps);
+    let prefix = format!("v{}", entry::folded(&query.prefix));
+    merge.add(shards, prefix, after, query.limit, jumps);
+    merge.start().await?;
+    while let Some(Row { name, behind, value, .. }) = merge.next().await? {
+        let entry = Entry::decode(&value)?;
         let rest = name.strip_prefix(query.prefix.as_str()).unwrap_or_default();
         let roll = rest.find(query.delimiter.as_str()).filter(|_| !query.delimiter.is_empty());
         let item = match roll {
             Some(at) => {
                 let prefix = name[..query.prefix.len() + at + query.delimiter.len()].to_owned();
-                merge.skip(&prefix);
+                merge.skip(&prefix).await?;
                 if prefix == query.key_marker {
                     continue;
                 }
@@ -137,7 +92,11 @@ pub(crate) async fn list(
                 let first = last.as_ref() != Some(&name);
                 last = Some(name.clone());
                 // A marker that nothing shown stands before is the latest.
-                VersionItem::Version { latest: !behind || (first && entry.marker), name, entry }
+                VersionItem::Version {
+                    latest: !behind || (first && entry.marker),
+                    name,
+                    entry: Box::new(entry),
+                }
             }
         };
         if page.items.len() == query.limit {

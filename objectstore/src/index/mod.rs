@@ -5,13 +5,16 @@
 //! ([`entry`]), and because whoever wrote a head goes on to commit the index before the client hears of it.
 
 pub mod entry;
+pub(crate) mod grow;
 pub mod list;
 pub mod list_versions;
+mod merge;
+pub(crate) mod moves;
 pub(crate) mod shard;
 pub(crate) mod versions;
 
 pub use entry::Entry;
 pub use list::{Item, ListPage, ListQuery};
 pub use list_versions::{VersionItem, VersionPage, VersionQuery};
-pub(crate) use shard::{Change, Committed, Index};
+pub(crate) use shard::{Change, Committed, Foreseen, Index};
 pub(crate) use versions::VersionChange;

@@ -4,15 +4,20 @@
 //! and writes all of it, header included, in one operation that asserts the version it read. Another process's
 //! change in between makes the assertion fail, and the batch is worked out again on what is there now. While one
 //! batch is under way the next gathers: the busier a shard, the more changes share an operation.
+//!
+//! A shard whose rows have moved takes no change: the batch goes on to the shards that have them ([`super::moves`]).
 
 use super::entry::{self, Entry, Garbage, Header, ShardId, Tombstone};
+use super::moves::{self, FILLING, Frozen, Moves, Standing};
 use super::versions::VersionChange;
 use crate::ObjectError;
+use crate::codec::Encoder;
 use crate::names::Tag;
 use bytes::Bytes;
+use futures::future::try_join_all;
 use pool::{OptionalExt, Pool, ReadOp, WriteOp};
 use state::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
@@ -37,6 +42,8 @@ pub(crate) enum Change {
     Versions(Box<VersionChange>),
     /// Rows beside the objects: uploads, intents, garbage. `adds` is refused where the container is going.
     Rows { set: Vec<(String, Bytes)>, remove: Vec<String>, adds: bool },
+    /// A change of an object and the rows of events that tell of it.
+    Told(Box<Change>, Vec<(String, Bytes)>),
 }
 
 /// What a change did.
@@ -46,49 +53,112 @@ pub(crate) struct Committed {
     pub(crate) stale: bool,
     /// Tails that nothing refers to any more. The shard has them on record.
     pub(crate) garbage: Vec<(Tag, Garbage)>,
+    /// The shard that was changed, and how many rows of objects and versions it has: told by [`Index::commit`].
+    pub(crate) shard: Option<ShardId>,
+    pub(crate) rows: u64,
 }
 
 type Reply = oneshot::Sender<Result<Committed, ObjectError>>;
 
+struct Waiting {
+    change: Change,
+    reply: Reply,
+    foreseen: Option<Foreseen>,
+}
+
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<(Change, Reply)>,
+    waiting: Vec<Waiting>,
     running: bool,
 }
 
-/// The shards that this process is changing right now.
+/// The rows that a change will touch, read before it was known what the change is: while the head was being written.
+/// If the shard is the same by then, nothing is read again.
+pub(crate) struct Foreseen {
+    shard: ShardId,
+    keys: Vec<String>,
+    version: Option<u64>,
+    rows: HashMap<String, Bytes>,
+}
+
+/// That nobody else foresees a change of the shard.
+struct Looking<'a>(&'a Index, ShardId);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.looking.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// The shards that this process is changing right now, and what it knows of those that have moved.
 #[derive(Default)]
 pub(crate) struct Index {
     queues: Mutex<HashMap<ShardId, Arc<Mutex<Queue>>>>,
+    pub(super) moves: Moves,
+    /// Shards of which a change is being foreseen.
+    looking: Mutex<HashSet<ShardId>>,
 }
 
 impl Index {
-    /// Makes a change; returns when it is durable.
+    /// Makes a change; returns when it is durable. `shard` is where the change belonged once.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         pool: &Pool,
         shard: ShardId,
         change: Change,
     ) -> Result<Committed, ObjectError> {
+        self.commit_foreseen(pool, shard, change, None).await
+    }
+
+    /// Makes a change whose rows may have been read before.
+    pub(crate) async fn commit_foreseen(
+        self: &Arc<Self>,
+        pool: &Pool,
+        shard: ShardId,
+        change: Change,
+        foreseen: Option<Foreseen>,
+    ) -> Result<Committed, ObjectError> {
         let (reply, answer) = oneshot::channel();
+        let leaf = change.name().map_or(shard, |name| self.moves.leaf(shard, name));
+        self.queue(pool, leaf, Waiting { change, reply, foreseen });
+        answer.await.map_err(|_| ObjectError::Damaged("an index commit was lost"))?
+    }
+
+    /// Reads what a change of `name` will want to know. Only where nothing else is going on: a shard that is busy is
+    /// another by the time of the change, and its changes share a read.
+    pub(crate) async fn foresee(&self, pool: &Pool, shard: ShardId, name: &str) -> Option<Foreseen> {
+        let shard = self.moves.leaf(shard, name);
+        if self.queues.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&shard) {
+            return None;
+        }
+        if !self.looking.lock().unwrap_or_else(PoisonError::into_inner).insert(shard) {
+            return None;
+        }
+        let _alone = Looking(self, shard);
+        let mut keys = Vec::with_capacity(4);
+        touched_by_name(name, &mut keys);
+        let keys = sorted(keys);
+        let (version, rows) = read_rows(pool, &shard.oid(), &keys).await.ok()?;
+        Some(Foreseen { shard, keys, version, rows })
+    }
+
+    fn queue(self: &Arc<Self>, pool: &Pool, shard: ShardId, one: Waiting) {
         let start = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
             let queue = queues.entry(shard).or_default();
             let mut q = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            q.waiting.push((change, reply));
+            q.waiting.push(one);
             (!std::mem::replace(&mut q.running, true)).then(|| queue.clone())
         };
         if let Some(queue) = start {
             tokio::spawn(self.clone().drain(pool.clone(), shard, queue));
         }
-        answer.await.map_err(|_| ObjectError::Damaged("an index commit was lost"))?
     }
 
     /// Works a shard's queue off, and removes the queue when it is empty.
     async fn drain(self: Arc<Self>, pool: Pool, shard: ShardId, queue: Arc<Mutex<Queue>>) {
-        let oid = shard.oid();
         loop {
-            let batch: Vec<(Change, Reply)> = {
+            let mut batch: Vec<Waiting> = {
                 let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut q = queue.lock().unwrap_or_else(PoisonError::into_inner);
                 if q.waiting.is_empty() {
@@ -99,8 +169,24 @@ impl Index {
                 let n = q.waiting.len().min(BATCH);
                 q.waiting.drain(..n).collect()
             };
-            let (changes, replies): (Vec<Change>, Vec<Reply>) = batch.into_iter().unzip();
-            let results = write_batch(&pool, &oid, &changes).await;
+            let foreseen = match batch.as_mut_slice() {
+                [one] => one.foreseen.take().filter(|f| f.shard == shard),
+                _ => None,
+            };
+            let (changes, replies): (Vec<Change>, Vec<Reply>) =
+                batch.into_iter().map(|w| (w.change, w.reply)).unzip();
+            let results = match write_batch(&pool, shard, &changes, foreseen).await {
+                Ok(Outcome::Moved(shards)) => {
+                    self.moves.learn(shard, shards);
+                    changes
+                        .into_iter()
+                        .zip(replies)
+                        .for_each(|(c, r)| self.pass_on(&pool, shard, shards, c, r));
+                    continue;
+                }
+                Ok(Outcome::Done(results)) => Ok(results),
+                Err(e) => Err(e),
+            };
             for (i, reply) in replies.into_iter().enumerate() {
                 let result = match &results {
                     Ok(all) => {
@@ -113,32 +199,129 @@ impl Index {
             }
         }
     }
+
+    /// Hands a change to the children of a shard that has moved.
+    fn pass_on(self: &Arc<Self>, pool: &Pool, from: ShardId, shards: u32, change: Change, reply: Reply) {
+        if let Some(name) = change.name() {
+            let leaf = self.moves.leaf(from.child(shards, name), name);
+            return self.queue(pool, leaf, Waiting { change, reply, foreseen: None });
+        }
+        let parts = change.divide(from, shards);
+        let (this, pool) = (self.clone(), pool.clone());
+        tokio::spawn(async move {
+            let done = parts.into_iter().map(|(child, part)| this.commit(&pool, child, part));
+            let done = try_join_all(done).await;
+            let _ = reply.send(done.map(|all| all.into_iter().next().unwrap_or_default()));
+        });
+    }
+}
+
+impl Change {
+    /// The name that it is about, if it is about one.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Change::Put { name, .. } | Change::Delete { name, .. } => Some(name),
+            Change::Versions(change) => Some(&change.name),
+            Change::Told(change, _) => change.name(),
+            Change::Rows { .. } => None,
+        }
+    }
+
+    /// What of a change of rows goes to which child. Rows that are bound to no name go with those that are, so that
+    /// what was one operation stays one; and may have been anywhere where they are removed.
+    fn divide(self, from: ShardId, shards: u32) -> Vec<(ShardId, Change)> {
+        let Change::Rows { set, remove, adds } = self else { return Vec::new() };
+        let child = |key: &str, value: &[u8]| entry::name_of(key, value).map(|n| from.child(shards, &n));
+        let named = set.iter().map(|(k, v)| child(k, v)).chain(remove.iter().map(|k| child(k, b"")));
+        let home = named.flatten().next().or_else(|| from.children(shards).next()).unwrap_or(from);
+        type Part = (Vec<(String, Bytes)>, Vec<String>);
+        let mut parts: HashMap<ShardId, Part> = HashMap::new();
+        for (key, value) in set {
+            let child = child(&key, &value).unwrap_or(home);
+            parts.entry(child).or_default().0.push((key, value));
+        }
+        for key in remove {
+            match child(&key, b"") {
+                Some(child) => parts.entry(child).or_default().1.push(key),
+                None => from.children(shards).for_each(|c| parts.entry(c).or_default().1.push(key.clone())),
+            }
+        }
+        let part = |(child, (set, remove))| (child, Change::Rows { set, remove, adds });
+        parts.into_iter().map(part).collect()
+    }
 }
 
 type Results = Vec<Result<Committed, ObjectError>>;
 
+enum Outcome {
+    Done(Results),
+    /// The rows are in the children among so many shards.
+    Moved(u32),
+}
+
 /// One operation for the whole batch, tried again while other processes get in between.
-async fn write_batch(pool: &Pool, oid: &str, changes: &[Change]) -> Result<Results, ObjectError> {
-    let keys = touched(changes);
-    for attempt in 0..ATTEMPTS {
-        let (version, old) = read_rows(pool, oid, &keys).await?;
+async fn write_batch(
+    pool: &Pool,
+    shard: ShardId,
+    changes: &[Change],
+    foreseen: Option<Foreseen>,
+) -> Result<Outcome, ObjectError> {
+    let (oid, keys) = (shard.oid(), touched(changes));
+    let mut foreseen = foreseen.filter(|f| f.keys == keys);
+    let (mut attempt, mut frozen) = (0, Frozen::default());
+    while attempt < ATTEMPTS {
+        let (version, old) = match foreseen.take() {
+            Some(f) => (f.version, f.rows),
+            None => read_rows(pool, &oid, &keys).await?,
+        };
+        let standing = old.get(entry::STANDING).map(|v| Standing::decode(v)).transpose()?;
+        let log = match standing.unwrap_or_default() {
+            Standing::Live => false,
+            Standing::Moving { frozen: false, .. } => true,
+            Standing::Moved { shards } => return Ok(Outcome::Moved(shards)),
+            Standing::Filling { .. } => return Err(FILLING),
+            waiting => {
+                frozen.wait(pool, &oid, waiting).await?;
+                continue;
+            }
+        };
         let mut rows = Rows::new(old)?;
         let now = Timestamp::now();
         let results: Results = changes.iter().map(|c| rows.apply(c, now)).collect();
-        let Some((set, remove)) = rows.changes() else { return Ok(results) };
+        let (load, done) = (rows.header.objects + rows.header.versions, |results: Results, load| {
+            let told = |c| Committed { shard: Some(shard), rows: load, ..c };
+            Ok(Outcome::Done(results.into_iter().map(|r| r.map(told)).collect()))
+        });
+        let Some((mut set, remove)) = rows.changes() else { return done(results, load) };
         let op = match version {
             Some(v) => WriteOp::new().assert_version(v),
-            None => WriteOp::new().create_exclusive(),
+            None => {
+                moves::absent(shard)?;
+                WriteOp::new().create_exclusive()
+            }
         };
+        if let Some(v) = version.filter(|_| log) {
+            set.push((entry::log_key(v), log_of(&set, &remove)));
+        }
         let op = if set.is_empty() { op } else { op.omap_set(set) };
         let op = if remove.is_empty() { op } else { op.omap_remove(remove) };
-        match pool.write_op(oid, op).await {
-            Ok(_) => return Ok(results),
+        match pool.write_op(&oid, op).await {
+            Ok(_) => return done(results, load),
             Err(e) if e.is_cancelled() || e.is_exists() || e.is_not_found() => yield_to_others(attempt).await,
             Err(e) => return Err(e.into()),
         }
+        attempt += 1;
     }
     Err(ObjectError::Contended)
+}
+
+/// The keys that a change touched, as the log of a shard has them whose rows are being copied.
+fn log_of(set: &[(String, Bytes)], remove: &[String]) -> Bytes {
+    let mut e = Encoder::new();
+    for key in set.iter().map(|(k, _)| k).chain(remove).filter(|k| *k != entry::HEADER) {
+        e.text(1, key);
+    }
+    e.done().into()
 }
 
 /// Another process was faster. Those who lost wait unequally long, or they would all meet again.
@@ -164,16 +347,25 @@ async fn read_rows(
 
 /// The keys whose values decide what a batch does.
 fn touched(changes: &[Change]) -> Vec<String> {
-    let mut keys = vec![entry::HEADER.to_owned()];
+    let mut keys = vec![entry::HEADER.to_owned(), entry::STANDING.to_owned()];
     for change in changes {
+        let change = if let Change::Told(change, _) = change { change } else { change };
         if let Change::Put { name, .. } | Change::Delete { name, .. } = change {
-            keys.push(entry::object_key(name));
-            keys.push(entry::tombstone_key(name));
+            touched_by_name(name, &mut keys);
         }
         if let Change::Versions(change) = change {
             change.touched(&mut keys);
         }
     }
+    sorted(keys)
+}
+
+fn touched_by_name(name: &str, keys: &mut Vec<String>) {
+    keys.extend([entry::HEADER.to_owned(), entry::STANDING.to_owned()]);
+    keys.extend([entry::object_key(name), entry::tombstone_key(name)]);
+}
+
+fn sorted(mut keys: Vec<String>) -> Vec<String> {
     keys.sort_unstable();
     keys.dedup();
     keys
@@ -221,6 +413,11 @@ impl Rows {
             Change::Put { name, entry, upload } => self.put(name, entry, *upload, now),
             Change::Delete { name, version } => self.delete(name, *version, now),
             Change::Versions(change) => self.versions(change, now),
+            Change::Told(change, events) => {
+                let done = self.apply(change, now)?;
+                self.new.extend(events.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
+                Ok(done)
+            }
             Change::Rows { adds: true, .. } if self.header.closed != 0 => Err(ObjectError::NoSuchContainer),
             Change::Rows { set, remove, .. } => {
                 for (key, value) in set {
@@ -246,7 +443,7 @@ impl Rows {
         }
         let old = self.object(name)?;
         let buried = self.buried(name)?;
-        if let Some(tag) = new.tag.filter(|_| !new.multipart) {
+        if let Some(tag) = new.tag {
             self.remove(entry::intent_key(tag));
         }
         if let Some(upload) = upload {
@@ -261,7 +458,7 @@ impl Rows {
             // Since versions are kept, whoever replaced this one tells what became of it.
             let versions = old.is_some_and(|e| e.order.is_some()) || buried.is_some_and(|t| t.versions);
             let garbage = new.garbage(now).filter(|(tag, _)| Some(*tag) != kept && !versions);
-            return Ok(Committed { stale: true, garbage: self.bin(garbage) });
+            return Ok(Committed { stale: true, garbage: self.bin(garbage), ..Committed::default() });
         }
         if buried.is_some() {
             self.remove(entry::tombstone_key(name));
@@ -270,7 +467,7 @@ impl Rows {
         let garbage = self.bin(garbage);
         self.uncount(name, old.as_ref());
         self.show(name, new);
-        Ok(Committed { stale: false, garbage })
+        Ok(Committed { garbage, ..Committed::default() })
     }
 
     /// Lists an object, and counts it.
@@ -288,7 +485,7 @@ impl Rows {
         let buried = self.buried(name)?;
         let newest = old.as_ref().map_or(0, |e| e.version).max(buried.map_or(0, |t| t.version));
         if newest > version {
-            return Ok(Committed { stale: true, garbage: Vec::new() });
+            return Ok(Committed { stale: true, ..Committed::default() });
         }
         self.set(
             entry::tombstone_key(name),
@@ -300,7 +497,7 @@ impl Rows {
             self.remove(entry::object_key(name));
         }
         self.uncount(name, old.as_ref());
-        Ok(Committed { stale: false, garbage })
+        Ok(Committed { garbage, ..Committed::default() })
     }
 
     /// Puts tails on record that are to be removed; hands them back.
@@ -341,42 +538,86 @@ impl Rows {
     }
 }
 
-/// A shard's header; of a shard that was never written, an empty one.
-pub(crate) async fn header(pool: &Pool, shard: ShardId) -> Result<Header, ObjectError> {
-    let (_, rows) = read_rows(pool, &shard.oid(), &[entry::HEADER.to_owned()]).await?;
-    Ok(Rows::new(rows)?.header)
+impl Index {
+    /// The headers of the shards that have the rows of `shards` by now. Of a shard that was never written, none.
+    pub(crate) async fn headers(
+        &self,
+        pool: &Pool,
+        shards: Vec<ShardId>,
+    ) -> Result<Vec<Header>, ObjectError> {
+        let key = || [entry::HEADER.to_owned()];
+        let read = |shard| self.read_all(pool, shard, move |op| op.omap_get_by_keys(key()));
+        let mut headers = Vec::new();
+        for (_, mut outcome) in try_join_all(shards.into_iter().map(read)).await?.into_iter().flatten() {
+            let rows = outcome.omap().unwrap_or_default().entries;
+            headers.push(rows.first().map(|(_, v)| Header::decode(v)).transpose()?.unwrap_or_default());
+        }
+        Ok(headers)
+    }
+
+    /// Closes shards for good if they have no objects: nothing is ever added to them again. Where one has, those before
+    /// it are closed all the same.
+    pub(crate) async fn close(&self, pool: &Pool, shards: Vec<ShardId>) -> Result<(), ObjectError> {
+        self.set_closed(pool, shards, true).await
+    }
+
+    /// Opens the shards again of a container that turned out not to be empty.
+    pub(crate) async fn reopen(&self, pool: &Pool, shards: Vec<ShardId>) -> Result<(), ObjectError> {
+        self.set_closed(pool, shards, false).await
+    }
+
+    async fn set_closed(&self, pool: &Pool, shards: Vec<ShardId>, closed: bool) -> Result<(), ObjectError> {
+        let mut todo = self.moves.leaves(shards);
+        while let Some(shard) = todo.pop() {
+            if let Some(shards) = set_closed(pool, shard, closed).await? {
+                self.moves.learn(shard, shards);
+                todo.extend(shard.children(shards));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Closes a shard for good if it has no objects: nothing is ever added to it again.
-pub(crate) async fn close(pool: &Pool, shard: ShardId) -> Result<(), ObjectError> {
-    set_closed(pool, shard, true).await
-}
-
-/// Opens a shard again whose container turned out not to be empty.
-pub(crate) async fn reopen(pool: &Pool, shard: ShardId) -> Result<(), ObjectError> {
-    set_closed(pool, shard, false).await
-}
-
-async fn set_closed(pool: &Pool, shard: ShardId, closed: bool) -> Result<(), ObjectError> {
+/// Closes or opens one shard. If its rows have moved nothing is done, and it is told among how many its children are.
+async fn set_closed(pool: &Pool, shard: ShardId, closed: bool) -> Result<Option<u32>, ObjectError> {
     let oid = shard.oid();
-    for attempt in 0..ATTEMPTS {
-        let (version, rows) = read_rows(pool, &oid, &[entry::HEADER.to_owned()]).await?;
+    let keys = [entry::HEADER.to_owned(), entry::STANDING.to_owned()];
+    let (mut attempt, mut frozen) = (0, Frozen::default());
+    while attempt < ATTEMPTS {
+        let (version, rows) = read_rows(pool, &oid, &keys).await?;
+        let standing = rows.get(entry::STANDING).map(|v| Standing::decode(v)).transpose()?;
+        match standing.unwrap_or_default() {
+            Standing::Live | Standing::Moving { frozen: false, .. } => {}
+            Standing::Moved { shards } => return Ok(Some(shards)),
+            Standing::Filling { .. } => return Err(FILLING),
+            waiting => {
+                frozen.wait(pool, &oid, waiting).await?;
+                continue;
+            }
+        }
         let mut header = Rows::new(rows)?.header;
         if closed && (header.objects > 0 || header.versions > 0) {
             let shown = header.objects > 0;
             return Err(if shown { ObjectError::NotEmpty } else { ObjectError::HasVersions });
         }
+        if !closed && header.closed == 0 {
+            return Ok(None);
+        }
         header.closed = if closed { Timestamp::now().micros() } else { 0 };
         let op = match version {
             Some(v) => WriteOp::new().assert_version(v),
-            None => WriteOp::new().create_exclusive(),
+            None => {
+                moves::absent(shard)?;
+                WriteOp::new().create_exclusive()
+            }
         };
         let op = op.omap_set([(entry::HEADER.to_owned(), Bytes::from(header.encode()))]);
         match pool.write_op(&oid, op).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(None),
             Err(e) if e.is_cancelled() || e.is_exists() || e.is_not_found() => yield_to_others(attempt).await,
             Err(e) => return Err(e.into()),
         }
+        attempt += 1;
     }
     Err(ObjectError::Contended)
 }

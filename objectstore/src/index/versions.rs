@@ -5,7 +5,7 @@
 //! objects without versions; a version is there from the first change that tells of it to the one that removes it,
 //! and a tombstone of its own keeps a late one from bringing it back.
 
-use super::entry::{self, Entry, Tombstone};
+use super::entry::{self, Entry, Garbage, Tombstone};
 use super::shard::{Committed, Rows};
 use crate::ObjectError;
 use crate::names::Tag;
@@ -23,6 +23,8 @@ pub(crate) struct VersionChange {
     pub(crate) behind: Vec<Entry>,
     /// Versions that are no more.
     pub(crate) gone: Vec<Entry>,
+    /// A version behind the head whose content has moved: what it is now, and what it was.
+    pub(crate) moved: Option<(Entry, Entry)>,
     /// The multipart upload that this completes.
     pub(crate) upload: Option<Tag>,
 }
@@ -35,7 +37,7 @@ impl VersionChange {
     pub(super) fn touched(&self, keys: &mut Vec<String>) {
         keys.push(entry::object_key(&self.name));
         keys.push(entry::tombstone_key(&self.name));
-        for e in self.all() {
+        for e in self.all().chain(self.moved.iter().map(|(e, _)| e)) {
             keys.push(entry::version_key(&self.name, e.order()));
             keys.push(entry::buried_version_key(&self.name, e.order()));
         }
@@ -52,7 +54,7 @@ impl Rows {
         if self.header.closed != 0 && change.head.is_some() {
             return Err(ObjectError::NoSuchContainer);
         }
-        for e in change.head.iter().chain(&change.behind).filter(|e| !e.multipart) {
+        for e in change.head.iter().chain(&change.behind) {
             e.tag.into_iter().for_each(|tag| self.remove(entry::intent_key(tag)));
         }
         if let Some(upload) = change.upload {
@@ -71,16 +73,24 @@ impl Rows {
             }
             garbage.extend(self.bin(gone.garbage(now)));
         }
-        let stale = self.head(change, now)?;
+        if let Some((moved, from)) = &change.moved {
+            garbage.extend(self.moved(name, moved, from, now)?);
+        }
+        let stale = self.head(change, now, &mut garbage)?;
         let shown = self.object(name)?.map(|e| e.id());
         for behind in change.behind.iter().filter(|b| shown != Some(b.id())) {
             self.add_version(name, behind)?;
         }
-        Ok(Committed { stale, garbage })
+        Ok(Committed { stale, garbage, ..Committed::default() })
     }
 
     /// What becomes of the row `o<name>`; whether a later head was reported before.
-    fn head(&mut self, change: &VersionChange, now: Timestamp) -> Result<bool, ObjectError> {
+    fn head(
+        &mut self,
+        change: &VersionChange,
+        now: Timestamp,
+        garbage: &mut Vec<(Tag, Garbage)>,
+    ) -> Result<bool, ObjectError> {
         let name = change.name.as_str();
         let old = self.object(name)?;
         let newest = old.as_ref().map_or(0, |e| e.version).max(self.buried(name)?.map_or(0, |t| t.version));
@@ -95,6 +105,10 @@ impl Rows {
         }
         if let Some(old) = old {
             self.unshow(name, &old, change.written, now);
+            let same = |h: &&Entry| h.id() == old.id() && h.order() == old.order() && h.tag != old.tag;
+            if change.head.as_ref().filter(same).is_some() {
+                garbage.extend(self.bin(old.garbage(now))); // its content has moved
+            }
             // The change that put something between this one and the head is still under way.
             if !change.all().any(|e| e.id() == old.id()) {
                 self.add_version(name, &old)?;
@@ -125,6 +139,30 @@ impl Rows {
             entry::tombstone_key(name),
             Tombstone { version, since: now.micros(), versions: true }.encode(),
         );
+    }
+
+    /// A version behind the head has its content elsewhere now. What is left of the old one is garbage, unless the
+    /// version was put into the head meanwhile: then whoever did so tells where its content is, and until then the new
+    /// tails keep their intent.
+    fn moved(
+        &mut self,
+        name: &str,
+        to: &Entry,
+        from: &Entry,
+        now: Timestamp,
+    ) -> Result<Vec<(Tag, Garbage)>, ObjectError> {
+        let buried = self.get(&entry::buried_version_key(name, to.order())).is_some();
+        let mut garbage = Vec::new();
+        match self.version_row(name, to.order())? {
+            Some(row) if row.tag == from.tag || row.tag == to.tag => {
+                self.set(entry::version_key(name, to.order()), to.encode());
+            }
+            None if buried => garbage.extend(self.bin(to.garbage(now))),
+            _ => return Ok(garbage),
+        }
+        to.tag.into_iter().for_each(|tag| self.remove(entry::intent_key(tag)));
+        garbage.extend(self.bin(from.garbage(now)));
+        Ok(garbage)
     }
 
     fn version_row(&self, name: &str, order: Tag) -> Result<Option<Entry>, ObjectError> {

@@ -18,7 +18,14 @@ fn marker(n: i64, written: u64) -> Entry {
 
 fn change(written: u64, head: Option<Entry>, behind: Vec<Entry>, gone: Vec<Entry>) -> Change {
     let name = "k".to_owned();
-    Change::Versions(Box::new(VersionChange { name, written, head, behind, gone, upload: None }))
+    Change::Versions(Box::new(VersionChange {
+        name,
+        written,
+        head,
+        behind,
+        gone,
+        ..VersionChange::default()
+    }))
 }
 
 /// The orders of the version shown and of those behind it.

@@ -5,7 +5,7 @@ use crate::container::Container;
 use crate::index::Change;
 use crate::names;
 use crate::object::{Condition, Deleted};
-use crate::{ObjectError, ObjectStore, fail};
+use crate::{ObjectError, ObjectStore, cause, fail};
 use pool::WriteOp;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl ObjectStore {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
         // A task of its own: a client that hangs up can't leave a line in the index without an object.
-        tokio::spawn(async move { this.finish_delete(&container, &name, condition).await })
+        cause::spawn(async move { this.finish_delete(&container, &name, condition).await })
             .await
             .map_err(|_| ObjectError::Damaged("a deletion was cut off"))?
     }

@@ -7,7 +7,7 @@
 
 use crate::container::Container;
 use crate::index::{Item, ListQuery};
-use crate::object::write::Home;
+use crate::object::Home;
 use crate::object::{Body, Condition, Deleted, NewObject, Written};
 use crate::range::Span;
 use crate::seal::SealWith;

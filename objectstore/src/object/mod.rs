@@ -4,16 +4,18 @@ mod delete;
 mod history;
 mod piece;
 mod read;
+mod receive;
+mod transition;
 mod update;
 mod version;
 mod write;
 
 pub(crate) use history::MARKER_TYPE;
 pub use read::{Object, Source};
+pub(crate) use receive::Home;
 pub use update::Update;
-pub(crate) use version::NameLocks;
 pub use version::{DeleteVersion, Deleted};
-pub(crate) use write::Home;
+pub(crate) use version::{KnownNames, NameLocks};
 pub use write::{Body, Claim, Condition, Expect, NewObject, Written};
 
 use crate::ObjectError;

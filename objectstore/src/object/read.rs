@@ -5,6 +5,7 @@ use crate::index::entry::{self, Entry};
 use crate::meta::{Kind, META_XATTR, ObjectMeta, Part};
 use crate::names::{self, Tag};
 use crate::object::piece::{self, Piece, Place};
+use crate::policy::PolicyId;
 use crate::range::Span;
 use crate::seal::{CustomerKey, DataKey, Stretch};
 use crate::version::VersionId;
@@ -46,6 +47,8 @@ impl Object {
 #[derive(Clone)]
 pub struct Source {
     pool: Pool,
+    /// Holds the tails.
+    tails: Pool,
     /// The head, and how much of its data is content.
     head: Option<Place>,
     head_len: u64,
@@ -143,9 +146,9 @@ impl ObjectStore {
         meta: &ObjectMeta,
     ) -> Result<bool, ObjectError> {
         let keys = [entry::version_key(name, meta.order()), entry::object_key(name)];
-        let op = ReadOp::new().omap_get_by_keys(keys);
-        let oid = container.shard_of(name).oid();
-        let Some(mut outcome) = container.policy.index.read_op(&oid, op).await.optional()? else {
+        let (index, shard) = (&container.policy.index, container.shard_of(name));
+        let more = |op: ReadOp| op.omap_get_by_keys(keys.clone());
+        let Some(mut outcome) = self.inner.index.read(index, shard, name, more).await? else {
             return Ok(false);
         };
         for (_, row) in outcome.omap().unwrap_or_default().entries {
@@ -205,15 +208,34 @@ impl ObjectStore {
 
     /// Gets ready to read an object's content.
     pub async fn source(&self, object: Object) -> Result<Source, ObjectError> {
-        let Object { meta, version, container, oid, start, key } = object;
-        let seal = match &meta.seal {
-            Some(seal) => Some(self.data_key(&container, seal, key.as_ref()).await?),
+        let seal = match &object.meta.seal {
+            Some(seal) => Some(self.data_key(&object.container, seal, object.key.as_ref()).await?),
             None => None,
         };
-        let pool = container.policy.data.clone();
+        self.source_of(object, seal).await
+    }
+
+    /// Gets ready to read the bytes that an object of one body takes in storage, sealed or not.
+    pub(super) async fn stored_source(&self, object: Object) -> Result<Source, ObjectError> {
+        self.source_of(object, None).await
+    }
+
+    /// Gets ready to read the bytes that one part of a multipart object takes in storage.
+    pub(super) fn part_source(
+        &self,
+        container: &Container,
+        place: Option<PolicyId>,
+        part: &Part,
+    ) -> Result<Source, ObjectError> {
+        let runs = runs_of(container.id, std::slice::from_ref(part));
+        Ok(Source { runs, ..self.empty_source(container, place)? })
+    }
+
+    fn empty_source(&self, container: &Container, place: Option<PolicyId>) -> Result<Source, ObjectError> {
         let config = &self.inner.config;
-        let mut source = Source {
-            pool,
+        Ok(Source {
+            pool: container.policy.data.clone(),
+            tails: self.inner.policies.pool_at(&container.policy, place)?.clone(),
             head: None,
             head_len: 0,
             start: Bytes::new(),
@@ -221,7 +243,12 @@ impl ObjectStore {
             read_bytes: config.read_bytes.max(1),
             window: config.read_window.max(1),
             sealed: None,
-        };
+        })
+    }
+
+    async fn source_of(&self, object: Object, seal: Option<DataKey>) -> Result<Source, ObjectError> {
+        let Object { meta, version, container, oid, start, key: _ } = object;
+        let mut source = self.empty_source(&container, meta.place)?;
         match meta.kind {
             Kind::Multipart => {
                 let place = Place::of(&oid, version, &meta);
@@ -364,11 +391,16 @@ impl Source {
             false => Bytes::new(),
         };
         let rest = Span { start: span.start + first.len() as u64, end: span.end };
-        let (pool, window) = (self.pool.clone(), self.window);
+        let (pool, tails, window) = (self.pool.clone(), self.tails.clone(), self.window);
         let pieces = self.pieces(rest);
         let first = (!first.is_empty()).then_some(Ok(first));
         futures::stream::iter(first).chain(
-            futures::stream::iter(pieces).map(move |piece| piece::read(pool.clone(), piece)).buffered(window),
+            futures::stream::iter(pieces)
+                .map(move |piece| {
+                    let pool = if matches!(piece, Piece::Tail { .. }) { &tails } else { &pool };
+                    piece::read(pool.clone(), piece)
+                })
+                .buffered(window),
         )
     }
 

@@ -7,7 +7,7 @@ use crate::index::entry::Entry;
 use crate::meta::{META_XATTR, Modified, ObjectMeta};
 use crate::names;
 use crate::version::{Retention, VersionId};
-use crate::{ObjectError, ObjectStore, fail};
+use crate::{ObjectError, ObjectStore, cause, fail};
 use bytes::Bytes;
 use pool::WriteOp;
 use state::Timestamp;
@@ -122,7 +122,7 @@ impl ObjectStore {
     ) -> Result<ObjectMeta, ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        tokio::spawn(async move { this.finish_update(&container, &name, version, change).await })
+        cause::spawn(async move { this.finish_update(&container, &name, version, change).await })
             .await
             .map_err(|_| ObjectError::Damaged("an update was cut off"))?
     }

@@ -10,12 +10,14 @@ use crate::meta::{Kind, META_XATTR, Modified, ObjectMeta};
 use crate::names::{self, Tag};
 use crate::object::Condition;
 use crate::version::{VersionId, Versioning};
-use crate::{ObjectError, ObjectStore, fail};
+use crate::{ObjectError, ObjectStore, cause, fail};
 use bytes::Bytes;
+use lru::LruCache;
 use pool::{OptionalExt, ReadOp, WriteOp};
 use state::Timestamp;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Attempts to get a change of a head in between those of other processes.
@@ -32,12 +34,38 @@ impl Default for NameLocks {
     }
 }
 
+fn hash_of(container: &Container, name: &str) -> u64 {
+    let mut h = DefaultHasher::new();
+    (container.id, name).hash(&mut h);
+    h.finish()
+}
+
 impl NameLocks {
     pub(crate) async fn lock(&self, container: &Container, name: &str) -> MutexGuard<'_, ()> {
-        let mut h = DefaultHasher::new();
-        (container.id, name).hash(&mut h);
-        let n = usize::try_from(h.finish() % self.0.len() as u64).unwrap_or(0);
+        let n = usize::try_from(hash_of(container, name) % self.0.len() as u64).unwrap_or(0);
         self.0[n].lock().await
+    }
+}
+
+/// Names that were written here lately: they are not new, and so it is not guessed that they are. To be wrong costs an
+/// operation, nothing else.
+pub(crate) struct KnownNames(std::sync::Mutex<LruCache<u64, ()>>);
+
+impl Default for KnownNames {
+    fn default() -> Self {
+        const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
+        KnownNames(std::sync::Mutex::new(LruCache::new(MOST)))
+    }
+}
+
+impl KnownNames {
+    fn is_known(&self, container: &Container, name: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&hash_of(container, name)).is_some()
+    }
+
+    fn note(&self, container: &Container, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(hash_of(container, name), ());
     }
 }
 
@@ -169,7 +197,10 @@ impl ObjectStore {
             meta.lock.retention = default.map(|d| d.from(meta.modified.0));
         }
         let unconditional = matches!(condition, Condition::Always | Condition::Absent);
-        let mut guess = meta.own_id && unconditional && data.len() <= GUESS;
+        let mut guess = meta.own_id
+            && unconditional
+            && data.len() <= GUESS
+            && !self.inner.known_names.is_known(container, name);
         for _ in 0..ATTEMPTS {
             let mut change = VersionChange { name: name.to_owned(), upload, ..VersionChange::default() };
             // The null version that this one takes the place of, where that is not the head.
@@ -205,6 +236,7 @@ impl ObjectStore {
             let op = op.write_full(data.clone()).set_xattr(META_XATTR, Bytes::from(meta.encode()));
             match container.policy.data.write_op(&oid, op).await {
                 Ok(outcome) => {
+                    self.inner.known_names.note(container, name);
                     fail("object.put:index:before").await?;
                     change.written = outcome.version;
                     change.head = Some(Entry::of(&meta, outcome.version));
@@ -268,7 +300,7 @@ impl ObjectStore {
     ) -> Result<Deleted, ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        tokio::spawn(async move { this.finish_delete_version(&container, &name, id, how).await })
+        cause::spawn(async move { this.finish_delete_version(&container, &name, id, how).await })
             .await
             .map_err(|_| ObjectError::Damaged("a deletion was cut off"))?
     }
@@ -378,8 +410,7 @@ impl ObjectStore {
             if head.version_id() != id {
                 break; // it has been moved out again
             }
-            let op =
-                WriteOp::new().assert_version(version).set_xattr(META_XATTR, Bytes::from(copy.meta.encode()));
+            let op = copy.write(WriteOp::new().assert_version(version));
             match container.policy.data.write_op(&names::head(container.id, name), op).await {
                 Ok(_) => self.repair_later(container, name),
                 Err(e) if e.is_cancelled() || e.is_not_found() => {}
@@ -425,11 +456,12 @@ impl ObjectStore {
         after: &str,
         most: u64,
     ) -> Result<(Vec<Entry>, Option<String>), ObjectError> {
-        let (oid, prefix) = (container.shard_of(name).oid(), entry::versions_prefix(name));
-        let read = container.policy.index.omap_get(&oid, after, &prefix, most).await.optional()?;
-        let (rows, more) = read.unwrap_or_default();
-        let last = rows.last().map(|(key, _)| key.clone()).filter(|_| more);
-        Ok((rows.iter().map(|(_, v)| Entry::decode(v)).collect::<Result<_, _>>()?, last))
+        let (index, prefix) = (&container.policy.index, entry::versions_prefix(name));
+        let more = |op: ReadOp| op.omap_get(after, prefix.clone(), most);
+        let read = self.inner.index.read(index, container.shard_of(name), name, more).await?;
+        let page = read.and_then(|mut outcome| outcome.omap()).unwrap_or_default();
+        let last = page.entries.last().map(|(key, _)| key.clone()).filter(|_| page.more);
+        Ok((page.entries.iter().map(|(_, v)| Entry::decode(v)).collect::<Result<_, _>>()?, last))
     }
 
     /// All versions of an object that the index has beside the one that it shows, newest first.
@@ -475,7 +507,7 @@ impl ObjectStore {
     ) -> Result<ObjectMeta, ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        tokio::spawn(async move { this.finish_restore(&container, &name, id).await })
+        cause::spawn(async move { this.finish_restore(&container, &name, id).await })
             .await
             .map_err(|_| ObjectError::Damaged("a write was cut off"))?
     }
@@ -536,7 +568,7 @@ impl ObjectStore {
     ) -> Result<(), ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        tokio::spawn(async move { this.finish_unlink(&container, &name).await })
+        cause::spawn(async move { this.finish_unlink(&container, &name).await })
             .await
             .map_err(|_| ObjectError::Damaged("a deletion was cut off"))?
     }
@@ -648,17 +680,5 @@ fn kept(meta: &ObjectMeta, bypass: bool) -> Result<(), ObjectError> {
 /// Whether a condition holds for what the head holds.
 fn holds(condition: &Condition, old: Option<&Stored>) -> Result<(), ObjectError> {
     let old = old.filter(|o| !o.meta.is_marker() && !o.meta.expired(Timestamp::now()));
-    match (condition, old) {
-        (Condition::Always, _) | (Condition::Absent, None) => Ok(()),
-        (Condition::Absent, Some(_)) => Err(ObjectError::PreconditionFailed),
-        (Condition::Match(_) | Condition::Unchanged(_), None) => Err(ObjectError::NoSuchObject),
-        (Condition::Unchanged(then), Some(old)) => match *then == old.version {
-            true => Ok(()),
-            false => Err(ObjectError::PreconditionFailed),
-        },
-        (Condition::Match(etags), Some(old)) => match old.meta.answers_to(etags) {
-            true => Ok(()),
-            false => Err(ObjectError::PreconditionFailed),
-        },
-    }
+    condition.admit(old.map(|o| (&o.meta, o.version)))
 }

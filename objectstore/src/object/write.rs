@@ -9,25 +9,25 @@
 //! index doesn't list.
 
 use crate::container::Container;
-use crate::digest::{Algorithm, Summed, Sums};
-use crate::index::entry::{self, Entry};
-use crate::index::{Change, Committed};
+use crate::digest::Algorithm;
+use crate::index::Entry;
+use crate::index::{Change, Committed, Foreseen};
 use crate::meta::{Checksum, Kind, Large, Layout, META_XATTR, Modified, ObjectMeta};
 use crate::names::{self, Tag};
 use crate::object::check_name;
-use crate::seal::{CustomerKey, Seal, SealWith, Sealer, sealed_len};
-use crate::sweep::Debris;
+use crate::object::receive::{Home, Received};
+use crate::policy::StoragePolicy;
+use crate::seal::{CustomerKey, Seal, SealWith, Sealer};
 use crate::version::{Lock, VersionId};
-use crate::{ObjectError, ObjectStore, fail};
-use bytes::{Bytes, BytesMut};
+use crate::{ObjectError, ObjectStore, cause, fail, notify};
+use bytes::Bytes;
+use futures::future::{Either, select};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use pool::WriteOp;
 use state::Timestamp;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
 
 /// What an object is to be, but for its content.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +46,8 @@ pub struct NewObject {
     /// Whether, and with whose key, the content is to be encrypted.
     pub seal: Option<SealWith>,
     pub lock: Lock,
+    /// The policy that is to hold the content; absent, the container's.
+    pub policy: Option<Arc<StoragePolicy>>,
     /// The body is a static large object's manifest.
     pub large: Option<Large>,
 }
@@ -59,7 +61,7 @@ impl Claim {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 
-    fn get(&self) -> Option<String> {
+    pub(super) fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -83,6 +85,8 @@ pub struct Body {
     pub customer: Option<CustomerKey>,
     /// What encrypts it on its way.
     pub(crate) sealer: Option<Sealer>,
+    /// The policy that is to hold it, where that is not the container's.
+    pub(crate) policy: Option<Arc<StoragePolicy>>,
 }
 
 impl Body {
@@ -90,7 +94,8 @@ impl Body {
         stream: impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static,
         length: Option<u64>,
     ) -> Self {
-        Body { stream: stream.boxed(), length, expect: Expect::default(), customer: None, sealer: None }
+        let (stream, expect) = (stream.boxed(), Expect::default());
+        Body { stream, length, expect, customer: None, sealer: None, policy: None }
     }
 
     pub fn of(data: impl Into<Bytes>) -> Self {
@@ -111,6 +116,29 @@ pub enum Condition {
     Match(Vec<String>),
     /// The object is still the one whose head has this RADOS version.
     Unchanged(u64),
+    /// The object is as the request says it is, in all that it says: its ETag, the seconds of its time, its bytes.
+    Like { etags: Option<Vec<String>>, modified: Option<i64>, size: Option<u64> },
+}
+
+impl Condition {
+    /// Refuses where the condition does not hold for the object that is there, if there is one: its metadata and the
+    /// RADOS version of its head.
+    pub(super) fn admit(&self, found: Option<(&ObjectMeta, u64)>) -> Result<(), ObjectError> {
+        let holds = match (self, found) {
+            (Condition::Always, _) | (Condition::Absent, None) => true,
+            (Condition::Absent, Some(_)) => false,
+            (_, None) => return Err(ObjectError::NoSuchObject),
+            (Condition::Match(etags), Some((meta, _))) => meta.answers_to(etags),
+            (Condition::Unchanged(then), Some((_, now))) => *then == now,
+            (Condition::Like { etags, modified, size }, Some((meta, _))) => {
+                let bytes = meta.large.as_ref().map_or(meta.size, |l| l.size);
+                etags.as_ref().is_none_or(|e| meta.answers_to(e))
+                    && modified.is_none_or(|at| at == meta.modified.0.secs())
+                    && size.is_none_or(|n| n == bytes)
+            }
+        };
+        if holds { Ok(()) } else { Err(ObjectError::PreconditionFailed) }
+    }
 }
 
 /// What was written.
@@ -139,39 +167,6 @@ impl Written {
     }
 }
 
-/// Who a body is for.
-#[derive(Clone, Copy)]
-pub(crate) enum Home<'a> {
-    /// An object: what fits its head stays in memory.
-    Name(&'a str),
-    /// A part of a multipart upload: all of it becomes tails, recorded with the upload.
-    Upload(Tag),
-}
-
-/// A body that has been received: in memory, or as tails.
-pub(crate) struct Received {
-    /// Bytes of content, and what they take in storage.
-    pub(crate) size: u64,
-    pub(crate) stored: u64,
-    pub(crate) seal: Option<Seal>,
-    pub(crate) salt: Vec<u8>,
-    pub(crate) sums: Summed,
-    /// The content, where it fits the head.
-    pub(crate) data: Bytes,
-    pub(crate) tag: Option<Tag>,
-    /// Cleans an object's tails up unless it came to be.
-    pub(crate) debris: Option<Debris>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// Bodies in pieces: how large, and how many are under way.
-#[derive(Clone, Copy)]
-struct Pace {
-    whole: usize,
-    piece: usize,
-    window: usize,
-}
-
 impl ObjectStore {
     /// Writes an object.
     pub async fn put_object(
@@ -193,12 +188,13 @@ impl ObjectStore {
         let length = body.length;
         let mut body = body;
         body.sealer = self.sealer(container, new.seal.as_ref()).await?;
+        body.policy.clone_from(&new.policy);
         let received = self.receive(container, body, most, Home::Name(&new.name)).await?;
         if length.is_none() {
             self.check_quota(container, received.size).await?;
         }
         let (this, container) = (self.clone(), container.clone());
-        tokio::spawn(async move { this.finish_put(&container, new, received, condition).await })
+        cause::spawn(async move { this.finish_put(&container, new, received, condition).await })
             .await
             .map_err(|_| ObjectError::Damaged("a write was cut off"))?
     }
@@ -250,6 +246,7 @@ impl ObjectStore {
             grants: new.grants,
             seal: received.seal,
             lock: new.lock,
+            place: new.policy.and_then(|p| p.place_from(&container.policy)),
             ..ObjectMeta::default()
         };
         let meta = self.write_head(container, &new.name, meta, received.data, condition, None).await?;
@@ -286,6 +283,10 @@ impl ObjectStore {
         self.mark_writing().await?;
         fail("object.put:head:before").await?;
         let mut attempts = 0;
+        // What the index will be asked is read while the head is written; it is not waited for.
+        let index = (&self.inner.index, &container.policy.index, container.shard_of(name));
+        let mut foresee = Some(Box::pin(async move { index.0.foresee(index.1, index.2, name).await }));
+        let mut foreseen = None;
         let version = loop {
             let op = match &condition {
                 Condition::Always => WriteOp::new(),
@@ -296,7 +297,21 @@ impl ObjectStore {
                 },
             };
             let op = op.write_full(data.clone()).set_xattr(META_XATTR, xattr.clone());
-            match pool.write_op(&oid, op).await {
+            let write = pin!(pool.write_op(&oid, op));
+            let written = match foresee.take() {
+                None => write.await,
+                Some(read) => match select(write, read).await {
+                    Either::Left((written, read)) => {
+                        foresee = Some(read);
+                        written
+                    }
+                    Either::Right((rows, write)) => {
+                        foreseen = rows;
+                        write.await
+                    }
+                },
+            };
+            match written {
                 Ok(outcome) => break outcome.version,
                 Err(e) if e.is_exists() => return Err(ObjectError::PreconditionFailed),
                 Err(e) if e.is_cancelled() || e.is_not_found() => {
@@ -313,8 +328,10 @@ impl ObjectStore {
             }
         };
         fail("object.put:index:before").await?;
+        drop(foresee);
         let entry = Entry::of(&meta, version);
-        self.commit(container, Change::Put { name: name.to_owned(), entry, upload }, name).await?;
+        let change = Change::Put { name: name.to_owned(), entry, upload };
+        self.commit_foreseen(container, change, name, foreseen).await?;
         Ok(meta)
     }
 
@@ -325,10 +342,27 @@ impl ObjectStore {
         change: Change,
         name: &str,
     ) -> Result<Committed, ObjectError> {
+        self.commit_foreseen(container, change, name, None).await
+    }
+
+    async fn commit_foreseen(
+        &self,
+        container: &Arc<Container>,
+        change: Change,
+        name: &str,
+        foreseen: Option<Foreseen>,
+    ) -> Result<Committed, ObjectError> {
         let shard = container.shard_of(name);
-        match self.inner.index.commit(&container.policy.index, shard, change).await {
+        let change = notify::told(container, change);
+        let told = matches!(change, Change::Told(..));
+        match self.inner.index.commit_foreseen(&container.policy.index, shard, change, foreseen).await {
             Ok(done) => {
+                if told {
+                    self.inner.deliverer.wake();
+                }
                 self.inner.dirty.add(container);
+                self.grow_if_full(container, done.rows);
+                let shard = done.shard.unwrap_or(shard);
                 for (tag, garbage) in done.garbage.iter().copied() {
                     self.inner.sweeper.bin(container, shard, tag, garbage);
                 }
@@ -362,292 +396,7 @@ impl ObjectStore {
             Err(ObjectError::NoSuchObject) => None,
             Err(e) => return Err(e),
         };
-        match (condition, found) {
-            (Condition::Always, _) | (Condition::Absent, None) => Ok(None),
-            (Condition::Absent, Some(_)) => Err(ObjectError::PreconditionFailed),
-            (Condition::Match(_) | Condition::Unchanged(_), None) => Err(ObjectError::NoSuchObject),
-            (Condition::Unchanged(then), Some((_, now))) if *then == now => Ok(Some(now)),
-            (Condition::Unchanged(_), Some(_)) => Err(ObjectError::PreconditionFailed),
-            (Condition::Match(etags), Some((meta, version))) => {
-                if meta.answers_to(etags) {
-                    Ok(Some(version))
-                } else {
-                    Err(ObjectError::PreconditionFailed)
-                }
-            }
-        }
-    }
-
-    /// Takes a body in, and checks it against what was said of it.
-    pub(crate) async fn receive(
-        &self,
-        container: &Arc<Container>,
-        body: Body,
-        most: u64,
-        home: Home<'_>,
-    ) -> Result<Received, ObjectError> {
-        let Body { stream, length, expect, sealer, customer: _ } = body;
-        let stored = if sealer.is_some() { length.map(sealed_len) } else { length };
-        let (pace, permit) = self.pace(stored, matches!(home, Home::Name(_)));
-        let mut receiver = Receiver {
-            store: self,
-            container,
-            home,
-            length: stored,
-            pace,
-            sums: Sums::new(expect.algorithm),
-            size: 0,
-            content: 0,
-            sealer,
-            first: None,
-            buffer: BytesMut::new(),
-            tails: None,
-        };
-        receiver.run(stream, most).await?;
-        if length.is_some_and(|n| n != receiver.content) {
-            return Err(ObjectError::Incomplete);
-        }
-        let received = receiver.finish(permit).await?;
-        expect.verify(&received.sums)?;
-        Ok(received)
-    }
-
-    /// How a body of this length is to be taken in, given what other requests hold in memory.
-    fn pace(&self, length: Option<u64>, whole: bool) -> (Pace, Option<OwnedSemaphorePermit>) {
-        let config = &self.inner.config;
-        let head = usize::try_from(config.head_bytes).unwrap_or(usize::MAX);
-        const PRESSED: Pace = Pace { whole: 256 << 10, piece: 256 << 10, window: 2 };
-        let relaxed = Pace { whole: head, piece: config.piece_bytes, window: config.write_window };
-        let fits = |n: u64| whole && n <= config.head_bytes;
-        let holds = match length {
-            Some(n) if fits(n) => n as usize,
-            _ => relaxed.piece * (relaxed.window + 1),
-        };
-        if holds <= PRESSED.piece {
-            return (Pace { whole: head, ..relaxed }, None);
-        }
-        let wanted = u32::try_from(holds).unwrap_or(u32::MAX);
-        match self.inner.budget.clone().try_acquire_many_owned(wanted) {
-            // A body of unknown length, or one that is too long, is not gathered beyond its share.
-            Ok(permit) => {
-                let whole = if length.is_some_and(fits) { head } else { relaxed.piece };
-                (Pace { whole, ..relaxed }, Some(permit))
-            }
-            Err(_) => (PRESSED, None),
-        }
-    }
-}
-
-impl Expect {
-    /// Whether the body is what was said of it.
-    pub(crate) fn verify(&self, sums: &Summed) -> Result<(), ObjectError> {
-        if self.md5.as_ref().is_some_and(|md5| !md5.eq_ignore_ascii_case(&sums.etag)) {
-            return Err(ObjectError::EtagMismatch);
-        }
-        match (self.algorithm, self.claim.get(), &sums.checksum) {
-            (Some(a), Some(claimed), Some(sum)) if claimed != sum.value => {
-                Err(ObjectError::ChecksumMismatch(a.name()))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A body being received.
-struct Receiver<'a> {
-    store: &'a ObjectStore,
-    container: &'a Arc<Container>,
-    home: Home<'a>,
-    /// Bytes that will go to storage, and that have come for it: of sealed content more than its own.
-    length: Option<u64>,
-    pace: Pace,
-    sums: Sums,
-    size: u64,
-    /// Bytes of content so far.
-    content: u64,
-    sealer: Option<Sealer>,
-    /// The only frame so far: a small body is written from where the network put it.
-    first: Option<Bytes>,
-    buffer: BytesMut,
-    tails: Option<Tails>,
-}
-
-/// Tails being written.
-struct Tails {
-    tag: Tag,
-    /// Bytes handed over so far.
-    sent: u64,
-    under_way: JoinSet<Result<(), pool::Error>>,
-    debris: Option<Debris>,
-}
-
-impl Receiver<'_> {
-    async fn run(
-        &mut self,
-        mut stream: BoxStream<'static, Result<Bytes, ObjectError>>,
-        most: u64,
-    ) -> Result<(), ObjectError> {
-        let idle = Duration::from_secs(self.store.inner.config.body_idle_s);
-        while let Some(frame) =
-            tokio::time::timeout(idle, stream.next()).await.map_err(|_| ObjectError::SlowBody)?
-        {
-            let frame = frame?;
-            if frame.is_empty() {
-                continue;
-            }
-            self.content += frame.len() as u64;
-            if self.content > most {
-                return Err(ObjectError::TooLarge(most));
-            }
-            self.sums.update(&frame);
-            let frame = match &mut self.sealer {
-                Some(sealer) => sealer.push(&frame)?,
-                None => frame,
-            };
-            self.store_frame(frame).await?;
-        }
-        if let Some(sealer) = &mut self.sealer {
-            let rest = sealer.finish()?;
-            self.store_frame(rest).await?;
-        }
-        Ok(())
-    }
-
-    async fn store_frame(&mut self, frame: Bytes) -> Result<(), ObjectError> {
-        if frame.is_empty() {
-            return Ok(());
-        }
-        self.size += frame.len() as u64;
-        self.take(frame).await
-    }
-
-    async fn take(&mut self, frame: Bytes) -> Result<(), ObjectError> {
-        if self.size == frame.len() as u64 && frame.len() <= self.pace.whole {
-            self.first = Some(frame);
-            return Ok(());
-        }
-        if let Some(first) = self.first.take() {
-            self.buffer.extend_from_slice(&first);
-        }
-        let mut rest = frame;
-        while !rest.is_empty() {
-            // A body in memory grows to its limit; once it has become tails, piece by piece.
-            let full = if self.tails.is_some() { self.pace.piece } else { self.pace.whole };
-            if self.buffer.len() >= full {
-                self.flush().await?;
-                continue;
-            }
-            let n = (full - self.buffer.len()).min(rest.len());
-            if self.buffer.is_empty() {
-                self.buffer.reserve(self.expected(full, rest.len()));
-            }
-            self.buffer.extend_from_slice(&rest.split_to(n));
-        }
-        Ok(())
-    }
-
-    /// How much room the next buffer wants: all that will come, up to its limit.
-    fn expected(&self, full: usize, at_hand: usize) -> usize {
-        let Some(length) = self.length else { return if self.tails.is_some() { full } else { at_hand } };
-        let taken = self.size - at_hand as u64;
-        usize::try_from(length.saturating_sub(taken)).unwrap_or(full).clamp(at_hand.min(full), full)
-    }
-
-    /// Hands what has been gathered to the cluster.
-    async fn flush(&mut self) -> Result<(), ObjectError> {
-        let stripe = self.store.inner.config.stripe_bytes;
-        let tails = match &mut self.tails {
-            Some(tails) => tails,
-            none => none.insert(Tails::begin(self.store, self.container, self.home).await?),
-        };
-        let mut data = self.buffer.split().freeze();
-        while !data.is_empty() {
-            let (n, at) = (tails.sent / stripe, tails.sent % stripe);
-            let room = usize::try_from(stripe - at).unwrap_or(usize::MAX);
-            let piece = data.split_to(room.min(data.len()).min(self.pace.piece.max(1)));
-            tails.sent += piece.len() as u64;
-            while tails.under_way.len() >= self.pace.window {
-                tails.wait_for_one().await?;
-            }
-            let pool = self.container.policy.data.clone();
-            let oid = names::tail(self.container.id, tails.tag, n);
-            tails.under_way.spawn(async move { pool.write(&oid, at, piece).await });
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self, permit: Option<OwnedSemaphorePermit>) -> Result<Received, ObjectError> {
-        let (mut data, mut tag, mut debris) = (Bytes::new(), None, None);
-        if self.tails.is_some() || matches!(self.home, Home::Upload(_)) {
-            if let Some(first) = self.first.take() {
-                self.buffer.extend_from_slice(&first);
-            }
-            if self.tails.is_none() || !self.buffer.is_empty() {
-                self.flush().await?;
-            }
-        } else {
-            data = match self.first.take() {
-                Some(first) => first,
-                None => self.buffer.split().freeze(),
-            };
-        }
-        if let Some(mut tails) = self.tails.take() {
-            while !tails.under_way.is_empty() {
-                tails.wait_for_one().await?;
-            }
-            (tag, debris) = (Some(tails.tag), tails.debris);
-        }
-        let (seal, salt) = self.sealer.map(|s| (s.seal, s.salt)).unwrap_or_default();
-        Ok(Received {
-            size: self.content,
-            stored: self.size,
-            seal,
-            salt,
-            sums: self.sums.finish(),
-            data,
-            tag,
-            debris,
-            _permit: permit,
-        })
-    }
-}
-
-impl Tails {
-    /// A tag, and the record that tails of it may exist.
-    async fn begin(
-        store: &ObjectStore,
-        container: &Arc<Container>,
-        home: Home<'_>,
-    ) -> Result<Self, ObjectError> {
-        let tag = Tag::new();
-        // The name in the record lets the sweep ask the head whether it names the tag after all.
-        let name = if let Home::Name(name) = home { name } else { "" };
-        let row = (entry::intent_key(tag), Bytes::from(name.to_owned()));
-        let index = &container.policy.index;
-        let debris = match home {
-            Home::Name(name) => {
-                let shard = container.shard_of(name);
-                let change = Change::Rows { set: vec![row], remove: Vec::new(), adds: true };
-                store.inner.index.commit(index, shard, change).await?;
-                Some(store.inner.sweeper.debris(container, shard, tag, name))
-            }
-            Home::Upload(upload) => {
-                let op = WriteOp::new().assert_exists().omap_set([row]);
-                match index.write_op(&names::upload(container.id, upload), op).await {
-                    Err(e) if e.is_not_found() => return Err(ObjectError::NoSuchUpload),
-                    written => written?,
-                };
-                None
-            }
-        };
-        Ok(Tails { tag, sent: 0, under_way: JoinSet::new(), debris })
-    }
-
-    async fn wait_for_one(&mut self) -> Result<(), ObjectError> {
-        match self.under_way.join_next().await {
-            Some(Ok(written)) => Ok(written?),
-            Some(Err(_)) => Err(ObjectError::Damaged("a write was cut off")),
-            None => Ok(()),
-        }
+        condition.admit(found.as_ref().map(|(meta, version)| (meta, *version)))?;
+        Ok(found.map(|(_, version)| version))
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Row {
     pub(crate) info: ContainerInfo,
     pub(crate) generation: u32,
     pub(crate) shards: u32,
+    /// To how many shards the index grows at the moment; zero if it does not.
+    pub(crate) growing: u32,
     pub(crate) counts: Counts,
 }
 
@@ -32,12 +34,13 @@ struct Raw {
     info: String,
     generation: i64,
     shards: i64,
+    growing: i64,
     objects: i64,
     bytes: i64,
 }
 
-const COLUMNS: &str =
-    "id, project_id, name, policy, created_at, changed_at, info, generation, shards, objects, bytes";
+const COLUMNS: &str = "id, project_id, name, policy, created_at, changed_at, info, generation, shards, growing, \
+     objects, bytes";
 
 impl Raw {
     fn read(self) -> Result<Row, ObjectError> {
@@ -52,6 +55,7 @@ impl Raw {
             info: serde_json::from_str(&self.info).map_err(StateError::from)?,
             generation: u32::try_from(self.generation).map_err(|_| corrupt("generation"))?,
             shards: u32::try_from(self.shards).map_err(|_| corrupt("shards"))?,
+            growing: u32::try_from(self.growing).map_err(|_| corrupt("growing"))?,
             counts: Counts { objects: self.objects.max(0) as u64, bytes: self.bytes.max(0) as u64 },
         })
     }

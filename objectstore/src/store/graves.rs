@@ -19,8 +19,8 @@ pub(crate) async fn insert(tx: &mut Tx, row: &Row, now: Timestamp) -> Result<(),
     )
     .bind(row.id.to_string())
     .bind(row.policy.clone())
-    .bind(i64::from(row.generation))
-    .bind(i64::from(row.shards))
+    .bind(i64::from(row.generation) + i64::from(row.growing > 0))
+    .bind(i64::from(row.shards.max(row.growing)))
     .bind(now)
     .execute(tx.conn())
     .await?;

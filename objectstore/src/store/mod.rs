@@ -4,7 +4,10 @@
 pub(crate) mod accounts;
 pub(crate) mod containers;
 pub(crate) mod graves;
+pub(crate) mod growth;
 pub(crate) mod keys;
+pub(crate) mod scrub;
+pub(crate) mod topics;
 
 use state::Migrations;
 
@@ -14,6 +17,9 @@ pub const MIGRATIONS: Migrations = Migrations {
     steps: &[
         ("0001_containers", include_str!("../../migrations/0001_containers.sql")),
         ("0002_keys", include_str!("../../migrations/0002_keys.sql")),
+        ("0003_topics", include_str!("../../migrations/0003_topics.sql")),
+        ("0004_growth", include_str!("../../migrations/0004_growth.sql")),
+        ("0005_scrub", include_str!("../../migrations/0005_scrub.sql")),
     ],
 };
 

@@ -7,10 +7,10 @@ use crate::index::Change;
 use crate::index::entry::{self, Entry, Garbage, ShardId};
 use crate::meta::{META_XATTR, ObjectMeta};
 use crate::names::{self, ContainerId, Tag};
-use crate::policy::StoragePolicy;
+use crate::policy::{PolicyId, StoragePolicy};
 use crate::store;
 use futures::StreamExt;
-use pool::{OptionalExt, ReadOp};
+use pool::{OptionalExt, Pool, ReadOp};
 use state::Timestamp;
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ impl ObjectStore {
             Chore::Garbage { container, shard, tag, garbage } => {
                 self.remove_garbage(&container.policy, shard, tag, garbage).await
             }
-            Chore::Abandoned { container, shard, tag, name } => {
-                self.abandoned(&container, shard, tag, &name).await
+            Chore::Abandoned { container, shard, tag, intent } => {
+                self.abandoned(&container, shard, tag, &intent).await
             }
             Chore::Repair { container, name, attempt } => {
                 let done = self.repair(&container, &name).await;
@@ -46,12 +46,23 @@ impl ObjectStore {
         tag: Tag,
         garbage: Garbage,
     ) -> Result<(), ObjectError> {
-        match garbage.multipart {
-            true => self.remove_upload(policy, shard.container, tag).await?,
-            false => remove_tails(policy, shard.container, tag, garbage.tails).await?,
-        }
+        self.remove_binned(policy, shard.container, tag, garbage).await?;
         let change = Change::Rows { set: Vec::new(), remove: vec![entry::garbage_key(tag)], adds: false };
         self.inner.index.commit(&policy.index, shard, change).await.map(drop)
+    }
+
+    pub(super) async fn remove_binned(
+        &self,
+        policy: &StoragePolicy,
+        container: ContainerId,
+        tag: Tag,
+        garbage: Garbage,
+    ) -> Result<(), ObjectError> {
+        if garbage.multipart {
+            return self.remove_upload(policy, container, tag).await;
+        }
+        let pool = self.inner.policies.pool_at(policy, garbage.place)?;
+        remove_tails(pool, container, tag, garbage.tails).await
     }
 
     /// Removes all the parts of an upload, whatever became of it, and its record.
@@ -63,9 +74,10 @@ impl ObjectStore {
     ) -> Result<(), ObjectError> {
         let oid = names::upload(container, upload);
         let rows = policy.index.omap_get_all(&oid, "p").await.optional()?.unwrap_or_default();
-        for (key, _) in rows {
+        for (key, value) in rows {
+            let (_, place) = entry::parse_intent(std::str::from_utf8(&value).unwrap_or_default());
             if let Some(tag) = Tag::parse(&key[1..]) {
-                remove_tails(policy, container, tag, 0).await?;
+                remove_tails(self.inner.policies.pool_at(policy, place)?, container, tag, 0).await?;
             }
         }
         Ok(policy.index.remove(&oid).await.optional().map(drop)?)
@@ -77,8 +89,10 @@ impl ObjectStore {
         container: &Container,
         oid: &str,
         tag: Tag,
+        place: Option<PolicyId>,
     ) -> Result<(), ObjectError> {
-        remove_tails(&container.policy, container.id, tag, 0).await?;
+        let pool = self.inner.policies.pool_at(&container.policy, place)?;
+        remove_tails(pool, container.id, tag, 0).await?;
         Ok(container.policy.index.omap_remove(oid, [entry::intent_key(tag)]).await?)
     }
 
@@ -88,8 +102,9 @@ impl ObjectStore {
         container: &Arc<Container>,
         shard: ShardId,
         tag: Tag,
-        name: &str,
+        intent: &str,
     ) -> Result<(), ObjectError> {
+        let (name, place) = entry::parse_intent(intent);
         let container = &match self.refreshed(container).await {
             Err(ObjectError::NoSuchContainer) => return Ok(()), // its grave is where this is on record
             container => container?,
@@ -101,7 +116,10 @@ impl ObjectStore {
         // Or it was replaced before its writer came to tell of it, and is a version that others know.
         let known = self.version_of_tag(container, name, tag).await?.is_some();
         if !known {
-            remove_tails(&container.policy, container.id, tag, 0).await?;
+            // Of content that was being moved, the tag may be an upload's.
+            self.remove_upload(&container.policy, container.id, tag).await?;
+            let pool = self.inner.policies.pool_at(&container.policy, place)?;
+            remove_tails(pool, container.id, tag, 0).await?;
         }
         let change = Change::Rows { set: Vec::new(), remove: vec![entry::intent_key(tag)], adds: false };
         self.inner.index.commit(&container.policy.index, shard, change).await.map(drop)
@@ -132,6 +150,7 @@ impl ObjectStore {
         let done = self.inner.index.commit(&container.policy.index, shard, change).await?;
         tracing::info!(container = %container.id, stale = done.stale, "a line of the index was repaired");
         self.inner.dirty.add(container);
+        let shard = done.shard.unwrap_or(shard);
         for (tag, garbage) in done.garbage.iter().copied() {
             self.inner.sweeper.bin(container, shard, tag, garbage);
         }
@@ -166,9 +185,9 @@ impl ObjectStore {
         container: &Container,
         name: &str,
     ) -> Result<Option<Entry>, ObjectError> {
-        let op = ReadOp::new().omap_get_by_keys([entry::object_key(name)]);
-        let oid = container.shard_of(name).oid();
-        let Some(mut outcome) = container.policy.index.read_op(&oid, op).await.optional()? else {
+        let (index, shard) = (&container.policy.index, container.shard_of(name));
+        let more = |op: ReadOp| op.omap_get_by_keys([entry::object_key(name)]);
+        let Some(mut outcome) = self.inner.index.read(index, shard, name, more).await? else {
             return Ok(None);
         };
         let page = outcome.omap().unwrap_or_default();
@@ -213,12 +232,12 @@ impl ObjectStore {
 
 /// Removes the tails of a tag: as many as are known, or until none are found any more.
 pub(super) async fn remove_tails(
-    policy: &StoragePolicy,
+    pool: &Pool,
     container: ContainerId,
     tag: Tag,
     known: u64,
 ) -> Result<(), ObjectError> {
-    let pool = policy.data.clone();
+    let pool = pool.clone();
     let end = if known > 0 { known } else { u64::MAX };
     let removals = (0..end).map(move |n| {
         let (pool, oid) = (pool.clone(), names::tail(container, tag, n));

@@ -2,6 +2,7 @@
 
 use super::ObjectStore;
 use crate::ObjectError;
+use crate::cause::{self, Cause, Doing};
 use crate::container::Container;
 use crate::index::{Entry, VersionItem, VersionQuery};
 use crate::lifecycle::{self, Day, LifecycleRule};
@@ -42,6 +43,12 @@ impl ObjectStore {
     /// Carries out the rules of all containers, as if it were `now`. What `sweep` does every so often; tests call it
     /// with a time of theirs.
     pub async fn lifecycle_once(&self, now: Timestamp) -> Result<(), ObjectError> {
+        let (who, request_id) = (String::new(), String::new());
+        let cause = Cause { doing: Doing::Age, who, source: None, request_id };
+        cause::within(Some(cause), self.age_all(now)).await
+    }
+
+    async fn age_all(&self, now: Timestamp) -> Result<(), ObjectError> {
         let mut after = String::new();
         loop {
             let rows = store::containers::round(&self.inner.db, &after, PAGE).await?;
@@ -87,7 +94,13 @@ impl ObjectStore {
 
     async fn age_objects(&self, container: &Arc<Container>, now: Timestamp) -> Result<(), ObjectError> {
         let rules = &container.info.lifecycle;
-        if rules.iter().all(|r| r.expiration.is_none() && r.noncurrent.is_none()) {
+        let idle = |r: &LifecycleRule| {
+            r.expiration.is_none()
+                && r.noncurrent.is_none()
+                && r.transitions.is_empty()
+                && r.noncurrent_transitions.is_empty()
+        };
+        if rules.iter().all(idle) {
             return Ok(());
         }
         let mut query = VersionQuery { limit: ROWS, ..VersionQuery::default() };
@@ -105,7 +118,7 @@ impl ObjectStore {
                     (name, is_latest) = (of, latest);
                     versions.clear();
                 }
-                versions.push(entry);
+                versions.push(*entry);
             }
             if !page.truncated {
                 return self.age_name(container, &name, &versions, is_latest, now).await;
@@ -125,10 +138,12 @@ impl ObjectStore {
         // The oldest first: what is behind a marker goes before the marker is looked at again, in the next round.
         for n in (0..versions.len()).rev() {
             let due = lifecycle::due(rules, name, versions, n, latest, now, self.day());
+            let e = &versions[n];
             if due.is_empty() {
+                let moves = lifecycle::moves(rules, name, versions, n, latest, now, self.day());
+                self.settled(self.move_by(container, name, e, moves).await)?;
                 continue;
             }
-            let e = &versions[n];
             let gone = async {
                 if due.iter().all(|r| !r.filter.tags.is_empty()) {
                     let meta = self.open_version(container, name, e.id(), 0).await?.meta;
@@ -139,20 +154,50 @@ impl ObjectStore {
                 let latest = n == 0 && latest;
                 self.age_version(container, name, e, latest).await
             };
-            match gone.await {
-                // Replaced, deleted or kept by somebody at this moment: then it is not due any more.
-                Ok(())
-                | Err(
-                    ObjectError::NoSuchVersion
-                    | ObjectError::NoSuchObject
-                    | ObjectError::NoSuchContainer
-                    | ObjectError::PreconditionFailed
-                    | ObjectError::Locked,
-                ) => {}
-                Err(e) => return Err(e),
-            }
+            self.settled(gone.await)?;
         }
         Ok(())
+    }
+
+    /// What was replaced, deleted or kept by somebody at this moment is not due any more.
+    fn settled(&self, done: Result<(), ObjectError>) -> Result<(), ObjectError> {
+        match done {
+            Err(
+                ObjectError::NoSuchVersion
+                | ObjectError::NoSuchObject
+                | ObjectError::NoSuchContainer
+                | ObjectError::PreconditionFailed
+                | ObjectError::Locked,
+            ) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Moves a version to the first of these classes whose rule is for its tags too.
+    async fn move_by(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        e: &Entry,
+        moves: Vec<(&LifecycleRule, &str)>,
+    ) -> Result<(), ObjectError> {
+        let wants_tags = moves.iter().any(|(r, _)| !r.filter.tags.is_empty());
+        let tags = match wants_tags {
+            true => self.open_version(container, name, e.id(), 0).await?.meta.tags,
+            false => Vec::new(),
+        };
+        let Some((_, class)) = moves.iter().find(|(r, _)| r.filter.has_tags(&tags)) else { return Ok(()) };
+        let to = match self.inner.policies.of_class(&container.policy, class) {
+            Ok(to) => to,
+            Err(e) => {
+                tracing::warn!(container = %container.id, error = %e, "a lifecycle rule names a class that is no more");
+                return Ok(());
+            }
+        };
+        match to.place_from(&container.policy) == e.place {
+            true => Ok(()),
+            false => self.move_version(container, name, e.id(), e.order(), &to).await,
+        }
     }
 
     async fn age_version(

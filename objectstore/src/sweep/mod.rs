@@ -9,6 +9,7 @@ mod chores;
 mod lifecycle;
 mod reconcile;
 mod round;
+mod scrub;
 
 use crate::container::Container;
 use crate::index::entry::{Garbage, ShardId};
@@ -35,7 +36,7 @@ pub(crate) enum Chore {
     /// Tails that nothing refers to any more.
     Garbage { container: Arc<Container>, shard: ShardId, tag: Tag, garbage: Garbage },
     /// Tails of a body that did not come to be an object, as far as its writer knows.
-    Abandoned { container: Arc<Container>, shard: ShardId, tag: Tag, name: String },
+    Abandoned { container: Arc<Container>, shard: ShardId, tag: Tag, intent: String },
     /// A head and its line in the index may differ.
     Repair { container: Arc<Container>, name: String, attempt: u32 },
 }
@@ -71,8 +72,15 @@ impl Sweeper {
         Sweeper { send, receive: Mutex::new(Some(receive)), grace }
     }
 
-    pub(crate) fn debris(&self, container: &Arc<Container>, shard: ShardId, tag: Tag, name: &str) -> Debris {
-        let chore = Chore::Abandoned { container: container.clone(), shard, tag, name: name.to_owned() };
+    /// See [`crate::index::entry::intent`] for `intent`.
+    pub(crate) fn debris(
+        &self,
+        container: &Arc<Container>,
+        shard: ShardId,
+        tag: Tag,
+        intent: &str,
+    ) -> Debris {
+        let chore = Chore::Abandoned { container: container.clone(), shard, tag, intent: intent.to_owned() };
         Debris(Some((self.send.clone(), chore)))
     }
 
@@ -105,6 +113,10 @@ impl ObjectStore {
         let rounds = tokio::spawn(self.clone().rounds(stop.clone()));
         let heart = tokio::spawn(self.clone().beat(stop.clone()));
         let lives = tokio::spawn(self.clone().lifecycle_rounds(stop.clone()));
+        let tells = tokio::spawn(self.clone().deliver_rounds(stop.clone()));
+        let logs = tokio::spawn(self.clone().log_rounds(stop.clone()));
+        let scrubs = tokio::spawn(self.clone().scrubs(stop.clone()));
+        let growths = tokio::spawn(self.clone().growths(stop.clone()));
         loop {
             let next = due.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
@@ -121,7 +133,7 @@ impl ObjectStore {
                 _ = counts.tick() => self.logged("counts", self.flush_counts().await),
             }
         }
-        let _ = tokio::join!(rounds, heart, lives);
+        let _ = tokio::join!(rounds, heart, lives, tells, logs, growths, scrubs);
         self.logged("counts", self.flush_counts().await);
         self.logged("farewell", self.farewell().await);
     }
@@ -168,7 +180,7 @@ impl ObjectStore {
         self.bury().await
     }
 
-    fn logged(&self, what: &'static str, done: Result<(), ObjectError>) {
+    pub(crate) fn logged(&self, what: &'static str, done: Result<(), ObjectError>) {
         match done {
             Ok(()) => {}
             Err(e) if e.is_transient() => tracing::warn!(error = ?e, "object store sweep: {what} is put off"),

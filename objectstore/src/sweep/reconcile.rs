@@ -9,7 +9,7 @@ use super::{DEAD, ObjectStore};
 use crate::ObjectError;
 use crate::container::Container;
 use crate::index::entry::{self, Entry};
-use crate::index::{Item, ListQuery, list};
+use crate::index::{Item, ListQuery};
 use crate::names::{self, ContainerId};
 use crate::policy::StoragePolicy;
 use crate::store;
@@ -71,7 +71,7 @@ impl ObjectStore {
     async fn compare_lines(&self, container: &Arc<Container>) -> Result<(), ObjectError> {
         let mut query = ListQuery { limit: 1000, ..ListQuery::default() };
         loop {
-            let page = list::list(&container.policy.index, &container.shards(), &query).await?;
+            let page = self.list_objects(container, &query).await?;
             let last = page.items.last().filter(|_| page.truncated).map(|i| i.name().to_owned());
             let looks = page.items.into_iter().filter_map(|item| match item {
                 Item::Object(name, entry) => {
@@ -106,26 +106,15 @@ impl ObjectStore {
     /// Every version that is not the latest has its object.
     async fn compare_versions(&self, container: &Arc<Container>) -> Result<(), ObjectError> {
         for shard in container.shards() {
-            let mut after = String::new();
             let mut last = None;
-            loop {
-                let page =
-                    container.policy.index.omap_get(&shard.oid(), &after, "v", 1000).await.optional()?;
-                let Some((rows, more)) = page else { break };
-                let Some((key, _)) = rows.last() else { break };
-                after.clone_from(key);
-                for (key, _) in &rows {
-                    let name = entry::parse_version_key(&key[1..]);
-                    if name != last
-                        && let Some(name) = &name
-                    {
-                        self.repair_versions(container, name).await?;
-                    }
-                    last = name;
+            for (key, _) in self.inner.index.rows(&container.policy.index, shard, "v").await? {
+                let name = entry::parse_version_key(&key[1..]);
+                if name != last
+                    && let Some(name) = &name
+                {
+                    self.repair_versions(container, name).await?;
                 }
-                if !more {
-                    break;
-                }
+                last = name;
             }
         }
         Ok(())

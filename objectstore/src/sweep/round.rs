@@ -3,13 +3,13 @@
 use super::ObjectStore;
 use crate::ObjectError;
 use crate::container::Container;
+use crate::index::Change;
 use crate::index::entry::{self, Garbage, ShardId, Tombstone};
-use crate::index::{Change, shard};
 use crate::names::{self, Tag};
 use crate::object::DeleteVersion;
 use crate::store;
 use bytes::Bytes;
-use pool::{OptionalExt, ReadOp, WriteOp};
+use pool::{OptionalExt, ReadOp, ReadOutcome, WriteOp};
 use state::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,24 +41,38 @@ impl ObjectStore {
                 for shard in container.shards() {
                     while self.sweep_shard(&container, shard).await? {}
                 }
-                if self.counts(&container).await? != known {
+                let counts = self.counts(&container).await?;
+                if counts != known {
                     self.inner.dirty.add(&container);
                 }
+                self.grow_if_full(&container, counts.objects / container.shards().len().max(1) as u64);
             }
         }
     }
 
     /// Does what a shard has on record; whether there is more.
     async fn sweep_shard(&self, container: &Arc<Container>, shard: ShardId) -> Result<bool, ObjectError> {
-        let pool = &container.policy.index;
-        let op = ReadOp::new()
-            .omap_get_by_keys([entry::HEADER.to_owned()])
-            .omap_get("", "e", ROWS)
-            .omap_get("", "g", ROWS)
-            .omap_get("", "p", ROWS)
-            .omap_get("", "x", ROWS)
-            .omap_get("", "d", ROWS);
-        let Some(mut read) = pool.read_op(&shard.oid(), op).await.optional()? else { return Ok(false) };
+        let rows = |op: ReadOp| {
+            op.omap_get_by_keys([entry::HEADER.to_owned()])
+                .omap_get("", "e", ROWS)
+                .omap_get("", "g", ROWS)
+                .omap_get("", "p", ROWS)
+                .omap_get("", "x", ROWS)
+                .omap_get("", "d", ROWS)
+        };
+        let mut more = false;
+        for (shard, read) in self.inner.index.read_all(&container.policy.index, shard, rows).await? {
+            more |= self.sweep_rows(container, shard, read).await?;
+        }
+        Ok(more)
+    }
+
+    async fn sweep_rows(
+        &self,
+        container: &Arc<Container>,
+        shard: ShardId,
+        mut read: ReadOutcome,
+    ) -> Result<bool, ObjectError> {
         let header = read.omap().unwrap_or_default();
         let mut next = || read.omap().unwrap_or_default();
         let (expiring, garbage, intents, mut tombstones) = (next(), next(), next(), next());
@@ -66,7 +80,7 @@ impl ObjectStore {
         if let Some((_, value)) = header.entries.first() {
             let closed = entry::Header::decode(value)?.closed;
             if closed != 0 && closed < ago(REOPEN) {
-                shard::reopen(pool, shard).await?;
+                self.inner.index.reopen(&container.policy.index, vec![shard]).await?;
             }
         }
         let mut done = 0;
@@ -80,11 +94,11 @@ impl ObjectStore {
         }
         for (key, value) in intents.entries {
             let abandoned = Duration::from_secs(self.inner.config.abandoned_s);
-            let (Some(tag), Ok(name)) = (Tag::parse(&key[1..]), std::str::from_utf8(&value)) else {
+            let (Some(tag), Ok(intent)) = (Tag::parse(&key[1..]), std::str::from_utf8(&value)) else {
                 continue;
             };
             if tag.micros() < ago(abandoned) {
-                self.abandoned(container, shard, tag, name).await?;
+                self.abandoned(container, shard, tag, intent).await?;
                 done += 1;
             }
         }
@@ -95,8 +109,9 @@ impl ObjectStore {
     /// Deletes what has expired in one container.
     pub(crate) async fn expire_in(&self, container: &Arc<Container>) -> Result<(), ObjectError> {
         for shard in container.shards() {
-            let rows = container.policy.index.omap_get_all(&shard.oid(), "e").await.optional()?;
-            self.expire(container, rows.unwrap_or_default()).await?;
+            let mut rows = self.inner.index.rows(&container.policy.index, shard, "e").await?;
+            rows.sort_unstable();
+            self.expire(container, rows).await?;
         }
         Ok(())
     }
@@ -193,20 +208,25 @@ impl ObjectStore {
     pub(super) async fn bury(&self) -> Result<(), ObjectError> {
         for grave in store::graves::due(&self.inner.db, Timestamp(ago(GRAVE))).await? {
             let policy = self.inner.policies.get(&grave.policy)?;
-            for n in 0..grave.shards {
-                let shard = ShardId { container: grave.id, generation: grave.generation, shard: n };
+            let generation = |n| ShardId::all(grave.id, n, grave.shards);
+            // Stubs of all generations before; what is in a shard that was moving at the time may be there twice.
+            for shard in (1..=grave.generation).rev().flat_map(generation) {
                 let rows = policy.index.omap_get_all(&shard.oid(), "").await.optional()?.unwrap_or_default();
                 for (key, value) in rows {
                     match key.as_bytes().first() {
                         Some(b'g') => {
                             if let Some(tag) = Tag::parse(&key[1..]) {
                                 let garbage = Garbage::decode(&value)?;
-                                self.remove_garbage(&policy, shard, tag, garbage).await?;
+                                self.remove_binned(&policy, grave.id, tag, garbage).await?;
                             }
                         }
                         Some(b'p') => {
                             if let Some(tag) = Tag::parse(&key[1..]) {
-                                super::chores::remove_tails(&policy, grave.id, tag, 0).await?;
+                                let intent = std::str::from_utf8(&value).unwrap_or_default();
+                                let (_, place) = entry::parse_intent(intent);
+                                self.remove_upload(&policy, grave.id, tag).await?;
+                                let pool = self.inner.policies.pool_at(&policy, place)?;
+                                super::chores::remove_tails(pool, grave.id, tag, 0).await?;
                             }
                         }
                         Some(b'u') => {

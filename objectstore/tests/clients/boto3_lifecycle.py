@@ -36,7 +36,8 @@ assert put(on(Expiration={"Days": 0})) == "InvalidArgument"
 assert put(on(Expiration={"Days": 1}, ID="x" * 256)) == "InvalidArgument"
 assert put(on(Expiration={"Days": 1}, ID="a"), on(Expiration={"Days": 1}, ID="a")) == "InvalidArgument"
 assert put(on(Expiration={"Days": 1}, Status="enabled")) == "MalformedXML"
-assert put(on(Transitions=[{"Days": 1, "StorageClass": "GLACIER"}])) == "NotImplemented"
+assert put(on(Transitions=[{"Days": 1, "StorageClass": "DEEP_ARCHIVE"}])) == "InvalidArgument"
+assert put(on(Transitions=[{"Days": 3, "StorageClass": "GLACIER"}], Expiration={"Days": 3})) == "InvalidArgument"
 assert put(on(Expiration={"ExpiredObjectDeleteMarker": True}, Filter={"Tag": {"Key": "a", "Value": "b"}})) == "InvalidRequest"
 date = datetime.datetime(2130, 1, 1, tzinfo=datetime.timezone.utc)
 rules = [
@@ -45,6 +46,8 @@ rules = [
      "ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 500}}, "Expiration": {"Days": 7}},
     {"ID": "3", "Status": "Enabled", "Filter": {"Tag": {"Key": "k", "Value": "v"}},
      "NoncurrentVersionExpiration": {"NoncurrentDays": 2, "NewerNoncurrentVersions": 3}},
+    {"ID": "5", "Status": "Enabled", "Filter": {"Prefix": "cold"}, "Transitions": [{"Days": 5, "StorageClass": "GLACIER"}],
+     "NoncurrentVersionTransitions": [{"NoncurrentDays": 2, "StorageClass": "GLACIER", "NewerNoncurrentVersions": 1}]},
     {"ID": "4", "Status": "Enabled", "Prefix": "old", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 9}, "Expiration": {"ExpiredObjectDeleteMarker": True}},
 ]
 assert put(*rules)["ResponseMetadata"]["HTTPStatusCode"] == 200

@@ -56,5 +56,5 @@ assert get("/a/b")[1]["location"] == "http://all.example/a/b"
 s3.delete_bucket_website(**B)
 assert get("/")[0] == 404 and s3.get_bucket_request_payment(**B)["Payer"] == "BucketOwner" and "LoggingEnabled" not in s3.get_bucket_logging(**B)
 s3.put_bucket_logging(**B, BucketLoggingStatus={})
-assert code(s3.put_bucket_logging, **B, BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "pages", "TargetPrefix": "l"}}) == "NotImplemented"
+assert code(s3.put_bucket_logging, **B, BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "none-such", "TargetPrefix": "l"}}) == "InvalidTargetBucketForLogging"
 print("s3 website ok")

@@ -82,7 +82,8 @@ for kind in ("inventory", "metrics", "intelligent-tiering"):
     assert code("GET", "/wire", query=kind + "&id=x") == "NoSuchConfiguration", kind
 payer = "<RequestPaymentConfiguration><Payer>%s</Payer></RequestPaymentConfiguration>"
 assert call("PUT", "/wire", query="requestPayment", body=(payer % "BucketOwner").encode())[0] == 200
-assert code("PUT", "/wire", query="requestPayment", body=(payer % "Requester").encode()) == "NotImplemented"
+assert code("PUT", "/wire", query="requestPayment", body=(payer % "Somebody").encode()) == "MalformedXML"
+assert code("PUT", "/wire", query="session") == "NotImplemented"
 assert code("PUT", "/wire/k", headers={"x-amz-storage-class": "WOOD"}) == "InvalidStorageClass"
 # A client that announces more than it sends leaves nothing.
 call("PUT", "/wire/short", body=b"half", payload="UNSIGNED-PAYLOAD", length=1000)

@@ -59,15 +59,17 @@ pub async fn tiers(namespace: &str) -> Tiers {
         data_pool: None,
         namespace: Some(format!("{namespace}.{name}")),
     };
-    Tiers::new(&clusters, &[tier("objects"), tier("index")]).unwrap()
+    Tiers::new(&clusters, &[tier("objects"), tier("index"), tier("cold")]).unwrap()
 }
 
 pub fn config() -> Config {
     let policy = |name: &str| PolicyConfig {
         name: name.into(),
-        tier: "objects".into(),
+        tier: if name == "gold" { "objects".into() } else { "cold".into() },
         index_tier: Some("index".into()),
         storage_class: if name == "gold" { "STANDARD".into() } else { "GLACIER".into() },
+        aliases: if name == "gold" { vec!["best".into()] } else { Vec::new() },
+        deprecated: false,
     };
     Config { policies: vec![policy("gold"), policy("silver")], ..Config::default() }
 }
@@ -140,8 +142,13 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 
 /// The names of everything in the data namespace.
 pub async fn everything(room: &Room) -> Vec<String> {
+    everything_in(room, "objects").await
+}
+
+/// The names of everything in a tier.
+pub async fn everything_in(room: &Room, tier: &str) -> Vec<String> {
     use futures::TryStreamExt;
-    let tier = tiers(&room.namespace).await.get("objects").unwrap();
+    let tier = tiers(&room.namespace).await.get(tier).unwrap();
     let mut all: Vec<String> = tier.pool.list().try_collect().await.unwrap();
     all.sort();
     all

@@ -129,6 +129,7 @@ impl Endpoint {
             E::Attributes => "s3:GetObjectAttributes",
             E::ListParts => "s3:ListMultipartUploadParts",
             E::AbortUpload => "s3:AbortMultipartUpload",
+            E::RestoreObject => "s3:RestoreObject",
         };
         let versioned = query.iter().any(|(k, v)| k == "versionId" && !v.is_empty());
         match OF_VERSION.iter().find(|(plain, _)| versioned && *plain == action) {

@@ -40,7 +40,8 @@ pub(super) async fn answer(call: Call) -> S3Result<Response> {
         show(&mut xml, &parts, after, most.min(PAGE));
     }
     if wants("StorageClass") {
-        xml.text("StorageClass", &container.policy.storage_class);
+        let class = call.store.policies().class_at(&container.policy, opened.meta.place);
+        xml.text("StorageClass", class);
     }
     if wants("ObjectSize") {
         xml.text("ObjectSize", &opened.size.to_string());

@@ -3,7 +3,7 @@
 use super::chunked::Signer;
 use super::error::{self, S3Error, S3Result};
 use super::sigv2;
-use super::sigv4::{Claim, Request, UNSIGNED};
+use super::sigv4::{Claim, Request, SNS, UNSIGNED};
 use crate::{Access, Credential, ObjectStore};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -34,6 +34,9 @@ pub(super) async fn authenticate(store: &ObjectStore, request: &Request<'_>) -> 
     let Some(claim) = Claim::of(request)? else {
         return Ok((Access::default(), unsigned_payload(hash)?));
     };
+    if claim.service == SNS {
+        return Err(S3Error::malformed_authorization("This request must be signed for the service \"s3\"."));
+    }
     claim.check_time(chrono::Utc::now())?;
     let credential = credential(store, &claim.access_key).await?;
     let hash = match (hash, claim.expires) {

@@ -7,6 +7,7 @@ use super::error::{self, S3Error, S3Result};
 use crate::ObjectError;
 use crate::digest::{Algorithm, Sums};
 use crate::http::content::{content_length, frames};
+use crate::meta::Checksum;
 use crate::object::{Body, Claim, Expect};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -53,7 +54,9 @@ impl Call {
                     "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
                 ));
             }
-            if !algorithm.is_sum(value) {
+            // Of parts' sums a sum says how many they are.
+            let sum = value.rsplit_once('-').filter(|_| self.has("uploadId")).map_or(value, |(sum, _)| sum);
+            if !algorithm.is_sum(sum) {
                 let name = algorithm.header();
                 return Err(S3Error::invalid_request(format!("Value for {name} header is invalid.")));
             }
@@ -72,8 +75,23 @@ impl Call {
 
     /// All of a small body: XML.
     pub(crate) async fn small_body(&self) -> S3Result<Bytes> {
+        let body = self.body()?;
+        self.read_small(body).await
+    }
+
+    /// The same where the checksum in the headers is not the body's, but of the object that the request is about.
+    pub(super) async fn small_body_about(&self) -> S3Result<(Bytes, Option<Checksum>)> {
+        let mut body = self.body()?;
+        let said = std::mem::take(&mut body.expect);
+        let sum = Algorithm::ALL.into_iter().find_map(|a| Some((a, self.header(a.header())?)));
+        body.expect.md5 = said.md5;
+        let sum = sum.map(|(a, value)| Checksum { algorithm: a.name().to_owned(), value: value.to_owned() });
+        Ok((self.read_small(body).await?, sum))
+    }
+
+    async fn read_small(&self, body: Body) -> S3Result<Bytes> {
         let most = self.store.config().limits.max_xml_size;
-        let Body { mut stream, expect, length, .. } = self.body()?;
+        let Body { mut stream, expect, length, .. } = body;
         // One that is not much too large is read to its end: a client that is still sending does not hear an answer.
         let drained = 4 * most as u64;
         if length.is_some_and(|n| n > drained) {

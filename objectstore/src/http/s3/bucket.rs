@@ -58,16 +58,21 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
     let grants = acl::of_new_bucket(&call, &project, effective)?;
     let region = call.store.config().s3_region.clone();
     let body = call.small_body().await?;
+    let mut policy = None;
     if !body.is_empty() {
         let node = Node::parse(&body, "CreateBucketConfiguration")?;
         let wanted = node.value("LocationConstraint").unwrap_or_default();
-        if !wanted.is_empty() && wanted != region && wanted != "us-east-1" {
+        // `region:policy`, as other stores over RADOS have it.
+        let (place, named) = wanted.split_once(':').map_or((wanted, None), |(r, p)| (r, Some(p)));
+        let known = named.is_none_or(|p| call.store.policies().get(p).is_ok_and(|p| !p.deprecated));
+        policy = named.map(str::to_owned);
+        if !known || (!place.is_empty() && place != region && place != "us-east-1") {
             let text = "The specified location-constraint is not valid";
             return Err(S3Error { code: "InvalidLocationConstraint", ..S3Error::invalid_argument(text) }
                 .with("LocationConstraint", wanted));
         }
     }
-    let new = NewContainer { policy: None, as_bucket: true };
+    let new = NewContainer { policy, as_bucket: true };
     let rule = |info: &mut crate::ContainerInfo| {
         (info.read, info.write, info.sharing.grants) = grants::keep(&grants, &project);
         info.sharing.ownership = ownership;

@@ -3,10 +3,11 @@
 //! Those that are built have files of their own. Of the others, reading one is answered as S3 answers for a bucket that
 //! has none, removing one has nothing to do, setting one is a 501.
 
-use super::error::{S3Error, S3Result, method_not_allowed};
+use super::error::{S3Error, S3Result, malformed_xml, method_not_allowed};
 use super::xml::{Node, Xml};
 use super::{
-    Call, acl, bare, cors, lifecycle, lock, policy, public, sse, tags, versions, website, xml_reply,
+    Call, acl, bare, cors, lifecycle, lock, logging, notification, policy, public, sse, tags, versions,
+    website, xml_reply,
 };
 use crate::container::{Container, ContainerInfo};
 use crate::{Need, ObjectError, Sharing};
@@ -50,9 +51,9 @@ const BUCKET: [(&str, Absent); 22] = [
     ),
     ("publicAccessBlock", Built),
     ("ownershipControls", Built),
-    ("logging", Document("BucketLoggingStatus", "")),
-    ("notification", Document("NotificationConfiguration", "")),
-    ("requestPayment", Document("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")),
+    ("logging", Built),
+    ("notification", Built),
+    ("requestPayment", Built),
     ("accelerate", Document("AccelerateConfiguration", "")),
     ("analytics", Error("NoSuchConfiguration", "The specified configuration does not exist.")),
     ("inventory", Error("NoSuchConfiguration", "The specified configuration does not exist.")),
@@ -101,9 +102,12 @@ pub(super) async fn bucket(call: Call) -> S3Result<Response> {
         "ownershipControls" => return public::ownership(&call).await,
         "encryption" => return sse::of_bucket(&call).await,
         "policy" => return policy::answer(&call).await,
+        "requestPayment" => return payment(&call).await,
         "policyStatus" => return policy::status(&call).await,
         "publicAccessBlock" => return public::access_block(&call).await,
         "lifecycle" => return lifecycle::answer(&call).await,
+        "logging" => return logging::answer(&call).await,
+        "notification" => return notification::answer(&call).await,
         "object-lock" => return lock::of_bucket(&call).await,
         "tagging" => return tags::of_bucket(&call).await,
         "website" => return website::answer(&call).await,
@@ -120,26 +124,33 @@ pub(super) async fn bucket(call: Call) -> S3Result<Response> {
             Ok(xml_reply(StatusCode::OK, xml))
         }
         ("GET", _) => show(absent),
-        ("DELETE", "location" | "versioning" | "logging" | "notification") => Err(method_not_allowed()),
+        ("DELETE", "location") => Err(method_not_allowed()),
         ("DELETE", _) => Ok(bare(StatusCode::NO_CONTENT)),
-        ("PUT", "requestPayment") => {
-            // It is so anyway.
-            let node = Node::parse(&call.small_body().await?, "RequestPaymentConfiguration")?;
-            match node.value("Payer") {
-                Some("BucketOwner") => Ok(bare(StatusCode::OK)),
-                Some("Requester") => Err(S3Error::not_implemented("Requester pays")),
-                _ => Err(super::error::malformed_xml()),
-            }
-        }
-        ("PUT", "logging") => {
-            // That there is no log may be said; one is not written.
-            let node = Node::parse(&call.small_body().await?, "BucketLoggingStatus")?;
-            match node.child("LoggingEnabled") {
-                None => Ok(bare(StatusCode::OK)),
-                Some(_) => Err(S3Error::not_implemented("Access logs")),
-            }
-        }
         ("PUT", _) => Err(S3Error::not_implemented(name)),
+        _ => Err(method_not_allowed()),
+    }
+}
+
+/// `?requestPayment`: who pays. Nobody is sent a bill: what is kept is that strangers must say that they would pay.
+async fn payment(call: &Call) -> S3Result<Response> {
+    let owned = container(call).await?;
+    match call.method.as_str() {
+        "GET" => {
+            let payer = if owned.info.sharing.requester_pays { "Requester" } else { "BucketOwner" };
+            let mut xml = Xml::new();
+            xml.root("RequestPaymentConfiguration").text("Payer", payer).close("RequestPaymentConfiguration");
+            Ok(xml_reply(StatusCode::OK, xml))
+        }
+        "PUT" => {
+            let node = Node::parse(&call.small_body().await?, "RequestPaymentConfiguration")?;
+            let requester = match node.value("Payer") {
+                Some("BucketOwner") => false,
+                Some("Requester") => true,
+                _ => return Err(malformed_xml()),
+            };
+            share(call, &owned, |s| s.requester_pays = requester).await?;
+            Ok(bare(StatusCode::OK))
+        }
         _ => Err(method_not_allowed()),
     }
 }

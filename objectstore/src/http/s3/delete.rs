@@ -19,10 +19,11 @@ const AT_ONCE: usize = 16;
 
 pub(super) async fn one(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
-    let condition = match call.header("if-match") {
-        None => Condition::Always,
-        Some(etags) => Condition::Match(precondition::etags(etags)),
-    };
+    let condition = like(
+        call.header("if-match"),
+        call.header("x-amz-if-match-last-modified-time"),
+        call.header("x-amz-if-match-size"),
+    )?;
     let conditional = condition != Condition::Always;
     let version = versions::wanted(&call)?;
     let done = match version {
@@ -44,6 +45,23 @@ pub(super) async fn one(call: Call) -> S3Result<Response> {
         Err(e) => return Err(e.into()),
     }
     Ok(response)
+}
+
+/// What the object must be like to be deleted.
+fn like(etag: Option<&str>, modified: Option<&str>, size: Option<&str>) -> S3Result<Condition> {
+    let etags = etag.map(precondition::etags);
+    if modified.is_none() && size.is_none() {
+        return Ok(etags.map_or(Condition::Always, Condition::Match));
+    }
+    let bad = |what: &str| {
+        S3Error::invalid_argument(format!("The {what} that the object is to have makes no sense"))
+    };
+    let size = size.map(|n| n.trim().parse().map_err(|_| bad("size"))).transpose()?;
+    let seconds = |text: &str| {
+        let iso = || chrono::DateTime::parse_from_rfc3339(text.trim()).ok().map(|at| at.timestamp());
+        precondition::date(text).or_else(iso).ok_or_else(|| bad("time"))
+    };
+    Ok(Condition::Like { etags, modified: modified.map(seconds).transpose()?, size })
 }
 
 /// How a request deletes versions.
@@ -69,9 +87,7 @@ pub(super) async fn many(call: Call) -> S3Result<Response> {
         all.push(Named {
             key: object.value("Key").ok_or_else(malformed_xml)?,
             version: version.map(|v| versions::parse("VersionId", v)).transpose()?,
-            condition: object
-                .value("ETag")
-                .map_or(Condition::Always, |e| Condition::Match(precondition::etags(e))),
+            condition: like(object.value("ETag"), object.value("LastModifiedTime"), object.value("Size"))?,
         });
     }
     if all.is_empty() || all.len() > MOST {

@@ -2,6 +2,8 @@
 
 use super::error::{self, S3Error, S3Result};
 use super::{Call, attributes, bucket, config, copy, delete, list, multipart, object, post, versions};
+use crate::cause::{Cause, Doing};
+use crate::notify;
 use axum::response::Response;
 
 /// What a request asks for.
@@ -33,7 +35,20 @@ pub(super) enum Endpoint {
     ListParts,
     CompleteUpload,
     AbortUpload,
+    RestoreObject,
 }
+
+/// What S3 has and this door has not; without a word of it such a request would be taken for another.
+const UNBUILT: [&str; 8] = [
+    "abac",
+    "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
+    "metadataTable",
+    "renameObject",
+    "session",
+    "encryptionContext",
+];
 
 impl Endpoint {
     pub(super) fn of(call: &Call) -> S3Result<Endpoint> {
@@ -42,6 +57,9 @@ impl Endpoint {
         let method = call.method.as_str();
         if call.bucket.is_empty() {
             return if matches!(method, "GET" | "HEAD") { Ok(E::ListBuckets) } else { refused() };
+        }
+        if let Some(name) = UNBUILT.iter().find(|name| call.has(name)) {
+            return Err(S3Error::not_implemented(name));
         }
         if call.key.is_empty() {
             if config::of_bucket(call).is_some() {
@@ -81,11 +99,34 @@ impl Endpoint {
             "POST" if call.has("uploads") => E::BeginUpload,
             "POST" if upload => E::CompleteUpload,
             "POST" if call.has("select") => return Err(S3Error::not_implemented("SelectObjectContent")),
-            "POST" if call.has("restore") => return Err(S3Error::not_implemented("RestoreObject")),
+            "POST" if call.has("restore") => E::RestoreObject,
             "DELETE" if upload => E::AbortUpload,
             "DELETE" => E::DeleteObject,
             _ => return refused(),
         })
+    }
+}
+
+impl Endpoint {
+    /// What a request does to objects, for those who want to be told.
+    pub(super) fn cause(self, call: &Call, id: &str) -> Option<Cause> {
+        use Endpoint as E;
+        let doing = match self {
+            E::PutObject => Doing::Write(notify::PUT),
+            E::PostObject => Doing::Write(notify::POST),
+            E::CopyObject => Doing::Write(notify::COPY),
+            E::CompleteUpload => Doing::Write(notify::COMPLETE),
+            E::DeleteObject | E::DeleteObjects => Doing::Delete,
+            E::ObjectConfig => match (config::of_object(call), call.method.as_str()) {
+                (Some("tagging"), "PUT") => Doing::Change("ObjectTagging:Put"),
+                (Some("tagging"), "DELETE") => Doing::Change("ObjectTagging:Delete"),
+                (Some("acl"), "PUT") => Doing::Change("ObjectAcl:Put"),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let who = call.access.project().unwrap_or_default().to_owned();
+        Some(Cause { doing, who, source: call.facts.source(), request_id: id.to_owned() })
     }
 }
 
@@ -115,5 +156,6 @@ pub(super) async fn answer(endpoint: Endpoint, call: Call) -> S3Result<Response>
         E::ListParts => multipart::list_parts(call).await,
         E::CompleteUpload => multipart::complete(call).await,
         E::AbortUpload => multipart::abort(call).await,
+        E::RestoreObject => object::restore(call).await,
     }
 }

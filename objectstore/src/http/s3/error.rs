@@ -34,6 +34,7 @@ codes! {
     content_sha256_mismatch 400 "XAmzContentSHA256Mismatch" "The provided 'x-amz-content-sha256' header does not match what was computed.";
     no_such_bucket 404 "NoSuchBucket" "The specified bucket does not exist";
     no_such_key 404 "NoSuchKey" "The specified key does not exist.";
+    not_archived 403 "InvalidObjectState" "Restore is not allowed for the object's current storage class.";
     invalid_state 409 "InvalidBucketState" "The request is not valid for the current state of the bucket.";
     no_such_version 404 "NoSuchVersion" "The specified version does not exist.";
     locked 403 "AccessDenied" "Access Denied because object protected by object lock.";
@@ -158,6 +159,7 @@ impl From<ObjectError> for S3Error {
         let told = match &e {
             O::NoSuchContainer => return no_such_bucket(),
             O::NoSuchObject => return no_such_key(),
+            O::NoSuchTopic => return S3Error::new(404, "NotFound", "Topic does not exist"),
             O::NoSuchVersion => return no_such_version(),
             O::IsMarker => return method_not_allowed(),
             O::Locked => return locked(),
@@ -176,6 +178,7 @@ impl From<ObjectError> for S3Error {
                 );
             }
             O::Invalid(text) => return S3Error::invalid_argument(text.clone()),
+            O::OtherChecksum(text) => return S3Error::invalid_request(text.clone()),
             O::Forbidden => return access_denied(),
             O::Sealed => {
                 return S3Error::invalid_request(

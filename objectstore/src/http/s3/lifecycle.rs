@@ -8,7 +8,9 @@ use super::xml::{Node, Xml};
 use super::{Call, bare, xml_reply};
 use crate::container::Container;
 use crate::http::content::http_date;
-use crate::lifecycle::{self, Expiration, Filter, FilterForm, LifecycleRule, Noncurrent};
+use crate::lifecycle::{
+    self, Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, Transition, When,
+};
 use crate::{ContainerInfo, ObjectMeta};
 use axum::response::Response;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
@@ -29,7 +31,11 @@ pub(super) async fn answer(call: &Call) -> S3Result<Response> {
             ));
         }
         "GET" => return Ok(show(&container.info.lifecycle)),
-        "PUT" => (read(&call.small_body().await?)?, StatusCode::OK),
+        "PUT" => {
+            let rules = read(&call.small_body().await?)?;
+            check_classes(call, &rules)?;
+            (rules, StatusCode::OK)
+        }
         "DELETE" => (Vec::new(), StatusCode::NO_CONTENT),
         _ => return Err(error::method_not_allowed()),
     };
@@ -43,6 +49,18 @@ pub(super) async fn answer(call: &Call) -> S3Result<Response> {
 
 fn bad(message: impl Into<String>) -> S3Error {
     S3Error::invalid_argument(message)
+}
+
+/// Refuses classes that there are not.
+fn check_classes(call: &Call, rules: &[LifecycleRule]) -> S3Result<()> {
+    let classes = rules.iter().flat_map(|r| {
+        let old = r.noncurrent_transitions.iter().map(|t| &t.class);
+        r.transitions.iter().map(|t| &t.class).chain(old)
+    });
+    match classes.into_iter().find(|c| !call.store.policies().has_class(c)) {
+        Some(class) => Err(bad(format!("There is no storage class {class}."))),
+        None => Ok(()),
+    }
 }
 
 fn read(body: &[u8]) -> S3Result<Vec<LifecycleRule>> {
@@ -74,23 +92,30 @@ fn read_rule(node: &Node) -> S3Result<LifecycleRule> {
         Some("Disabled") => false,
         _ => return Err(malformed_xml()),
     };
-    if node.child("Transition").is_some() || node.child("NoncurrentVersionTransition").is_some() {
-        return Err(S3Error::not_implemented("A transition to another storage class"));
-    }
     let rule = LifecycleRule {
         id,
         enabled,
         filter: read_filter(node)?,
         expiration: node.child("Expiration").map(read_expiration).transpose()?,
-        noncurrent: node.child("NoncurrentVersionExpiration").map(read_noncurrent).transpose()?,
+        noncurrent: node
+            .child("NoncurrentVersionExpiration")
+            .map(|n| read_noncurrent(n, "NoncurrentVersionExpiration"))
+            .transpose()?,
+        transitions: node.all("Transition").map(read_transition).collect::<S3Result<_>>()?,
+        noncurrent_transitions: node
+            .all("NoncurrentVersionTransition")
+            .map(read_noncurrent_transition)
+            .collect::<S3Result<_>>()?,
         abort_days: node
             .child("AbortIncompleteMultipartUpload")
             .map(|a| days(a, "DaysAfterInitiation", "AbortIncompleteMultipartUpload"))
             .transpose()?,
     };
-    if rule.expiration.is_none() && rule.noncurrent.is_none() && rule.abort_days.is_none() {
+    let moves = !rule.transitions.is_empty() || !rule.noncurrent_transitions.is_empty();
+    if rule.expiration.is_none() && rule.noncurrent.is_none() && rule.abort_days.is_none() && !moves {
         return Err(S3Error::invalid_request("At least one action needs to be specified in a rule"));
     }
+    check_moves(&rule)?;
     let filter = &rule.filter;
     for (given, what) in [
         (rule.abort_days.is_some(), "AbortIncompleteMultipartUpload"),
@@ -104,6 +129,72 @@ fn read_rule(node: &Node) -> S3Result<LifecycleRule> {
         }
     }
     Ok(rule)
+}
+
+/// Moves come before the end, each to a class of its own, and all are counted alike.
+fn check_moves(rule: &LifecycleRule) -> S3Result<()> {
+    let mut classes: Vec<&str> = rule.transitions.iter().map(|t| t.class.as_str()).collect();
+    let mut old: Vec<&str> = rule.noncurrent_transitions.iter().map(|t| t.class.as_str()).collect();
+    for classes in [&mut classes, &mut old] {
+        classes.sort_unstable();
+        if classes.windows(2).any(|w| w[0] == w[1]) {
+            return Err(S3Error::invalid_request(
+                "'StorageClass' must be different for each 'Transition' action",
+            ));
+        }
+    }
+    let ends = match rule.expiration {
+        Some(Expiration::Days(n)) => Some(When::Days(n)),
+        Some(Expiration::Date(at)) => Some(When::Date(at)),
+        Some(Expiration::MarkersOnly) | None => None,
+    };
+    let whens: Vec<When> = rule.transitions.iter().map(|t| t.when).chain(ends).collect();
+    let days = whens.iter().filter(|w| matches!(w, When::Days(_))).count();
+    if days > 0 && days < whens.len() {
+        return Err(S3Error::invalid_request(
+            "Found mixed 'Date' and 'Days' based Expiration and Transition actions in lifecycle rule",
+        ));
+    }
+    let late = |t: &Transition| match (t.when, ends) {
+        (When::Days(n), Some(When::Days(end))) => n >= end,
+        (When::Date(at), Some(When::Date(end))) => at >= end,
+        _ => false,
+    };
+    if rule.transitions.iter().any(late) {
+        return Err(bad(
+            "'Days' in the Expiration action must be greater than 'Days' in the Transition action",
+        ));
+    }
+    let end = rule.noncurrent.map(|n| n.days);
+    if rule.noncurrent_transitions.iter().any(|t| end.is_some_and(|end| t.after.days >= end)) {
+        return Err(bad(
+            "'NoncurrentDays' in the NoncurrentVersionExpiration action must be greater than 'NoncurrentDays' in the \
+             NoncurrentVersionTransition action",
+        ));
+    }
+    Ok(())
+}
+
+fn read_class(node: &Node) -> S3Result<String> {
+    let class = node.value("StorageClass").map(str::trim).filter(|c| !c.is_empty());
+    class.map(str::to_owned).ok_or_else(malformed_xml)
+}
+
+fn read_transition(node: &Node) -> S3Result<Transition> {
+    let when = match (node.value("Days"), node.value("Date")) {
+        (Some(text), None) => match number::<i64>(text)? {
+            n @ 0..=0x7fff_ffff => When::Days(u32::try_from(n).unwrap_or(0)),
+            _ => return Err(bad("'Days' in Transition action must be nonnegative")),
+        },
+        (None, Some(text)) => When::Date(midnight(text)?),
+        _ => return Err(malformed_xml()),
+    };
+    Ok(Transition { when, class: read_class(node)? })
+}
+
+fn read_noncurrent_transition(node: &Node) -> S3Result<NoncurrentTransition> {
+    let after = read_noncurrent(node, "NoncurrentVersionTransition")?;
+    Ok(NoncurrentTransition { after, class: read_class(node)? })
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> S3Result<T> {
@@ -168,15 +259,17 @@ fn read_filter(rule: &Node) -> S3Result<Filter> {
 fn read_expiration(node: &Node) -> S3Result<Expiration> {
     match (node.value("Days"), node.value("Date"), node.value("ExpiredObjectDeleteMarker")) {
         (Some(_), None, None) => days(node, "Days", "Expiration").map(Expiration::Days),
-        (None, Some(text), None) => {
-            let at = date(text).ok_or_else(malformed_xml)?;
-            match at.rem_euclid(DAY_US) {
-                0 => Ok(Expiration::Date(at)),
-                _ => Err(bad("'Date' must be at midnight GMT")),
-            }
-        }
+        (None, Some(text), None) => midnight(text).map(Expiration::Date),
         (None, None, Some("true")) => Ok(Expiration::MarkersOnly),
         _ => Err(malformed_xml()),
+    }
+}
+
+fn midnight(text: &str) -> S3Result<i64> {
+    let at = date(text).ok_or_else(malformed_xml)?;
+    match at.rem_euclid(DAY_US) {
+        0 => Ok(at),
+        _ => Err(bad("'Date' must be at midnight GMT")),
     }
 }
 
@@ -189,19 +282,26 @@ fn date(text: &str) -> Option<i64> {
         .or_else(|| Some(text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros()))
 }
 
-fn read_noncurrent(node: &Node) -> S3Result<Noncurrent> {
+fn read_noncurrent(node: &Node, action: &str) -> S3Result<Noncurrent> {
     let keep = match node.value("NewerNoncurrentVersions") {
         None => 0,
         Some(text) => match number::<i64>(text)? {
             n @ 1..=100 => u32::try_from(n).unwrap_or(0),
             _ => {
-                return Err(bad(
-                    "'NewerNoncurrentVersions' for NoncurrentVersionExpiration action must be between 1 and 100",
-                ));
+                return Err(bad(format!(
+                    "'NewerNoncurrentVersions' for {action} action must be between 1 and 100"
+                )));
             }
         },
     };
-    Ok(Noncurrent { days: days(node, "NoncurrentDays", "NoncurrentVersionExpiration")?, keep })
+    Ok(Noncurrent { days: days(node, "NoncurrentDays", action)?, keep })
+}
+
+fn show_noncurrent(xml: &mut Xml, noncurrent: &Noncurrent) {
+    xml.text("NoncurrentDays", &noncurrent.days.to_string());
+    if noncurrent.keep > 0 {
+        xml.text("NewerNoncurrentVersions", &noncurrent.keep.to_string());
+    }
 }
 
 fn show(rules: &[LifecycleRule]) -> Response {
@@ -220,11 +320,20 @@ fn show(rules: &[LifecycleRule]) -> Response {
             };
             xml.close("Expiration");
         }
+        for t in &rule.transitions {
+            xml.open("Transition");
+            match t.when {
+                When::Days(n) => xml.text("Days", &n.to_string()),
+                When::Date(at) => xml.text("Date", &time(Timestamp(at))),
+            };
+            xml.text("StorageClass", &t.class).close("Transition");
+        }
+        for t in &rule.noncurrent_transitions {
+            show_noncurrent(xml.open("NoncurrentVersionTransition"), &t.after);
+            xml.text("StorageClass", &t.class).close("NoncurrentVersionTransition");
+        }
         if let Some(noncurrent) = &rule.noncurrent {
-            xml.open("NoncurrentVersionExpiration").text("NoncurrentDays", &noncurrent.days.to_string());
-            if noncurrent.keep > 0 {
-                xml.text("NewerNoncurrentVersions", &noncurrent.keep.to_string());
-            }
+            show_noncurrent(xml.open("NoncurrentVersionExpiration"), noncurrent);
             xml.close("NoncurrentVersionExpiration");
         }
         if let Some(days) = rule.abort_days {
@@ -348,8 +457,24 @@ mod tests {
         };
         assert_eq!(newer("3").unwrap().noncurrent, Some(Noncurrent { days: 1, keep: 3 }));
         assert_eq!(newer("101"), Err("InvalidArgument"));
-        let moved = "<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>";
-        assert_eq!(act(moved), Err("NotImplemented"));
+        let moves = |days: &str, class: &str| {
+            format!("<Transition>{days}<StorageClass>{class}</StorageClass></Transition>")
+        };
+        let (one_day, date) = ("<Days>1</Days>", "<Date>2030-01-01</Date>");
+        let moved = act(&moves(one_day, "COLD")).unwrap().transitions;
+        assert_eq!(moved, [Transition { when: When::Days(1), class: "COLD".into() }]);
+        assert!(act(&moves("<Days>0</Days>", "COLD")).is_ok() && act(&moves(date, "COLD")).is_ok());
+        assert_eq!(act(&moves(&format!("{one_day}{date}"), "COLD")), Err("MalformedXML"));
+        assert_eq!(act(&moves("<Date>2030-01-01T01:00:00Z</Date>", "COLD")), Err("InvalidArgument"));
+        assert_eq!(act(&moves("<Days>-1</Days>", "COLD")), Err("InvalidArgument"));
+        assert_eq!(act(&moves(one_day, "")), Err("MalformedXML"));
+        let two = |a: &str, b: &str| act(&format!("{}{}", moves(a, "COLD"), moves(b, "COLDER")));
+        assert!(two(one_day, "<Days>2</Days>").is_ok());
+        assert_eq!(two(one_day, date), Err("InvalidRequest"));
+        assert_eq!(act(&format!("{0}{0}", moves(one_day, "COLD"))), Err("InvalidRequest"));
+        assert_eq!(act(&format!("{}{EXPIRE}", moves(one_day, "COLD"))), Err("InvalidArgument"));
+        let old = "<NoncurrentVersionTransition><NoncurrentDays>3</NoncurrentDays><StorageClass>COLD</StorageClass></NoncurrentVersionTransition>";
+        assert_eq!(act(old).unwrap().noncurrent_transitions[0].after, Noncurrent { days: 3, keep: 0 });
         let tagged = "<Filter><Tag><Key>k</Key><Value>v</Value></Tag></Filter>";
         let abort = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>";
         assert_eq!(one(&format!("{tagged}{abort}")), Err("InvalidRequest"));
@@ -372,5 +497,13 @@ mod tests {
         assert_eq!(two.iter().map(|r| r.enabled).collect::<Vec<_>>(), [true, false]);
         let many: String = (0..1001).map(|n| rule(&n.to_string(), "Enabled")).collect();
         assert_eq!(code(&many), Err("MalformedXML"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_never_panics(noise: Vec<u8>, inside in "(<[A-Z][A-Za-z]{0,12}/?>|</[A-Z][A-Za-z]{0,12}>|[a-z0-9:-]{0,6}){0,12}") {
+            let _ = read(&noise);
+            let _ = one(&format!("<Filter/>{inside}"));
+        }
     }
 }

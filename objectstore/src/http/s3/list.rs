@@ -5,9 +5,9 @@ use super::error::{S3Error, S3Result};
 use super::sigv4::encode;
 use super::xml::Xml;
 use super::{Call, xml_reply};
-use crate::Need;
 use crate::container::Container;
 use crate::index::{Entry, Item, ListPage, ListQuery};
+use crate::{Need, Policies};
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -71,6 +71,7 @@ impl Names {
 }
 
 struct Listing {
+    policies: Policies,
     container: Arc<Container>,
     names: Names,
     query: ListQuery,
@@ -89,7 +90,8 @@ impl Listing {
         };
         let container = call.store.bucket(&call.access, &call.bucket, Need::List).await?;
         let page = call.store.list_objects(&container, &query).await?;
-        Ok(Listing { container, names, query, page })
+        let policies = call.store.policies().clone();
+        Ok(Listing { policies, container, names, query, page })
     }
 
     fn last(&self) -> Option<&str> {
@@ -137,7 +139,7 @@ impl Listing {
         if with_owner {
             owner(xml, &self.container.project_id);
         }
-        xml.text("StorageClass", &self.container.policy.storage_class);
+        xml.text("StorageClass", self.policies.class_at(&self.container.policy, entry.place));
     }
 }
 

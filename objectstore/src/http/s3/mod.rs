@@ -19,13 +19,16 @@ mod error;
 mod lifecycle;
 mod list;
 mod lock;
+mod logging;
 mod multipart;
+mod notification;
 mod object;
 mod policy;
 mod post;
 mod public;
 mod sigv2;
 pub(super) mod sigv4;
+mod sns;
 mod sse;
 mod tags;
 mod versions;
@@ -34,7 +37,7 @@ pub(super) mod xml;
 
 use crate::access::Asks;
 use crate::http::facts::RequestFacts;
-use crate::{Access, ObjectStore};
+use crate::{Access, ObjectStore, cause};
 use auth::Payload;
 use axum::Router;
 use axum::body::Body;
@@ -73,10 +76,15 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     if let Some(bucket) = website::bucket_of(request.headers(), store.config()) {
         return website::serve(store, request, bucket).await;
     }
+    if sns::is(&request) {
+        return sns::serve(store, request, id).await;
+    }
     let (head, resource) = (request.method() == Method::HEAD, request.uri().path().to_owned());
     let page = cors::Page::of(request.method(), request.headers());
     // Where the page's rules are, if a page asks: known before anybody is refused.
     let mut place = None;
+    let mut line = store.inner.logs.any().then(|| logging::Line::of(&request));
+    let pays = is_payer(&request);
     let answered = async {
         let call = Call::take(store.clone(), request, &mut place).await?;
         if call.method == Method::OPTIONS {
@@ -84,21 +92,46 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
         }
         let endpoint = Endpoint::of(&call)?;
         let call = call.asking(endpoint).await?;
-        endpoint::answer(endpoint, call).await
+        if let Some(line) = &mut line {
+            line.asks(endpoint, &call);
+        }
+        let cause = endpoint.cause(&call, id);
+        cause::within(cause, endpoint::answer(endpoint, call)).await
     };
-    let mut response = match answered.await {
-        Ok(response) => response,
-        Err(e) => e.respond(&resource, id, head),
+    let (mut response, code) = match answered.await {
+        Ok(response) => (response, None),
+        Err(e) => {
+            let code = e.code;
+            (e.respond(&resource, id, head), Some(code))
+        }
     };
-    if let (Some(page), Some((access, bucket))) = (page, place)
+    if (page.is_some() || line.is_some() || pays)
+        && let Some((access, bucket)) = place
         && let Ok(container) = store.find_bucket(&access, &bucket).await
     {
-        page.mark(&container.info.sharing.cors, &mut response);
+        let sharing = &container.info.sharing;
+        if let Some(page) = page {
+            page.mark(&sharing.cors, &mut response);
+        }
+        if pays && sharing.requester_pays && code.is_none() && access.project() != Some(&container.project_id)
+        {
+            response.headers_mut().insert("x-amz-request-charged", HeaderValue::from_static("requester"));
+        }
+        if let Some(line) = line.filter(|_| sharing.log.is_some()) {
+            let owner = &container.project_id;
+            store.log_access(&container, &line.write(owner, &bucket, &access, id, code, &response));
+        }
     }
     let id = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("-"));
     response.headers_mut().insert("x-amz-request-id", id.clone());
     response.headers_mut().insert("x-amz-id-2", id);
     response
+}
+
+/// Whether a request says that its sender pays for it.
+fn is_payer(request: &Request) -> bool {
+    request.headers().contains_key("x-amz-request-payer")
+        || request.uri().query().is_some_and(|q| q.contains("x-amz-request-payer="))
 }
 
 impl Call {

@@ -7,7 +7,7 @@ use super::object::{checksum_headers, condition, described};
 use super::xml::{Node, Xml};
 use super::{Call, bare, lifecycle, sse, versions, xml_reply};
 use crate::seal::SealWith;
-use crate::upload::{NamedPart, UploadQuery};
+use crate::upload::{NamedPart, UploadQuery, Whole};
 use crate::{Algorithm, Need, Tag};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -108,12 +108,15 @@ pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
     xml.open("Initiator").text("ID", &container.project_id).text("DisplayName", &container.project_id);
     xml.close("Initiator");
     owner(&mut xml, &container.project_id);
-    xml.text("StorageClass", &container.policy.storage_class)
+    xml.text("StorageClass", call.store.policies().class_at(&container.policy, page.place))
         .text("PartNumberMarker", &after.to_string())
         .text("NextPartNumberMarker", &page.parts.last().map_or(0, |p| p.number).to_string())
         .text("MaxParts", &limit.to_string())
         .text("IsTruncated", if page.truncated { "true" } else { "false" })
         .text_opt("ChecksumAlgorithm", page.algorithm.as_deref());
+    if page.algorithm.is_some() {
+        xml.text("ChecksumType", if page.full_checksum { "FULL_OBJECT" } else { "COMPOSITE" });
+    }
     for part in &page.parts {
         xml.open("Part").text("PartNumber", &part.number.to_string());
         xml.text("LastModified", &time(part.modified)).text("ETag", &format!("\"{}\"", part.etag));
@@ -131,9 +134,18 @@ pub(super) async fn complete(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let id = upload_id(&call)?;
     let condition = condition(&call)?;
-    let body = call.small_body().await?;
+    let (body, checksum) = call.small_body_about().await?;
     let parts = named_parts(&body)?;
-    let written = call.store.complete_upload(&container, &call.key, id, parts, condition).await?;
+    let size = match call.header("x-amz-mp-object-size") {
+        None => None,
+        Some(text) => Some(
+            text.trim()
+                .parse()
+                .map_err(|_| S3Error::invalid_argument("x-amz-mp-object-size must be a number of bytes"))?,
+        ),
+    };
+    let whole = Whole { size, checksum };
+    let written = call.store.complete_upload_as(&container, &call.key, id, parts, condition, whole).await?;
     let mut xml = Xml::new();
     xml.root("CompleteMultipartUploadResult");
     xml.text("Location", &format!("/{}/{}", call.bucket, call.key));
@@ -199,7 +211,8 @@ pub(super) async fn list_uploads(call: Call) -> S3Result<Response> {
         xml.open("Initiator").text("ID", &container.project_id).text("DisplayName", &container.project_id);
         xml.close("Initiator");
         owner(&mut xml, &container.project_id);
-        xml.text("StorageClass", &container.policy.storage_class);
+        let class = call.store.policies().class_at(&container.policy, upload.place);
+        xml.text("StorageClass", class);
         xml.text("Initiated", &time(upload.started)).close("Upload");
     }
     for prefix in &page.prefixes {

@@ -2,6 +2,7 @@
 
 use super::error::{self, S3Error, S3Result};
 use super::website::ELSEWHERE;
+use super::xml::Node;
 use super::{Call, lifecycle, lock, sse, versions};
 use crate::container::Container;
 use crate::digest::Algorithm;
@@ -11,10 +12,11 @@ use crate::http::precondition::{self, Outcome};
 use crate::meta::{Checksum, Modified, ObjectMeta};
 use crate::object::{Condition, NewObject};
 use crate::range::{Ranges, Span};
-use crate::{Need, ObjectError, Permission};
+use crate::{Need, ObjectError, Permission, StoragePolicy};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::sync::Arc;
 
 /// Headers that are kept with an object and sent back.
 const KEPT: [&str; 5] =
@@ -136,9 +138,7 @@ fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
     for (name, value) in &meta.user {
         set(&mut out, &format!("x-amz-meta-{name}"), value);
     }
-    if container.policy.storage_class != "STANDARD" {
-        set(&mut out, "x-amz-storage-class", &container.policy.storage_class);
-    }
+    tell_class(&mut out, call.store.policies().class_at(&container.policy, meta.place));
     if !meta.tags.is_empty() {
         set(&mut out, "x-amz-tagging-count", &meta.tags.len().to_string());
     }
@@ -157,6 +157,13 @@ fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
         }
     }
     out
+}
+
+/// The storage class, of which S3 says nothing where it is the usual one.
+fn tell_class(out: &mut HeaderMap, class: &str) {
+    if class != "STANDARD" {
+        set(out, "x-amz-storage-class", class);
+    }
 }
 
 /// The sums are over all of the content: clients measure what they get by them.
@@ -182,7 +189,7 @@ impl Checksum {
 
 /// What a request says of the object that it brings.
 pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObject> {
-    refuse_unbuilt(call, container)?;
+    refuse_unbuilt(call)?;
     let (owner, grants) = super::acl::of_new_object(call, container)?;
     let mut new = NewObject {
         name: call.key.clone(),
@@ -191,6 +198,7 @@ pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObjec
         owner,
         grants,
         seal: sse::wanted(call, container)?,
+        policy: class_wanted(call, container)?,
         content_type: call.header("content-type").unwrap_or_default().to_owned(),
         ..NewObject::default()
     };
@@ -228,15 +236,17 @@ pub(super) fn described(call: &Call, container: &Container) -> S3Result<NewObjec
 }
 
 /// What a request may ask for and would not get is refused rather than forgotten.
-fn refuse_unbuilt(call: &Call, container: &Container) -> S3Result<()> {
-    if call.headers.contains_key("x-amz-write-offset-bytes") {
-        return Err(S3Error::not_implemented("x-amz-write-offset-bytes"));
+fn refuse_unbuilt(call: &Call) -> S3Result<()> {
+    match call.headers.contains_key("x-amz-write-offset-bytes") {
+        true => Err(S3Error::not_implemented("x-amz-write-offset-bytes")),
+        false => Ok(()),
     }
-    match call.header("x-amz-storage-class") {
-        None | Some("STANDARD") => Ok(()),
-        Some(class) if class == container.policy.storage_class => Ok(()),
-        Some(class) => Err(ObjectError::NoSuchPolicy(class.to_owned()).into()),
-    }
+}
+
+/// The policy of the storage class that a request wants its object to be in.
+fn class_wanted(call: &Call, container: &Container) -> S3Result<Option<Arc<StoragePolicy>>> {
+    let Some(class) = call.header("x-amz-storage-class").filter(|c| !c.is_empty()) else { return Ok(None) };
+    Ok(Some(call.store.policies().of_class(&container.policy, class)?))
 }
 
 /// `If-Match` and `If-None-Match` of a write.
@@ -249,6 +259,20 @@ pub(super) fn condition(call: &Call) -> S3Result<Condition> {
     }
 }
 
+/// RestoreObject. Every class here answers at once, as S3's own do that are no archives: there is nothing to restore.
+pub(super) async fn restore(call: Call) -> S3Result<Response> {
+    let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
+    let version = versions::wanted(&call)?;
+    let object = versions::open(&call, &container, &call.key, version, 0, |e| e).await?;
+    let node = Node::parse(&call.small_body().await?, "RestoreRequest")?;
+    if node.child("Type").is_none() && node.value("Days").and_then(|d| d.trim().parse::<u32>().ok()).is_none()
+    {
+        return Err(error::malformed_xml());
+    }
+    let class = call.store.policies().class_at(&container.policy, object.meta.place);
+    Err(error::not_archived().with("StorageClass", class))
+}
+
 pub(super) async fn put(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let new = described(&call, &container)?;
@@ -258,6 +282,7 @@ pub(super) async fn put(call: Call) -> S3Result<Response> {
         return Err(error::missing_length());
     }
     let tags = new.tags.clone();
+    let class = new.policy.as_ref().unwrap_or(&container.policy).storage_class.clone();
     let written =
         call.store.put_object(&container, new, body, condition).await.map_err(|e| missing(e, &call))?;
     let mut out = HeaderMap::new();
@@ -266,6 +291,7 @@ pub(super) async fn put(call: Call) -> S3Result<Response> {
     lifecycle::tell(&mut out, &call, &container, &meta);
     set(&mut out, "etag", &format!("\"{}\"", written.etag));
     sse::tell(&mut out, written.seal.as_ref());
+    tell_class(&mut out, &class);
     checksum_headers(&mut out, written.checksum.as_ref());
     versions::name_some(&mut out, "x-amz-version-id", written.version);
     Ok((StatusCode::OK, out).into_response())

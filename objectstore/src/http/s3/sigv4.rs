@@ -15,6 +15,8 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The hash of nothing.
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 pub(crate) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+/// The other service that this door speaks: see [`super::sns`].
+pub(crate) const SNS: &str = "sns";
 /// How far a client's clock may be off.
 const SKEW: i64 = 15 * 60;
 /// Longest life of a presigned URL.
@@ -27,6 +29,8 @@ pub(crate) struct Claim {
     /// `20130524`
     pub(crate) day: String,
     pub(crate) region: String,
+    /// `s3`, or [`SNS`].
+    pub(crate) service: String,
     /// As it was sent, `20130524T000000Z`.
     pub(crate) timestamp: String,
     pub(crate) time: DateTime<Utc>,
@@ -148,7 +152,7 @@ impl Claim {
                 "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".",
             ));
         };
-        if service != "s3" {
+        if !matches!(service, "s3" | SNS) {
             return Err(bad(&format!("incorrect service {service:?}. This endpoint belongs to \"s3\".")));
         }
         let time = NaiveDateTime::parse_from_str(&timestamp, "%Y%m%dT%H%M%SZ")
@@ -161,6 +165,7 @@ impl Claim {
             access_key: key.to_owned(),
             day: day.to_owned(),
             region: region.to_owned(),
+            service: service.to_owned(),
             timestamp,
             time,
             signed_headers: signed.split(';').map(str::to_owned).collect(),
@@ -195,7 +200,7 @@ impl Claim {
         let scope = self.scope();
         let to_sign =
             format!("{ALGORITHM}\n{}\n{scope}\n{}", self.timestamp, hex::encode(Sha256::digest(&canonical)));
-        let key = SigningKey::derive(secret, &self.day, &self.region);
+        let key = SigningKey::derive_for(secret, &self.day, &self.region, &self.service);
         if key.matches(&to_sign, &self.signature) {
             Ok(key)
         } else {
@@ -208,7 +213,7 @@ impl Claim {
     }
 
     pub(crate) fn scope(&self) -> String {
-        format!("{}/{}/s3/aws4_request", self.day, self.region)
+        format!("{}/{}/{}/aws4_request", self.day, self.region, self.service)
     }
 
     /// `host` and every `x-amz-*` header must be signed, or somebody in between could have put them there.
@@ -274,9 +279,13 @@ pub(crate) struct SigningKey([u8; 32]);
 
 impl SigningKey {
     pub(crate) fn derive(secret: &str, day: &str, region: &str) -> Self {
+        SigningKey::derive_for(secret, day, region, "s3")
+    }
+
+    fn derive_for(secret: &str, day: &str, region: &str, service: &str) -> Self {
         let key = hmac(format!("AWS4{secret}").as_bytes(), day.as_bytes());
         let key = hmac(&key, region.as_bytes());
-        let key = hmac(&key, b"s3");
+        let key = hmac(&key, service.as_bytes());
         SigningKey(hmac(&key, b"aws4_request"))
     }
 

@@ -185,7 +185,8 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
         if !entry.marker {
             let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
             xml.text("ETag", &format!("\"{etag}\"")).text("Size", &entry.shown_size().to_string());
-            xml.text("StorageClass", &container.policy.storage_class);
+            let class = call.store.policies().class_at(&container.policy, entry.place);
+            xml.text("StorageClass", class);
         }
         owner(&mut xml, &container.project_id);
         xml.close(element);

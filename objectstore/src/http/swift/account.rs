@@ -4,7 +4,7 @@ use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::{self, Format};
 use super::{Call, archive, bulk, reply};
-use crate::account::{Account, AccountInfo, AccountQuery, Usage};
+use crate::account::{Account, AccountAcl, AccountGrant, AccountInfo, AccountQuery, Usage};
 use crate::{Need, ObjectError};
 use axum::response::Response;
 use http::{Method, StatusCode};
@@ -39,6 +39,10 @@ fn about(call: &Call, account: &Account, usage: &Usage) -> Out {
             .number(&format!("{prefix}-bytes-used"), p.counts.bytes);
     }
     let owner = call.store.is_owner(&call.access, &call.project);
+    if let Some(acl) = account.info.acl.as_ref().filter(|_| owner) {
+        out.set("x-account-access-control", serde_json::to_string(acl).unwrap_or_default());
+    }
+    headers::tell_quotes(&mut out, "account", account.info.quoted_etags);
     let shown = account.info.meta.iter().filter(|(k, _)| owner || !k.starts_with("temp-url-key"));
     out.metadata("x-account-meta-", shown);
     if let Some(bytes) = account.info.quota_bytes {
@@ -78,6 +82,9 @@ async fn list(call: Call) -> SwiftResult<Response> {
 }
 
 async fn update(call: Call) -> SwiftResult<Response> {
+    if call.access.granted_in(&call.project) == Some(AccountGrant::ReadWrite) {
+        return Err(SwiftError::forbidden());
+    }
     call.store.check(&call.access, &call.project, None, Need::Own)?;
     let limits = call.store.config().limits.clone();
     // Tried once outside, so that what is wrong is told in Swift's words.
@@ -114,5 +121,21 @@ fn change(call: &Call, info: &mut AccountInfo, limits: &crate::Limits) -> SwiftR
     info.quota_bytes =
         quota(&["account-meta-quota-bytes", "account-quota-bytes"], &mut given, info.quota_bytes, "bytes")?;
     info.quota_objects = quota(&["account-quota-count"], &mut given, info.quota_objects, "count")?;
+    if let Some(text) = call.header("x-account-access-control") {
+        info.acl = read_acl(text)?;
+    }
+    headers::want_quotes(&mut info.quoted_etags, &call.headers, "account");
     headers::merge(&mut info.meta, &given, "Account", limits)
+}
+
+fn read_acl(text: &str) -> SwiftResult<Option<AccountAcl>> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    // A list would be read as the fields in their order.
+    let acl = Some(text.trim()).filter(|t| t.starts_with('{')).and_then(|t| serde_json::from_str(t).ok());
+    let acl: AccountAcl = acl.ok_or_else(|| {
+        SwiftError::bad_request("X-Account-Access-Control invalid: it must be a JSON object of lists of users by admin, read-write and read-only")
+    })?;
+    Ok(Some(acl).filter(|acl| *acl != AccountAcl::default()))
 }

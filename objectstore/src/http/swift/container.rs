@@ -41,6 +41,7 @@ fn about(call: &Call, container: &Container, counts: Counts) -> Out {
         .set("last-modified", http_date(last_modified_secs(container.changed_at)))
         .set("accept-ranges", "bytes");
     versions::about(&mut out, &container.info);
+    headers::tell_quotes(&mut out, "container", container.info.quoted_etags);
     let owner = call.store.is_owner(&call.access, &call.project);
     let shown = container.info.meta.iter().filter(|(k, _)| owner || !k.starts_with("temp-url-key"));
     out.metadata("x-container-meta-", shown);
@@ -116,6 +117,7 @@ fn change(call: &Call, info: &mut ContainerInfo) -> SwiftResult<()> {
         };
         return Err(SwiftError::bad_request(what));
     }
+    headers::want_quotes(&mut info.quoted_etags, &call.headers, "container");
     for (name, kept) in [("x-container-read", &mut info.read), ("x-container-write", &mut info.write)] {
         if call.headers.contains_key(name.replacen("x-", "x-remove-", 1)) {
             kept.clear();
@@ -135,7 +137,8 @@ fn rule(call: &Call) -> impl Fn(&mut ContainerInfo) -> Result<(), ObjectError> +
 async fn create(call: Call) -> SwiftResult<Response> {
     call.store.check(&call.access, &call.project, None, Need::Own)?;
     change(&call, &mut ContainerInfo::default())?;
-    let new = NewContainer { policy: call.header("x-storage-policy").map(str::to_owned), as_bucket: false };
+    let policy = call.header("x-storage-policy").filter(|p| !p.is_empty()).map(str::to_owned);
+    let new = NewContainer { policy, as_bucket: false };
     let made =
         call.store.make_container(&call.access, &call.project, &call.container, &new, &rule(&call)).await?;
     let status = if made.created { StatusCode::CREATED } else { StatusCode::ACCEPTED };

@@ -153,7 +153,7 @@ impl From<ObjectError> for SwiftError {
             O::NoHistory => return status(412),
             O::IsMarker => return SwiftError::of(StatusCode::NOT_FOUND),
             O::Locked => return SwiftError::new(StatusCode::FORBIDDEN, "The object is locked."),
-            O::NoSuchContainer | O::NoSuchObject => return status(404),
+            O::NoSuchContainer | O::NoSuchObject | O::NoSuchTopic => return status(404),
             O::NotEmpty | O::HasVersions | O::OtherPolicy | O::BucketExists { .. } => return status(409),
             O::NoSuchPolicy(name) => {
                 return SwiftError::bad_request(format!("Invalid X-Storage-Policy '{name}'"));
@@ -161,7 +161,7 @@ impl From<ObjectError> for SwiftError {
             O::BadName(what) => return SwiftError::bad_request(*what),
             O::Invalid(text) => return SwiftError::bad_request(text.clone()),
             O::Forbidden | O::Sealed => return status(403),
-            O::NotSealed => return status(400),
+            O::NotSealed | O::OtherChecksum(_) => return status(400),
             O::TooLarge(_) => return status(413),
             O::OverQuota(text) => return SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, *text),
             O::Incomplete | O::BrokenBody(_) => return status(499),

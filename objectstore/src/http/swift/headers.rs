@@ -93,6 +93,21 @@ pub(crate) fn merge(
     check_metadata(limits, target, meta.iter())
 }
 
+/// `X-Account-Rfc-Compliant-Etags`, and the same of containers: set, and with an empty value taken back.
+pub(crate) fn want_quotes(wish: &mut Option<bool>, headers: &HeaderMap, target: &str) {
+    let Some(value) = headers.get(format!("x-{target}-rfc-compliant-etags")) else { return };
+    *wish = match value.to_str().unwrap_or_default().trim() {
+        "" => None,
+        text => Some(super::is_true(text)),
+    };
+}
+
+pub(crate) fn tell_quotes(out: &mut Out, target: &str, wish: Option<bool>) {
+    if let Some(wish) = wish {
+        out.set(&format!("x-{target}-rfc-compliant-etags"), if wish { "True" } else { "False" });
+    }
+}
+
 /// Headers of a response, gathered.
 #[derive(Default)]
 pub(crate) struct Out(HeaderMap);

@@ -15,12 +15,17 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
         .policies()
         .iter()
         .enumerate()
-        .map(|(i, p)| match i {
-            0 => json!({"name": p.name, "aliases": p.name, "default": true}),
-            _ => json!({"name": p.name, "aliases": p.name}),
+        .filter(|(_, p)| !p.deprecated)
+        .map(|(i, p)| {
+            let names = [&p.name].into_iter().chain(&p.aliases).map(String::as_str);
+            let aliases = names.collect::<Vec<_>>().join(", ");
+            match i {
+                0 => json!({"name": p.name, "aliases": aliases, "default": true}),
+                _ => json!({"name": p.name, "aliases": aliases}),
+            }
         })
         .collect();
-    let info = json!({
+    let mut info = json!({
         "swift": {
             "version": VERSION,
             "strict_cors_mode": true,
@@ -70,7 +75,22 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
         },
         "account_quotas": {},
         "container_quotas": {},
+        "crossdomain": {},
+        "account_acls": {},
+        "etag_quoter": {"enable_by_default": config.quoted_etags},
     });
+    if config.ratelimit.are_set() {
+        let rate = |rate: u32| if rate > 0 { json!([[0, rate]]) } else { json!([]) };
+        info["ratelimit"] = json!({
+            "account_ratelimit": config.ratelimit.account,
+            "max_sleep_time_seconds": config.ratelimit.max_sleep_s,
+            "container_ratelimits": rate(config.ratelimit.container),
+            "container_listing_ratelimits": rate(config.ratelimit.container_listing),
+        });
+    }
+    if !config.swift_domains.is_empty() {
+        info["domain_remap"] = json!({"default_reseller_prefix": null});
+    }
     let body = info.to_string();
     stamped(([(CONTENT_TYPE, "application/json; charset=UTF-8")], body).into_response())
 }

@@ -16,6 +16,8 @@ mod headers;
 mod info;
 mod listing;
 mod object;
+mod ratelimit;
+mod remap;
 mod reply;
 mod slo;
 mod staticweb;
@@ -23,18 +25,25 @@ mod symlink;
 mod tempurl;
 mod versions;
 
+pub use ratelimit::RateLimits;
+pub(crate) use ratelimit::Rates;
+
 use crate::access::{Asks, DELETE, GET, PUT};
+use crate::account::AccountGrant;
+use crate::cause::{Cause, Doing};
 use crate::http::facts::{self, RequestFacts};
-use crate::{Access, ObjectError, ObjectStore};
+use crate::{Access, ObjectError, ObjectStore, cause, notify};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get};
 use error::{SwiftError, SwiftResult};
+use http::header::ETAG;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A request, taken apart.
@@ -140,7 +149,7 @@ pub(crate) fn stamp(response: &mut Response, id: &str) {
 async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let id = transaction_id();
     let head = request.method() == Method::HEAD;
-    let mut page = None;
+    let (mut page, mut place) = (None, None);
     let answered = async {
         let mut call = Call::take(store, request)?;
         if call.method == Method::OPTIONS {
@@ -148,23 +157,93 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
         }
         page = cors::Page::of(&call).await;
         if formpost::is_form(&call) {
-            return formpost::upload(&call).await;
+            let cause = call.cause(Doing::Write(notify::POST), &id);
+            return cause::within(Some(cause), formpost::upload(&call)).await;
         }
         call.identify().await?;
-        call.answer().await
+        call.limit().await?;
+        place = call.quoted_place();
+        let cause = call.doing().map(|doing| call.cause(doing, &id));
+        cause::within(cause, call.answer()).await
     };
     let mut response = match answered.await {
         Ok(response) => response,
         Err(e) => e.respond(&id, head),
     };
     stamp(&mut response, &id);
+    if let Some((store, project, container)) = place {
+        quote(&store, &project, &container, &mut response).await;
+    }
     if let Some(page) = page {
         page.mark(&mut response);
     }
     response
 }
 
+/// Quotes the ETag of an object's answer, where the container, its account or the operator wants it.
+async fn quote(store: &ObjectStore, project: &str, container: &str, response: &mut Response) {
+    let Some(etag) = response.headers().get(ETAG).and_then(|e| e.to_str().ok()) else { return };
+    if etag.starts_with('"') || etag.starts_with("W/") {
+        return;
+    }
+    let own = store.find_container(project, container).await.ok().and_then(|c| c.info.quoted_etags);
+    let account = async || store.find_account(project).await.ok().and_then(|a| a.info.quoted_etags);
+    let wanted = match own {
+        Some(own) => own,
+        None => account().await.unwrap_or(store.config().quoted_etags),
+    };
+    if let Some(quoted) = HeaderValue::from_str(&format!("\"{etag}\"")).ok().filter(|_| wanted) {
+        response.headers_mut().insert(ETAG, quoted);
+    }
+}
+
+/// What only owners may say: a request of others is taken as if it did not.
+const OWNERS: [&str; 11] = [
+    "x-container-read",
+    "x-container-write",
+    "x-remove-container-read",
+    "x-remove-container-write",
+    "x-container-sync-key",
+    "x-container-sync-to",
+    "x-container-meta-temp-url-key",
+    "x-container-meta-temp-url-key-2",
+    "x-account-meta-temp-url-key",
+    "x-account-meta-temp-url-key-2",
+    "x-account-access-control",
+];
+
 impl Call {
+    /// The container of an object whose ETag somebody may want quoted.
+    fn quoted_place(&self) -> Option<(ObjectStore, String, String)> {
+        let asked = !self.object.is_empty() && self.store.inner.quotes.load(Ordering::Relaxed);
+        asked.then(|| (self.store.clone(), self.project.clone(), self.container.clone()))
+    }
+
+    /// What the account's ACL grants to whoever is of another project.
+    async fn admit_by_account(&mut self) -> SwiftResult<()> {
+        let Some(caller) = &self.access.caller else { return Ok(()) };
+        if self.access.project() == Some(&self.project) || self.store.is_reseller_admin(&self.access) {
+            return Ok(());
+        }
+        let account = self.store.find_account(&self.project).await?;
+        let Some(grant) = account.info.acl.as_ref().and_then(|acl| acl.grant(caller)) else { return Ok(()) };
+        self.access.granted = Some((self.project.clone(), grant));
+        if grant != AccountGrant::Admin {
+            OWNERS.iter().for_each(|name| drop(self.headers.remove(*name)));
+        }
+        Ok(())
+    }
+
+    /// A token that is good for nothing is refused, also a service's beside the user's.
+    async fn validate(&self, token: &str) -> SwiftResult<Arc<api::Caller>> {
+        let asking = api::Asking { service: "object-store", method: self.method.as_str(), path: &self.path };
+        match self.store.inner.tokens.validate_for(token, &asking).await {
+            Ok(caller) => Ok(caller),
+            Err(e) if e.status() == http::StatusCode::UNAUTHORIZED => Err(SwiftError::unauthorized()),
+            Err(e) => Err(ObjectError::Identity(e.message().to_owned()).into()),
+        }
+    }
+
     fn take(store: ObjectStore, request: Request) -> SwiftResult<Call> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
@@ -215,13 +294,29 @@ impl Call {
         }
         let token = self.header("x-auth-token").or_else(|| self.header("x-storage-token")).map(str::to_owned);
         let Some(token) = token.filter(|t| !t.is_empty()) else { return Ok(()) };
-        let asking = api::Asking { service: "object-store", method: self.method.as_str(), path: &self.path };
-        match self.store.inner.tokens.validate_for(&token, &asking).await {
-            Ok(caller) => self.access.caller = Some(caller),
-            Err(e) if e.status() == http::StatusCode::UNAUTHORIZED => return Err(SwiftError::unauthorized()),
-            Err(e) => return Err(ObjectError::Identity(e.message().to_owned()).into()),
+        self.access.caller = Some(self.validate(&token).await?);
+        if let Some(service) = self.header("x-service-token").filter(|t| !t.is_empty()) {
+            self.validate(service).await?;
         }
-        Ok(())
+        self.admit_by_account().await
+    }
+
+    /// What the request does to objects, for those who want to be told.
+    fn doing(&self) -> Option<Doing> {
+        let copies = self.headers.contains_key("x-copy-from") || self.query.has("version-id");
+        match self.method.as_str() {
+            "COPY" => Some(Doing::Write(notify::COPY)),
+            "PUT" if copies => Some(Doing::Write(notify::COPY)),
+            "PUT" => Some(Doing::Write(notify::PUT)),
+            "DELETE" => Some(Doing::Delete),
+            "POST" if self.query.has("bulk-delete") => Some(Doing::Delete),
+            _ => None,
+        }
+    }
+
+    fn cause(&self, doing: Doing, id: &str) -> Cause {
+        let who = self.access.project().unwrap_or_default().to_owned();
+        Cause { doing, who, source: self.source, request_id: id.to_owned() }
     }
 
     async fn answer(self) -> SwiftResult<Response> {

@@ -93,13 +93,16 @@ async fn read_manifest(call: &Call) -> SwiftResult<Vec<Named>> {
         let most = limits.max_manifest_size;
         SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("Manifest File > {most} bytes"))
     })?;
-    let named: Vec<Named> = serde_json::from_slice(&text).map_err(|e| match e.is_data() {
+    manifest_of(&text, limits.max_manifest_segments)
+}
+
+fn manifest_of(text: &[u8], most: usize) -> SwiftResult<Vec<Named>> {
+    let named: Vec<Named> = serde_json::from_slice(text).map_err(|e| match e.is_data() {
         false => SwiftError::bad_request("Manifest must be valid JSON.\n"),
         true => SwiftError::bad_request(format!("Errors:\n{e}\n")),
     })?;
     let objects = named.iter().filter(|n| n.data.is_none()).count();
-    if objects > limits.max_manifest_segments {
-        let most = limits.max_manifest_segments;
+    if objects > most {
         return Err(SwiftError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("Number of object-backed segments must be <= {most}"),
@@ -252,4 +255,35 @@ async fn segments_of(call: &Call, path: &str) -> SwiftResult<Vec<(String, bool)>
     let segments: Vec<Segment> =
         serde_json::from_slice(&stored).map_err(|_| ObjectError::Damaged("a manifest cannot be read"))?;
     Ok(segments.into_iter().filter(|s| s.data.is_none()).map(|s| (s.name, s.sub_slo)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn status(text: &str) -> u16 {
+        manifest_of(text.as_bytes(), 2).err().map_or(200, |e| e.status())
+    }
+
+    #[test]
+    fn manifests_are_read() {
+        assert_eq!(status(r#"[{"path": "/c/o", "etag": null, "size_bytes": "5", "range": "0-1"}]"#), 200);
+        assert_eq!(status(r#"[{"data": "eA=="}, {"path": "/c/o"}]"#), 200);
+        for bad in ["", "{}", "[]", "[1]", r#"[{"path": 1}]"#, r#"[{"else": 1}]"#, r#"[{"data": "eA=="}]"#] {
+            assert_eq!(status(bad), 400, "{bad}");
+        }
+        assert_eq!(status(r#"[{"path": "/c/1"}, {"path": "/c/2"}, {"path": "/c/3"}]"#), 413);
+    }
+
+    proptest! {
+        #[test]
+        fn noise_never_panics(noise: Vec<u8>, size in ".{0,8}", path in ".{0,20}") {
+            let _ = manifest_of(&noise, 10);
+            let text = json!([{"path": path, "size_bytes": size}]).to_string();
+            for named in manifest_of(text.as_bytes(), 10).unwrap_or_default() {
+                let _ = named.size();
+            }
+        }
+    }
 }
