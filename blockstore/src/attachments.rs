@@ -3,6 +3,8 @@
 //! A volume's own state follows from its attachments ([`state_of`]), so that the two never disagree. Compute's
 //! calls may be repeated at will: each one gives what the first gave.
 
+use crate::encryption::VolumeEncryption;
+use crate::migrate::phase;
 use crate::model::{AttachMode, Attachment, RbdLocation, Volume};
 use crate::status::{AttachStatus, Step, VolumeStatus};
 use crate::store::attachments::Filter;
@@ -11,6 +13,7 @@ use crate::{VolumeError, Volumes, store};
 use api::{Context, Page};
 use serde_json::{Map, Value};
 use state::{Timestamp, Tx};
+use std::collections::BTreeMap;
 
 /// What compute gets when a server may have a volume.
 #[derive(Debug, Clone)]
@@ -21,6 +24,10 @@ pub struct Held {
     pub readonly: bool,
     pub multiattach: bool,
     pub bootable: bool,
+    /// How the host opens it; its passphrase is [`Volumes::passphrase`]'s.
+    pub encryption: Option<VolumeEncryption>,
+    /// What the hypervisor keeps the server to: libvirt's names of limits.
+    pub limits: BTreeMap<String, u64>,
 }
 
 /// An attachment that is asked for.
@@ -78,7 +85,13 @@ impl Volumes {
                 self.reserve(&mut tx, &mut volume, new).await?
             }
         };
-        let held = self.held(&volume, attachment)?;
+        let encryption = match &volume.encryption_key_id {
+            Some(_) => self.format_of(&volume.type_id).await?.map(VolumeEncryption::from),
+            None => None,
+        };
+        let qos = self.qos_of_type(&volume.type_id).await?;
+        let limits = qos.map(|q| q.for_hypervisor(volume.size_gib)).unwrap_or_default();
+        let held = Held { encryption, limits, ..self.held(&volume, attachment)? };
         tx.commit().await?;
         Ok(held)
     }
@@ -91,6 +104,8 @@ impl Volumes {
             size_gib: volume.size_gib,
             multiattach: volume.multiattach,
             bootable: volume.bootable,
+            encryption: None,
+            limits: BTreeMap::new(),
         })
     }
 
@@ -159,6 +174,21 @@ impl Volumes {
         volume: &mut Volume,
         new: NewAttachment,
     ) -> Result<Attachment, VolumeError> {
+        // A volume that is about to move has no place that a guest could open; one that serves at its new place has, and
+        // stays there.
+        match volume.migration_status.as_deref() {
+            Some(phase::COMPLETING) => {
+                volume.migration_status = Some(phase::SUCCESS.into());
+                store::volumes::save(tx, volume).await?;
+            }
+            _ if volume.is_migrating() => {
+                return Err(VolumeError::InvalidVolume(format!(
+                    "Volume {} is being migrated: it can be attached once that is done.",
+                    volume.id
+                )));
+            }
+            _ => {}
+        }
         let free = volume.status.after(Step::Reserve).is_some();
         let shared = volume.multiattach && volume.status == VolumeStatus::InUse;
         // A move from host to host holds the volume twice, for the same server.
@@ -216,7 +246,12 @@ impl Volumes {
         // A volume in another operation keeps its state: it goes back to what that operation remembers.
         let engaged = matches!(
             volume.status,
-            VolumeStatus::Extending | VolumeStatus::Uploading | VolumeStatus::Deleting
+            VolumeStatus::Extending
+                | VolumeStatus::Uploading
+                | VolumeStatus::Retyping
+                | VolumeStatus::Maintenance
+                | VolumeStatus::Downloading
+                | VolumeStatus::Deleting
         );
         if engaged || next == volume.status {
             return Ok(());
@@ -345,6 +380,22 @@ impl Volumes {
         let mut all = store::attachments::list(self.db.read(), &filter, page, marker.as_ref()).await?;
         let more = page.cut(&mut all);
         Ok((all, more))
+    }
+
+    /// Moves every attachment of a volume to another one, which is free.
+    pub(crate) async fn take_over_attachments(
+        &self,
+        ctx: &Context,
+        from: &str,
+        to: &str,
+    ) -> Result<(), VolumeError> {
+        let of = self.get(ctx, from).await?;
+        for a in &of.attachments {
+            self.old_detach(ctx, from, Some(&a.id), true).await?;
+            let (server, host) = (a.server_id.clone(), a.host.clone());
+            self.old_attach(ctx, to, server, host, a.device.clone(), a.mode).await?;
+        }
+        Ok(())
     }
 
     // The older actions on volumes, which know no attachment before it is complete.

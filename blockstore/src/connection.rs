@@ -37,9 +37,9 @@ impl Volumes {
             "secret_uuid": self.config.guest_secret,
             "volume_id": volume.id,
             "discard": true,
-            "qos_specs": qos.and_then(|q| q.of_front_end()),
+            "qos_specs": qos.and_then(|q| q.of_front_end(volume.size_gib)),
             "access_mode": if readonly { "ro" } else { "rw" },
-            "encrypted": false,
+            "encrypted": volume.encryption_key_id.is_some(),
             "cacheable": false,
             "keyring": null,
         });

@@ -21,7 +21,7 @@ fn options(tier: &Tier) -> CreateOptions {
 }
 
 /// Runs `work` on an open image and closes it before the result is known, so that nobody finds it in use.
-async fn with<T, F>(image: Image, work: impl FnOnce(Image) -> F) -> Result<T, Error>
+pub(crate) async fn with<T, F>(image: Image, work: impl FnOnce(Image) -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -93,6 +93,25 @@ pub(crate) async fn size(tier: &Tier, name: &str) -> Result<Option<u64>, Error> 
         Some(image) => with(image, |image| async move { image.size().await }).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// The size in bytes, and where in the image anything is: `(offset, length)`, in order.
+pub(crate) async fn extents(image: &Image) -> Result<(u64, Vec<(u64, u64)>), Error> {
+    /// Bounds what one look answers.
+    const WINDOW: u64 = 64 << 30;
+    let size = image.size().await?;
+    let (mut all, mut at) = (Vec::<(u64, u64)>::new(), 0);
+    while at < size {
+        let found = image.diff_iterate(None, at, WINDOW.min(size - at), false).await?;
+        for e in found.iter().filter(|e| e.exists) {
+            match all.last_mut() {
+                Some((off, len)) if *off + *len == e.off => *len += e.len,
+                _ => all.push((e.off, e.len)),
+            }
+        }
+        at += WINDOW;
+    }
+    Ok((size, all))
 }
 
 /// Takes away what an earlier try has left under a name. Nobody has used it yet: no volume was ever shown on it.

@@ -1,10 +1,13 @@
-//! Encryption of volume types: what an administrator wants of their volumes.
+//! Encryption: what an administrator wants of a type's volumes, and how theirs are encrypted.
 //!
-//! There is no key manager yet, so that no volume of such a type is made: it is refused, rather than made in the clear.
+//! A volume is a LUKS container in its image, which librbd writes and QEMU (through librbd) opens: snapshots and clones are
+//! of the container, and a clone has its parent's passphrase, under an id of its own. As with upstream, the header takes its
+//! room from the volume's size.
 
-use crate::model::VolumeType;
+use crate::model::{Volume, VolumeType};
 use crate::{VolumeError, Volumes, store};
-use api::Context;
+use api::{Context, Secret};
+use pool::EncryptionFormat;
 use state::{Timestamp, Tx};
 
 /// A type's encryption, as its row has it.
@@ -116,19 +119,109 @@ impl Volumes {
         Ok(tx.commit().await?)
     }
 
-    /// Refuses a type whose volumes would have to be encrypted. Inside the transaction that would use it, so that no
-    /// volume is made in the clear while its type is being encrypted.
-    pub(crate) async fn in_the_clear(&self, tx: &mut Tx, kind: &VolumeType) -> Result<(), VolumeError> {
+    /// Whether a volume is encrypted as a type says, its own or another. Inside the transaction that gives it the type, so that no volume is made
+    /// in the clear while its type is being encrypted.
+    pub(crate) async fn encrypted_as(
+        &self,
+        tx: &mut Tx,
+        kind: &VolumeType,
+        volume: &Volume,
+    ) -> Result<(), VolumeError> {
         tx.lock(&lock_key(&kind.id)).await?;
-        match store::encryption::of_type(tx.conn(), &kind.id).await? {
-            None => Ok(()),
-            Some(_) => Err(VolumeError::NotImplemented(format!(
-                "Volume type {} is encrypted, and this cloud has no key manager to hold its volumes' keys.",
-                kind.name
-            ))),
+        let wanted = store::encryption::of_type(tx.conn(), &kind.id).await?;
+        let is = match &volume.encryption_key_id {
+            Some(_) => store::encryption::of_type(tx.conn(), &volume.type_id).await?,
+            None => None,
+        };
+        let formats = [wanted, is].map(|e| e.map(|e| e.format()).transpose());
+        let [wanted, is] = formats;
+        if wanted? == is? {
+            return Ok(());
+        }
+        Err(VolumeError::InvalidVolume(format!(
+            "Volume {} cannot have type {}: it is encrypted in another way.",
+            volume.id, kind.name
+        )))
+    }
+
+    /// How volumes of a type are encrypted; `None` for those in the clear. A setting that librbd does not know is refused.
+    pub(crate) async fn format_of(&self, type_id: &str) -> Result<Option<EncryptionFormat>, VolumeError> {
+        let found = store::encryption::of_type(self.db.read(), type_id).await?;
+        found.map(|e| e.format()).transpose()
+    }
+
+    /// How a volume is encrypted, with its passphrase; `None` for one in the clear. For the cloud's own use: nothing is
+    /// checked.
+    pub(crate) async fn encryption_of(
+        &self,
+        volume: &Volume,
+    ) -> Result<Option<(EncryptionFormat, Secret)>, VolumeError> {
+        let Some(key) = &volume.encryption_key_id else { return Ok(None) };
+        let format = self.format_of(&volume.type_id).await?;
+        let format = format.ok_or_else(|| VolumeError::TypeNotFound(volume.type_id.clone()))?;
+        Ok(Some((format, self.keys.get(key).await?)))
+    }
+
+    /// What a host needs to open an encrypted volume, for the host agent that is to attach it: nothing is checked.
+    pub async fn passphrase(&self, volume_id: &str) -> Result<Option<Secret>, VolumeError> {
+        let volume = store::volumes::get(self.db.read(), volume_id)
+            .await?
+            .ok_or_else(|| VolumeError::VolumeNotFound(volume_id.to_owned()))?;
+        Ok(self.encryption_of(&volume).await?.map(|(_, secret)| secret))
+    }
+
+    /// `GET /volumes/{id}/encryption`: the type's settings and the passphrase's id.
+    pub(crate) async fn volume_encryption(
+        &self,
+        ctx: &Context,
+        id: &str,
+    ) -> Result<Option<(Encryption, String)>, VolumeError> {
+        let volume = self.find(ctx, id, "volume_extension:volume_encryption_metadata").await?;
+        let Some(key) = volume.encryption_key_id else { return Ok(None) };
+        let settings = store::encryption::of_type(self.db.read(), &volume.type_id).await?;
+        Ok(settings.map(|e| (e, key)))
+    }
+}
+
+impl Encryption {
+    pub(crate) fn format(&self) -> Result<EncryptionFormat, VolumeError> {
+        let provider = self.provider.to_ascii_lowercase();
+        let luks2 = provider.contains("luks2");
+        let unknown = |what: &str| {
+            Err(VolumeError::NotImplemented(format!(
+                "Volumes cannot be encrypted with {what}, only with luks or luks2."
+            )))
+        };
+        if !provider.contains("luks") {
+            return unknown(&format!("provider {}", self.provider));
+        }
+        if let Some(cipher) = self.cipher.as_deref().filter(|c| !matches!(*c, "aes-xts-plain64" | "")) {
+            return unknown(&format!("cipher {cipher}"));
+        }
+        match self.key_size {
+            Some(256) => Ok(EncryptionFormat { luks2, aes256: false }),
+            Some(512) | None => Ok(EncryptionFormat { luks2, aes256: true }),
+            Some(other) => unknown(&format!("keys of {other} bits")),
         }
     }
 }
+
+/// How a server opens a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeEncryption {
+    Luks,
+    Luks2,
+}
+
+impl From<EncryptionFormat> for VolumeEncryption {
+    fn from(f: EncryptionFormat) -> Self {
+        if f.luks2 { VolumeEncryption::Luks2 } else { VolumeEncryption::Luks }
+    }
+}
+
+/// The most that a LUKS header takes of a volume, in bytes.
+pub(crate) const HEADER: u64 = 16 << 20;
 
 /// What a transaction locks in which a type's first volume is made, or its encryption changed.
 fn lock_key(type_id: &str) -> String {

@@ -22,6 +22,17 @@ pub(crate) struct GroupSnapshot {
     pub(crate) created_at: Timestamp,
 }
 
+/// A snapshot of a group that is asked for.
+pub(crate) struct NewGroupSnapshot {
+    /// Made before the call, where the caller must know it; else a new one.
+    pub(crate) id: Option<String>,
+    pub(crate) group_id: String,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    /// Of each part: the whole has none.
+    pub(crate) metadata: Metadata,
+}
+
 impl Volumes {
     /// The group's snapshot, if the caller may see it.
     pub(crate) async fn find_group_snapshot(
@@ -38,14 +49,19 @@ impl Volumes {
         Ok(found)
     }
 
-    /// Asks for a snapshot of a group: it is `creating` when this returns.
+    /// Asks for a snapshot of a group: it is `creating` when this returns. With an id of the caller's choice a
+    /// repeated call gives the same one.
     pub(crate) async fn create_group_snapshot(
         &self,
         ctx: &Context,
-        group_id: &str,
-        name: String,
-        description: Option<String>,
+        new: NewGroupSnapshot,
     ) -> Result<GroupSnapshot, VolumeError> {
+        if let Some(id) = &new.id
+            && store::groups::get_snapshot(self.db.read(), id).await?.is_some()
+        {
+            return self.find_group_snapshot(ctx, id, "group:get_group_snapshot").await;
+        }
+        let group_id = new.group_id.as_str();
         let (mut tx, group, members) =
             self.hold_group(ctx, group_id, "group:create_group_snapshot", &[]).await?;
         if group.status != GroupStatus::Available || members.is_empty() || !members.iter().all(ready) {
@@ -57,12 +73,12 @@ impl Volumes {
             )));
         }
         let whole = GroupSnapshot {
-            id: state::new_id(),
+            id: new.id.clone().unwrap_or_else(state::new_id),
             group_id: group.id,
             project_id: group.project_id,
             user_id: ctx.user.id.clone(),
-            name,
-            description,
+            name: new.name.clone(),
+            description: new.description.clone(),
             group_type_id: group.group_type_id,
             status: GroupStatus::Creating,
             created_at: Timestamp::now(),
@@ -83,7 +99,7 @@ impl Volumes {
                 name: Some(whole.name.clone()),
                 description: whole.description.clone(),
                 type_id: volume.type_id.clone(),
-                metadata: Metadata::new(),
+                metadata: new.metadata.clone(),
                 group_snapshot_id: Some(whole.id.clone()),
                 created_at: whole.created_at,
                 updated_at: None,

@@ -20,7 +20,29 @@ pub(crate) struct GroupType {
 /// What the types' write transactions lock.
 const LOCK: &str = "volume:group-types";
 
+/// Upstream's type of groups whose snapshots are consistent: old clients' consistency groups have it.
+const DEFAULT: &str = "default_cgsnapshot_type";
+
 impl Volumes {
+    /// Makes the type that upstream's databases come with, where it is missing.
+    pub(crate) async fn ensure_default_group_type(&self) -> Result<(), VolumeError> {
+        let mut tx = self.db.begin().await?;
+        tx.lock(LOCK).await?;
+        if store::groups::types(tx.conn()).await?.iter().any(|t| t.name == DEFAULT) {
+            return Ok(());
+        }
+        let kind = GroupType {
+            id: state::new_id(),
+            name: DEFAULT.into(),
+            description: Some("Default group type for migrating cgsnapshot".into()),
+            is_public: true,
+            specs: [("consistent_group_snapshot_enabled".to_owned(), "<is> True".to_owned())].into(),
+            created_at: Timestamp::now(),
+        };
+        store::groups::put_type(&mut tx, &kind).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// The types that a caller may use: private ones are an administrator's.
     pub(crate) async fn list_group_types(&self, ctx: &Context) -> Result<Vec<GroupType>, VolumeError> {
         let mut all = store::groups::types(self.db.read()).await?;

@@ -4,6 +4,9 @@ use crate::disk::{GIB, Parent};
 use crate::model::Metadata;
 use crate::{VolumeError, Volumes};
 use api::Context;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use imagestore::{ImageError, Status};
 
 /// An image that a volume is to be made from.
@@ -12,6 +15,10 @@ pub(crate) struct Origin {
     size_gib: i64,
     /// GiB that the image's owner asks for at least.
     min_disk: i64,
+    /// Bytes of the disk inside.
+    pub(crate) bytes: u64,
+    /// The passphrase's id, where the disk is an encrypted volume's.
+    pub(crate) key: Option<String>,
     pub(crate) metadata: Metadata,
 }
 
@@ -34,6 +41,11 @@ impl Origin {
         Ok(())
     }
 }
+
+/// Where an encrypted image says which passphrase opens it, by upstream's name.
+pub(crate) const KEY_PROPERTY: &str = "cinder_encryption_key_id";
+/// The passphrase goes with the image.
+pub(crate) const KEY_POLICY: (&str, &str) = ("cinder_encryption_key_deletion_policy", "on_image_deletion");
 
 fn refused(e: ImageError) -> VolumeError {
     match e {
@@ -68,7 +80,29 @@ impl Volumes {
         put("size", image.size.map(|s| s.to_string()));
         let gib = source.size_bytes.div_ceil(GIB);
         let size_gib = i64::try_from(gib).unwrap_or(i64::MAX);
-        Ok(Origin { size_gib, min_disk: i64::from(image.min_disk), metadata })
+        let key = self.key_of_image(&image).await?;
+        let bytes = source.size_bytes;
+        Ok(Origin { size_gib, min_disk: i64::from(image.min_disk), bytes, key, metadata })
+    }
+
+    /// The passphrase's id of an image that was an encrypted volume. A property is anybody's word: it counts where the
+    /// passphrase is the image's owner's.
+    async fn key_of_image(&self, image: &imagestore::Image) -> Result<Option<String>, VolumeError> {
+        let Some(key) = image.properties.get(KEY_PROPERTY) else { return Ok(None) };
+        let owner = self.keys.owner(key).await?;
+        if owner.is_none() || owner != image.owner {
+            return Err(VolumeError::InvalidInput(format!(
+                "Image {} is encrypted, and its key is not there.",
+                image.id
+            )));
+        }
+        Ok(Some(key.clone()))
+    }
+
+    /// The same, of an image by its id, for the cloud's own use.
+    pub(crate) async fn image_key(&self, id: &str) -> Result<Option<String>, VolumeError> {
+        let image = self.images.get(&Context::service("volume"), id).await.map_err(refused)?;
+        self.key_of_image(&image).await
     }
 
     /// What a volume of this image is cloned from. That the image may be used was settled when it was asked for.
@@ -105,6 +139,17 @@ impl Volumes {
         let source =
             imagestore::RbdSource { tier: tier.to_owned(), image: image.to_owned(), snap: snap.to_owned() };
         self.images.fill_from_rbd(&Context::service("volume"), id, source).await.map(drop).map_err(refused)
+    }
+
+    /// Gives a drafted image its bytes, exactly so many.
+    pub(crate) async fn send_image(
+        &self,
+        id: &str,
+        size: u64,
+        bytes: BoxStream<'static, Result<Bytes, pool::Error>>,
+    ) -> Result<(), VolumeError> {
+        let body = bytes.map(|b| b.map_err(ImageError::from)).boxed();
+        self.images.upload(&Context::service("volume"), id, Some(size), body).await.map_err(refused)
     }
 
     /// How far an image is; `None` where it has been deleted.

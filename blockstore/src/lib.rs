@@ -12,6 +12,7 @@
 //! Compute uses the Rust API directly: [`Volumes::get`], [`Volumes::create`], [`Volumes::delete`],
 //! [`Volumes::attach_begin`] … [`Volumes::detach_complete`], [`Volumes::location`].
 
+mod adopt;
 mod attachments;
 mod backup;
 mod config;
@@ -19,17 +20,25 @@ mod connection;
 mod disk;
 mod encryption;
 mod error;
+mod formats;
 mod group_snapshots;
 mod group_types;
 mod groups;
 mod http;
 mod images;
+mod keys;
 mod manage;
+mod manageable;
 mod messages;
+mod migrate;
 mod model;
+mod moving;
 mod policy;
 mod qos;
 mod quotas;
+mod reimage;
+mod scheduler;
+mod schedules;
 mod services;
 mod snapshots;
 mod status;
@@ -40,21 +49,26 @@ mod types;
 mod uploads;
 mod volumes;
 
+pub use adopt::Adoption;
 pub use attachments::Held;
-pub use config::{Config, Quota};
+pub use backup::{BackupStore, Repository, StoreError};
+pub use config::{BackupDriver, Config, Quota};
+pub use encryption::VolumeEncryption;
 pub use error::VolumeError;
 pub use http::{router, routes};
 pub use model::{
     AttachMode, Attachment, Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType,
 };
 pub use policy::table as policy;
+pub use scheduler::Hints;
+pub use snapshots::NewSnapshot;
 pub use status::{AttachStatus, BackupStatus, GroupStatus, SnapshotStatus, VolumeStatus};
 pub use tasks::operations;
 
 use api::{Context, Links, Policy};
 use pool::Tiers;
 use state::{Db, Migrations};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The tables of this crate.
 pub const MIGRATIONS: Migrations = Migrations {
@@ -63,6 +77,9 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("0001_volumes", include_str!("../migrations/0001_volumes.sql")),
         ("0003_groups", include_str!("../migrations/0003_groups.sql")),
         ("0004_backups", include_str!("../migrations/0004_backups.sql")),
+        ("0005_schedules", include_str!("../migrations/0005_schedules.sql")),
+        ("0006_backup_drivers", include_str!("../migrations/0006_backup_drivers.sql")),
+        ("0007_keys", include_str!("../migrations/0007_keys.sql")),
     ],
 };
 
@@ -74,6 +91,9 @@ pub struct Volumes {
     config: Config,
     links: Links,
     policy: Policy,
+    rooms: scheduler::Rooms,
+    keys: Arc<dyn keys::KeyManager>,
+    backup_objects: OnceLock<Arc<dyn BackupStore>>,
 }
 
 impl Volumes {
@@ -90,10 +110,27 @@ impl Volumes {
         if let Some(file) = &config.policy_file {
             policy.load(file).map_err(|e| VolumeError::Config(e.to_string()))?;
         }
-        tiers.get(&config.tier).map_err(|e| VolumeError::Config(e.to_string()))?;
+        for tier in config.tiers.iter().chain([&config.tier]) {
+            tiers.get(tier).map_err(|e| VolumeError::Config(e.to_string()))?;
+        }
         tiers.get(&config.backup_tier).map_err(|e| VolumeError::Config(e.to_string()))?;
-        let volumes = Volumes { db, tiers, images, config, links, policy };
+        if config.backup_driver == BackupDriver::Directory && config.backup_directory.is_none() {
+            return Err(VolumeError::Config("the backup driver directory needs backup_directory".into()));
+        }
+        let keys = Arc::new(keys::LocalKeys::new(db.clone(), config.key_file.clone()));
+        let volumes = Volumes {
+            db,
+            tiers,
+            images,
+            config,
+            links,
+            policy,
+            rooms: scheduler::Rooms::default(),
+            keys,
+            backup_objects: OnceLock::new(),
+        };
         volumes.ensure_default_type().await?;
+        volumes.ensure_default_group_type().await?;
         Ok(Arc::new(volumes))
     }
 

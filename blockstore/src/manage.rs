@@ -53,15 +53,22 @@ impl Volumes {
         let size = i64::try_from(bytes.div_ceil(disk::GIB).max(1)).unwrap_or(quotas::MOST_GIB);
         let new = NewVolume { size_gib: Some(size), ..wanted.new };
         let (mut volume, kind) = self.planned(ctx, project, new).await?;
-        if volume.tier != name {
+        if !self.offers(&name, &kind) {
             return Err(VolumeError::InvalidInput(format!(
                 "Volume type {} is not of tier {name}.",
                 kind.name
             )));
         }
+        if volume.encryption_key_id.is_some() {
+            return Err(VolumeError::InvalidInput(format!(
+                "Volume type {} is encrypted: nobody knows the passphrase of an image that comes from elsewhere.",
+                kind.name
+            )));
+        }
+        volume.tier = name;
         (volume.status, volume.bootable) = (VolumeStatus::Managing, wanted.bootable);
         let mut tx = self.db.begin().await?;
-        self.in_the_clear(&mut tx, &kind).await?;
+        self.encrypted_as(&mut tx, &kind, &volume).await?;
         self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::volume(size)).await?;
         store::volumes::insert(&mut tx, &volume).await?;
         tasks::manage::spawn(&mut tx, ctx, &volume, source).await?;

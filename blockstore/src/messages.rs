@@ -30,6 +30,8 @@ pub(crate) enum Action {
     DeleteVolume,
     Revert,
     Manage,
+    Migrate,
+    Reimage,
     BackUp,
     DeleteBackup,
     RestoreBackup,
@@ -49,6 +51,8 @@ impl Action {
             Action::RestoreBackup => "015",
             Action::Revert => "019",
             Action::Manage => "020",
+            Action::Migrate => "021",
+            Action::Reimage => "022",
         }
     }
 
@@ -65,6 +69,8 @@ impl Action {
             Action::RestoreBackup => "restore backup",
             Action::Revert => "revert volume to snapshot",
             Action::Manage => "manage existing",
+            Action::Migrate => "migrate volume",
+            Action::Reimage => "reimage volume",
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Volume {
     pub source_volid: Option<String>,
     /// The group it belongs to.
     pub group_id: Option<String>,
+    /// The passphrase's id, where the volume is encrypted.
+    pub encryption_key_id: Option<String>,
     pub migration_status: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Option<Timestamp>,
@@ -180,4 +182,5 @@ pub struct NewVolume {
     pub metadata: Metadata,
     /// The group it joins.
     pub group_id: Option<String>,
+    pub hints: crate::scheduler::Hints,
 }

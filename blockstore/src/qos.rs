@@ -4,6 +4,7 @@ use crate::model::{Metadata, VolumeType};
 use crate::{VolumeError, Volumes, store};
 use api::Context;
 use state::Timestamp;
+use std::collections::BTreeMap;
 
 /// QoS specs, as their row has them.
 #[derive(Debug, Clone)]
@@ -44,9 +45,69 @@ impl QosSpecs {
     }
 
     /// What the hypervisor is told, where it is to keep the limits.
-    pub(crate) fn of_front_end(self) -> Option<Metadata> {
-        (self.consumer != "back-end" && !self.specs.is_empty()).then_some(self.specs)
+    pub(crate) fn of_front_end(self, size_gib: i64) -> Option<Metadata> {
+        (self.consumer != "back-end" && !self.specs.is_empty()).then(|| scaled(self.specs, size_gib))
     }
+
+    /// The same as what libvirt knows of it. Limits of reads or writes beside those of both would contradict them.
+    pub(crate) fn for_hypervisor(self, size_gib: i64) -> BTreeMap<String, u64> {
+        let specs = self.of_front_end(size_gib).unwrap_or_default();
+        let number = |name: &str| Some((name.to_owned(), specs.get(name)?.parse::<u64>().ok()?));
+        let mut limits: BTreeMap<String, u64> = HYPERVISOR.iter().filter_map(|name| number(name)).collect();
+        for what in ["iops_sec", "bytes_sec"] {
+            if limits.contains_key(&format!("total_{what}")) {
+                limits.retain(|name, _| {
+                    !name
+                        .strip_prefix("read_")
+                        .or(name.strip_prefix("write_"))
+                        .is_some_and(|n| n.starts_with(what))
+                });
+            }
+        }
+        // A burst is of a limit.
+        let all = limits.clone();
+        limits.retain(|name, _| name.split_once("_max").is_none_or(|(base, _)| all.contains_key(base)));
+        limits
+    }
+}
+
+/// libvirt's names of limits.
+const HYPERVISOR: [&str; 19] = [
+    "total_iops_sec",
+    "read_iops_sec",
+    "write_iops_sec",
+    "total_bytes_sec",
+    "read_bytes_sec",
+    "write_bytes_sec",
+    "total_iops_sec_max",
+    "read_iops_sec_max",
+    "write_iops_sec_max",
+    "total_bytes_sec_max",
+    "read_bytes_sec_max",
+    "write_bytes_sec_max",
+    "total_iops_sec_max_length",
+    "read_iops_sec_max_length",
+    "write_iops_sec_max_length",
+    "total_bytes_sec_max_length",
+    "read_bytes_sec_max_length",
+    "write_bytes_sec_max_length",
+    "size_iops_sec",
+];
+
+/// Limits by the GiB (`…_per_gb`, at least `…_per_gb_min`) become those of a volume of this size.
+fn scaled(mut specs: Metadata, size_gib: i64) -> Metadata {
+    for who in ["total", "read", "write"] {
+        for what in ["iops_sec", "bytes_sec"] {
+            let name = format!("{who}_{what}");
+            let mut number = |suffix: &str| specs.remove(&format!("{name}{suffix}"))?.parse::<i64>().ok();
+            let (least, each) = (number("_per_gb_min"), number("_per_gb"));
+            if let Some(each) = each {
+                let limit = each.saturating_mul(size_gib).max(least.unwrap_or(0));
+                specs.insert(name, limit.to_string());
+            }
+        }
+    }
+    specs
 }
 
 const CONSUMERS: [&str; 3] = ["front-end", "back-end", "both"];
@@ -203,5 +264,30 @@ fn consumer(given: Option<String>) -> Result<Option<String>, VolumeError> {
             CONSUMERS.join(", ")
         ))),
         other => Ok(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(consumer: &str, specs: &[(&str, &str)]) -> BTreeMap<String, u64> {
+        let specs = specs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let (id, name, consumer) = ("q".into(), "q".into(), consumer.into());
+        QosSpecs { id, name, consumer, specs, created_at: Timestamp(0) }.for_hypervisor(10)
+    }
+
+    #[test]
+    fn what_the_hypervisor_keeps() {
+        let of = |pairs: &[(&str, u64)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        assert_eq!(limits("back-end", &[("total_iops_sec", "5")]), of(&[]));
+        let some =
+            [("total_iops_sec", "5"), ("read_iops_sec", "3"), ("write_bytes_sec", "7"), ("other", "1")];
+        assert_eq!(limits("front-end", &some), of(&[("total_iops_sec", 5), ("write_bytes_sec", 7)]));
+        let by_size = [("read_iops_sec_per_gb", "30"), ("read_iops_sec_per_gb_min", "100")];
+        assert_eq!(limits("both", &by_size), of(&[("read_iops_sec", 300)]));
+        let least = [("read_iops_sec_per_gb", "3"), ("read_iops_sec_per_gb_min", "100")];
+        assert_eq!(limits("both", &least), of(&[("read_iops_sec", 100)]));
+        assert_eq!(limits("both", &[("read_iops_sec_max", "9"), ("total_iops_sec", "many")]), of(&[]));
     }
 }

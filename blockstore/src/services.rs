@@ -13,36 +13,56 @@ pub(crate) const DRIVER_VERSION: &str = "1.3.0";
 pub(crate) const VENDOR: &str = "Open Source";
 pub(crate) const PROTOCOL: &str = "ceph";
 
-/// What every tier offers, by the names that types' extra specs ask for; `None` is a key that asks for nothing here.
+/// What every tier offers, by the names that types' extra specs ask for; `None` is a capability that no tier has.
 pub(crate) fn capability(key: &str) -> Option<&'static str> {
     Some(match key {
         "vendor_name" => VENDOR,
         "storage_protocol" => PROTOCOL,
         "driver_version" => DRIVER_VERSION,
-        "thin_provisioning_support" | "multiattach" => "True",
+        "thin_provisioning_support" | "multiattach" | "QoS_support" => "True",
         "replication_enabled" | "thick_provisioning_support" => "False",
         _ => return None,
     })
 }
 
-/// Whether a capability is what an extra spec asks for: plain, or with one of the operators `<is>`, `<in>`, `s==`, `=`,
-/// `<or>`.
+/// Whether a capability is what an extra spec asks for: plain, or with one of upstream's operators.
 pub(crate) fn meets(has: &str, wanted: &str) -> bool {
-    let same = |a: &str| a.trim().eq_ignore_ascii_case(has);
     let wanted = wanted.trim();
-    for operator in ["<is>", "s==", "=="] {
-        if let Some(rest) = wanted.strip_prefix(operator) {
-            return same(rest);
+    if let Some(any) = wanted.strip_prefix("<or>") {
+        return any.split("<or>").any(|a| a.trim() == has);
+    }
+    let (operator, rest) = match wanted.split_once(char::is_whitespace) {
+        Some((first, rest)) if OPERATORS.contains(&first) => (first, rest.trim()),
+        // Several protocols' names are one: upstream treats rbd's two names alike.
+        _ => {
+            return wanted.eq_ignore_ascii_case(has)
+                || (has == PROTOCOL && wanted.eq_ignore_ascii_case("rbd"));
         }
+    };
+    let numbers = has.parse::<f64>().ok().zip(rest.parse::<f64>().ok());
+    let number = |holds: fn(f64, f64) -> bool| numbers.is_some_and(|(a, b)| holds(a, b));
+    match operator {
+        "<is>" => truth(has) == truth(rest),
+        "<in>" => has.contains(rest),
+        "=" | ">=" => number(|a, b| a >= b),
+        "==" => number(|a, b| a == b),
+        "!=" => number(|a, b| a != b),
+        "<=" => number(|a, b| a <= b),
+        "s==" => has == rest,
+        "s!=" => has != rest,
+        "s<" => has < rest,
+        "s<=" => has <= rest,
+        "s>" => has > rest,
+        _ => has >= rest,
     }
-    if let Some(rest) = wanted.strip_prefix("<in>") {
-        return has.contains(rest.trim());
-    }
-    if wanted.starts_with("<or>") {
-        return wanted.split("<or>").any(same);
-    }
-    // Several protocols' names are one: upstream treats rbd's two names alike.
-    same(wanted) || (has == PROTOCOL && wanted.eq_ignore_ascii_case("rbd"))
+}
+
+const OPERATORS: [&str; 13] =
+    ["<is>", "<in>", "=", ">=", "==", "!=", "<=", "s==", "s!=", "s<", "s<=", "s>", "s>="];
+
+/// A word as a boolean; what is none is false.
+fn truth(word: &str) -> bool {
+    matches!(word.trim().to_ascii_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }
 
 /// A service of this cloud.
@@ -64,10 +84,14 @@ pub(crate) struct PoolStats {
     pub(crate) free_gib: f64,
     pub(crate) provisioned_gib: i64,
     pub(crate) volumes: i64,
+    /// How many times its size may be promised.
+    pub(crate) ratio: f64,
+    /// Whether its cluster answers.
+    pub(crate) up: bool,
 }
 
 impl Volumes {
-    fn backend(&self, tier: &str) -> String {
+    pub(crate) fn backend(&self, tier: &str) -> String {
         format!("{}@{tier}", self.config.host)
     }
 
@@ -185,7 +209,6 @@ impl Volumes {
     }
 
     async fn stats_of(&self, tier: &Tier, detail: bool) -> Result<PoolStats, VolumeError> {
-        const GIB: f64 = (1u64 << 30) as f64;
         let name = format!("{}#{}", self.backend(&tier.name), tier.name);
         let mut stats = PoolStats {
             name,
@@ -194,12 +217,14 @@ impl Volumes {
             free_gib: 0.0,
             provisioned_gib: 0,
             volumes: 0,
+            ratio: self.config.max_over_subscription_ratio,
+            up: true,
         };
         if detail {
-            let pool = tier.data_pool.as_deref().unwrap_or(tier.pool.name());
-            if let Ok(usage) = tier.cluster.pool_usage(pool).await {
-                stats.free_gib = (usage.available as f64 / GIB * 100.0).round() / 100.0;
-                stats.total_gib = ((usage.available + usage.stored) as f64 / GIB * 100.0).round() / 100.0;
+            let rounded = |gib: f64| (gib * 100.0).round() / 100.0;
+            match self.room(tier).await {
+                Some(room) => (stats.free_gib, stats.total_gib) = (rounded(room.free), rounded(room.total)),
+                None => stats.up = false,
             }
             let filter = store::volumes::Filter { tier: Some(tier.name.clone()), ..Default::default() };
             (stats.volumes, stats.provisioned_gib) = store::volumes::total(self.db.read(), &filter).await?;
@@ -225,11 +250,25 @@ mod tests {
 
     #[test]
     fn operators_of_extra_specs() {
-        for yes in ["True", "<is> True", "<or> no <or> true", "s== True", "<in> Tru"] {
+        for yes in [
+            "True",
+            "<is> True",
+            "<is> yes",
+            "<or> no <or> True",
+            "s== True",
+            "<in> Tru",
+            "s!= False",
+            "s> A",
+        ] {
             assert!(meets("True", yes), "{yes}");
         }
-        for no in ["False", "<is> False", "<or> a <or> b", "s== x", "<in> x"] {
+        for no in ["False", "<is> False", "<or> a <or> b", "s== x", "<in> x", "= 1", "s< A"] {
             assert!(!meets("True", no), "{no}");
+        }
+        for (has, wanted, yes) in
+            [("2", "= 1", true), ("2", ">= 3", false), ("2", "== 2.0", true), ("2", "<= 1", false)]
+        {
+            assert_eq!(meets(has, wanted), yes, "{has} {wanted}");
         }
         assert!(meets(super::PROTOCOL, "rbd"));
     }

@@ -9,13 +9,16 @@ use api::{Context, Page};
 use state::{Timestamp, Tx};
 
 /// A snapshot that is asked for.
-pub(crate) struct NewSnapshot {
-    pub(crate) volume_id: String,
-    pub(crate) name: Option<String>,
-    pub(crate) description: Option<String>,
-    pub(crate) metadata: Metadata,
+#[derive(Debug, Clone, Default)]
+pub struct NewSnapshot {
+    /// Made before the call, where the caller must know it; else a new one.
+    pub id: Option<String>,
+    pub volume_id: String,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub metadata: Metadata,
     /// Also of a volume in use.
-    pub(crate) force: bool,
+    pub force: bool,
 }
 
 impl Volumes {
@@ -64,12 +67,14 @@ impl Volumes {
         Ok((tx, snapshot))
     }
 
-    /// Asks for a snapshot: it is `creating` when this returns.
-    pub(crate) async fn create_snapshot(
-        &self,
-        ctx: &Context,
-        new: NewSnapshot,
-    ) -> Result<Snapshot, VolumeError> {
+    /// Asks for a snapshot: it is `creating` when this returns. With an id of the caller's choice a repeated call
+    /// gives the same snapshot.
+    pub async fn create_snapshot(&self, ctx: &Context, new: NewSnapshot) -> Result<Snapshot, VolumeError> {
+        if let Some(id) = &new.id
+            && let Some(there) = store::snapshots::get(self.db.read(), id).await?
+        {
+            return self.admit_snapshot(ctx, id, "volume:get_snapshot", Some(there));
+        }
         let (mut tx, volume) = self.hold(ctx, &new.volume_id, "volume:create_snapshot").await?;
         if !volume.status.may_snapshot(new.force) {
             return Err(VolumeError::InvalidVolume(format!(
@@ -80,7 +85,7 @@ impl Volumes {
         let kind = self.type_of(&mut tx, &volume).await?;
         self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::snapshot(volume.size_gib)).await?;
         let snapshot = Snapshot {
-            id: state::new_id(),
+            id: new.id.unwrap_or_else(state::new_id),
             volume_id: volume.id.clone(),
             project_id: volume.project_id.clone(),
             user_id: ctx.user.id.clone(),
@@ -178,12 +183,7 @@ impl Volumes {
     }
 
     /// Deletes a snapshot; volumes made from it do not mind. `force`: whatever its state.
-    pub(crate) async fn delete_snapshot(
-        &self,
-        ctx: &Context,
-        id: &str,
-        force: bool,
-    ) -> Result<(), VolumeError> {
+    pub async fn delete_snapshot(&self, ctx: &Context, id: &str, force: bool) -> Result<(), VolumeError> {
         let rule = if force {
             "volume_extension:snapshot_admin_actions:force_delete"
         } else {

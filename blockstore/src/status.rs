@@ -52,7 +52,7 @@ words! {
 ///                    ▼  └───────┴────────────┘ (given back)
 ///                  deleting ──► (row removed)
 /// ```
-/// `maintenance` and the `error…` states end only by delete or an administrator's reset.
+/// `maintenance` is a volume being moved that nobody may attach meanwhile. The `error…` states end only by delete or an administrator's reset.
 VolumeStatus {
     Creating = "creating",
     Available = "available",
@@ -98,6 +98,10 @@ pub enum Step {
     /// Upload also while attached.
     ForceUpload,
     Retype,
+    /// An image takes the place of what it holds.
+    Reimage,
+    /// Nobody is to use it for a while.
+    Lock,
     /// Back to the latest snapshot.
     Revert,
     /// Copy the volume into a backup.
@@ -133,7 +137,14 @@ impl VolumeStatus {
             (S::Failed, V::RestoringBackup) => V::ErrorRestoring,
             (
                 S::Settled(to),
-                V::Extending | V::Uploading | V::Retyping | V::Reverting | V::BackingUp | V::RestoringBackup,
+                V::Extending
+                | V::Uploading
+                | V::Retyping
+                | V::Maintenance
+                | V::Downloading
+                | V::Reverting
+                | V::BackingUp
+                | V::RestoringBackup,
             ) if matches!(to, V::Available | V::InUse | V::Reserved | V::Attaching | V::Detaching) => to,
             (
                 S::Delete,
@@ -149,6 +160,8 @@ impl VolumeStatus {
             (S::Upload, V::Available) => V::Uploading,
             (S::ForceUpload, V::Available | V::InUse) => V::Uploading,
             (S::Retype, V::Available | V::InUse) => V::Retyping,
+            (S::Lock, V::Available) => V::Maintenance,
+            (S::Reimage, V::Available | V::Error | V::Reserved) => V::Downloading,
             (S::Revert, V::Available) => V::Reverting,
             (S::BackUp, V::Available) | (S::ForceBackUp, V::Available | V::InUse) => V::BackingUp,
             (S::Restore, V::Available) => V::RestoringBackup,

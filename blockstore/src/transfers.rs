@@ -32,7 +32,8 @@ fn hash(salt: &str, key: &str) -> String {
 }
 
 impl Volumes {
-    /// Offers a volume; the second value is the key, which nobody is shown again. `with_snapshots`: since 3.55.
+    /// Offers a volume; the second value is the key, which nobody is shown again. `with_snapshots`: since 3.55;
+    /// `encrypted_too`: since 3.70.
     pub(crate) async fn create_transfer(
         &self,
         ctx: &Context,
@@ -40,12 +41,16 @@ impl Volumes {
         name: Option<String>,
         no_snapshots: bool,
         with_snapshots: bool,
+        encrypted_too: bool,
     ) -> Result<(Transfer, String), VolumeError> {
         let (mut tx, mut volume) = self.hold(ctx, volume_id, "volume:create_transfer").await?;
         if volume.group_id.is_some() {
             return Err(VolumeError::InvalidVolume(
                 "it belongs to a group: remove it from there first.".into(),
             ));
+        }
+        if volume.encryption_key_id.is_some() && !encrypted_too {
+            return Err(VolumeError::InvalidVolume("transferring encrypted volume is not supported.".into()));
         }
         let snapshots = store::snapshots::of_volume(tx.conn(), volume_id).await?;
         if !snapshots.is_empty() && !with_snapshots {

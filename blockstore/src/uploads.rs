@@ -1,5 +1,6 @@
 //! Uploads: a volume becomes an image.
 
+use crate::images::{KEY_POLICY, KEY_PROPERTY};
 use crate::model::Volume;
 use crate::status::Step;
 use crate::{VolumeError, Volumes, tasks};
@@ -18,7 +19,8 @@ pub(crate) struct NewUpload {
 }
 
 impl Volumes {
-    /// Begins to make an image of a volume: a clone in one cluster, whatever its size.
+    /// Begins to make an image of a volume: raw it is a clone in one cluster, whatever its size; in another format its
+    /// bytes are written anew.
     pub(crate) async fn upload(
         &self,
         ctx: &Context,
@@ -39,17 +41,38 @@ impl Volumes {
             ))
         };
         volume.status.after(step).ok_or_else(|| refuse(&volume))?;
-        if new.disk_format != "raw" {
-            return Err(VolumeError::InvalidInput(format!(
-                "A volume becomes an image of format raw only, not {}.",
-                new.disk_format
-            )));
+        if new.container_format == "compressed" {
+            return Err(VolumeError::InvalidInput(
+                "Image compression disallowed, but container_format is compressed.".into(),
+            ));
         }
-        let image = self.draft_image(ctx, self.draft(&volume, &new)).await?;
+        let mut draft = self.draft(&volume, &new);
+        let key = match &volume.encryption_key_id {
+            None => None,
+            Some(_) if new.disk_format != "raw" || new.container_format != "bare" => {
+                return Err(VolumeError::InvalidInput(
+                    "An encrypted volume becomes an image of format raw in a bare container only.".into(),
+                ));
+            }
+            Some(of) => {
+                let key = state::new_id();
+                self.keys.copy(of, &key, &volume.project_id).await?;
+                draft.properties.insert(KEY_PROPERTY.into(), key.clone());
+                draft.properties.insert(KEY_POLICY.0.into(), KEY_POLICY.1.into());
+                Some(key)
+            }
+        };
+        let image = match self.draft_image(ctx, draft).await {
+            Ok(image) => image,
+            Err(e) => {
+                self.forget_key(key.as_deref()).await?;
+                return Err(e);
+            }
+        };
         let begun = async {
             let (mut tx, mut held) = self.hold(ctx, id, rule).await?;
             self.advance(&mut tx, &mut held, step, refuse).await?;
-            tasks::upload::spawn(&mut tx, ctx, &held, &image.id).await?;
+            tasks::upload::spawn(&mut tx, ctx, &held, &image.id, &new.disk_format).await?;
             tx.commit().await?;
             Ok(held)
         };
@@ -57,8 +80,16 @@ impl Volumes {
             Ok(volume) => Ok((volume, image)),
             Err(e) => {
                 self.drop_image(&image.id).await?;
+                self.forget_key(key.as_deref()).await?;
                 Err(e)
             }
+        }
+    }
+
+    async fn forget_key(&self, key: Option<&str>) -> Result<(), VolumeError> {
+        match key {
+            Some(key) => self.keys.remove(key).await,
+            None => Ok(()),
         }
     }
 
@@ -77,7 +108,10 @@ impl Volumes {
         ];
         let mut properties = volume.image_metadata.clone();
         properties.retain(|k, _| {
-            !OWN.contains(&k.as_str()) && !k.starts_with("os_hash_") && !k.starts_with("os_glance_")
+            !OWN.contains(&k.as_str())
+                && !k.starts_with("cinder_encryption_key_")
+                && !k.starts_with("os_hash_")
+                && !k.starts_with("os_glance_")
         });
         NewImage {
             name: Some(new.image_name.clone()),

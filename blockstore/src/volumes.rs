@@ -1,6 +1,7 @@
 //! Volumes: who may do what to them, and when.
 
 use crate::model::{Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType};
+use crate::scheduler::Request;
 use crate::status::{Step, VolumeStatus};
 use crate::store::volumes::Filter;
 use crate::{VolumeError, Volumes, quotas, store, tasks};
@@ -32,6 +33,38 @@ struct Origin {
     snapshot_id: Option<String>,
     source_volid: Option<String>,
     multiattach: bool,
+    /// Where its source is.
+    tier: Option<String>,
+    /// An encrypted source: the type that says how, where it is known.
+    encrypted: Option<Option<String>>,
+    /// Bytes that it is made of, where they are copied.
+    bytes: u64,
+}
+
+impl Origin {
+    /// Whether a volume of a type can be made of it: what is encrypted stays so, and is opened as its type says.
+    fn goes_into(&self, kind: &VolumeType, encrypted: bool, size_gib: i64) -> Result<(), VolumeError> {
+        let cloned = self.snapshot_id.is_some() || self.source_volid.is_some();
+        let fits = match &self.encrypted {
+            Some(Some(of)) => *of == kind.id,
+            Some(None) => encrypted,
+            None => !(encrypted && cloned),
+        };
+        if !fits {
+            return Err(VolumeError::InvalidInput(format!(
+                "Invalid volume_type provided: {} (requested type is not compatible; either match source volume, or \
+                 omit type argument).",
+                kind.id
+            )));
+        }
+        let room = u64::try_from(size_gib).unwrap_or(0).saturating_mul(crate::disk::GIB);
+        if encrypted && self.encrypted.is_none() && self.bytes + crate::encryption::HEADER > room {
+            return Err(VolumeError::InvalidInput(format!(
+                "Size of specified image is larger than what an encrypted volume of {size_gib}GB holds."
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Volumes {
@@ -125,7 +158,7 @@ impl Volumes {
         project: String,
         new: NewVolume,
     ) -> Result<(Volume, VolumeType), VolumeError> {
-        let origin = self.origin(ctx, &new).await?;
+        let mut origin = self.origin(ctx, &new).await?;
         let size = new.size_gib.or(origin.size_gib).filter(|s| *s > 0).ok_or_else(|| {
             VolumeError::InvalidInput(format!(
                 "Invalid volume size provided for create request: {} (size argument must be an integer (or string \
@@ -136,10 +169,18 @@ impl Volumes {
         if size > quotas::MOST_GIB {
             return Err(VolumeError::InvalidInput(format!("A volume has at most {} GiB.", quotas::MOST_GIB)));
         }
-        let kind = self.type_for(ctx, &project, new.volume_type.as_deref(), origin.type_id).await?;
+        let kind = self.type_for(ctx, &project, new.volume_type.as_deref(), origin.type_id.take()).await?;
         let zone = self.zone(new.zone.as_deref())?;
+        let encryption = self.format_of(&kind.id).await?;
+        if encryption.is_some() && matches!(new.source, Source::Backup(_)) {
+            return Err(VolumeError::NotImplemented(
+                "A backup cannot be restored into an encrypted volume yet.".into(),
+            ));
+        }
+        origin.goes_into(&kind, encryption.is_some(), size)?;
         // Without a tier the volume is made all the same, and fails where its owner can see why.
-        let tier = self.tier_for(&kind);
+        let prefer = origin.tier.as_deref();
+        let tier = self.place(Request { kind: &kind, size_gib: size, hints: &new.hints, prefer }).await?;
         let volume = Volume {
             id: new.id.unwrap_or_else(state::new_id),
             project_id: project,
@@ -162,6 +203,7 @@ impl Volumes {
             snapshot_id: origin.snapshot_id,
             source_volid: origin.source_volid,
             group_id: new.group_id.clone(),
+            encryption_key_id: encryption.map(|_| state::new_id()),
             migration_status: None,
             created_at: Timestamp::now(),
             updated_at: None,
@@ -179,7 +221,7 @@ impl Volumes {
         kind: &VolumeType,
         source: &Source,
     ) -> Result<(), VolumeError> {
-        self.in_the_clear(tx, kind).await?;
+        self.encrypted_as(tx, kind, volume).await?;
         self.spend(tx, &volume.project_id, kind, quotas::Spend::volume(volume.size_gib)).await?;
         store::volumes::insert(tx, volume).await?;
         if let Source::Backup(id) = source {
@@ -197,6 +239,9 @@ impl Volumes {
             snapshot_id: None,
             source_volid: None,
             multiattach: false,
+            tier: None,
+            encrypted: None,
+            bytes: 0,
         };
         match &new.source {
             Source::Empty => {}
@@ -205,6 +250,8 @@ impl Volumes {
                 self.may(ctx, "volume:create_from_image", project)?;
                 let image = self.image(ctx, id).await?;
                 image.fits(new.size_gib)?;
+                origin.bytes = image.bytes;
+                origin.encrypted = image.key.is_some().then_some(None);
                 origin.bootable = true;
                 origin.image_metadata = image.metadata;
             }
@@ -212,7 +259,9 @@ impl Volumes {
                 let (snapshot, of) = self.clonable_snapshot(ctx, id, new.size_gib).await?;
                 origin.size_gib = Some(snapshot.size_gib);
                 origin.snapshot_id = Some(snapshot.id);
-                (origin.type_id, origin.bootable) = (Some(of.type_id), of.bootable);
+                origin.encrypted = of.encryption_key_id.is_some().then(|| Some(of.type_id.clone()));
+                (origin.type_id, origin.bootable, origin.tier) =
+                    (Some(of.type_id), of.bootable, Some(of.tier));
                 (origin.image_metadata, origin.multiattach) = (of.image_metadata, false);
             }
             Source::Backup(id) => {
@@ -236,8 +285,10 @@ impl Volumes {
                     )));
                 }
                 origin.size_gib = Some(of.size_gib);
+                origin.encrypted = of.encryption_key_id.is_some().then(|| Some(of.type_id.clone()));
                 origin.source_volid = Some(of.id);
-                (origin.type_id, origin.bootable) = (Some(of.type_id), of.bootable);
+                (origin.type_id, origin.bootable, origin.tier) =
+                    (Some(of.type_id), of.bootable, Some(of.tier));
                 origin.image_metadata = of.image_metadata;
             }
         }
@@ -276,18 +327,6 @@ impl Volumes {
             }
             _ => Ok(self.config.zone.clone()),
         }
-    }
-
-    /// The tier of a type; `None` where no tier has the capabilities that its extra specs ask for.
-    pub(crate) fn tier_for(&self, kind: &VolumeType) -> Option<String> {
-        let name = kind.extra_specs.get("volume_backend_name").unwrap_or(&self.config.tier);
-        let name = name.strip_prefix("<in> ").unwrap_or(name);
-        self.tiers.get(name).ok()?;
-        let able = kind.extra_specs.iter().all(|(key, wanted)| {
-            let key = key.strip_prefix("capabilities:").unwrap_or(key);
-            crate::services::capability(key).is_none_or(|has| crate::services::meets(has, wanted))
-        });
-        able.then(|| name.to_owned())
     }
 
     /// A page of the volumes the caller sees, with their attachments, and whether there are more.
@@ -440,6 +479,7 @@ impl Volumes {
         };
         if !force
             && (volume.group_id.is_some()
+                || volume.is_migrating()
                 || !volume.attachments.is_empty()
                 || (!cascade && !snapshots.is_empty()))
         {
@@ -588,60 +628,6 @@ impl Volumes {
         }
         let word = if readonly { "True" } else { "False" };
         volume.admin_metadata.insert("readonly".into(), word.into());
-        self.write(&mut tx, &mut volume).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Changes the type. Another type in the same tier is a matter of rows.
-    pub(crate) async fn retype(
-        &self,
-        ctx: &Context,
-        id: &str,
-        new_type: &str,
-        on_demand: bool,
-    ) -> Result<(), VolumeError> {
-        let (mut tx, mut volume) = self.hold(ctx, id, "volume:retype").await?;
-        if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse)
-            || volume.group_id.is_some()
-        {
-            return Err(VolumeError::InvalidVolume(format!(
-                "Retype needs volume to be in available or in-use state, not be part of an active migration or a \
-                 consistency group, requested type has to be different that the one from the volume, and for \
-                 in-use volumes front-end qos specs cannot change. It is {}.",
-                volume.status
-            )));
-        }
-        let kind = store::types::get(tx.conn(), new_type)
-            .await?
-            .ok_or_else(|| VolumeError::InvalidInput(format!("Invalid volume_type passed: {new_type}.")))?;
-        if kind.id == volume.type_id {
-            return Err(VolumeError::InvalidInput(format!("New volume_type same as original: {new_type}.")));
-        }
-        if kind.multiattach() != volume.multiattach && volume.status != VolumeStatus::Available {
-            return Err(VolumeError::InvalidInput(
-                "Invalid volume_type passed: multiattach can change only while the volume is available."
-                    .into(),
-            ));
-        }
-        if self.tier_for(&kind).as_deref() != Some(volume.tier.as_str()) {
-            let text = if on_demand {
-                "Retyping to a type of another tier is not built yet."
-            } else {
-                "Retype requires migration but is not allowed."
-            };
-            return Err(match on_demand {
-                true => VolumeError::NotImplemented(text.into()),
-                false => VolumeError::BadRequest(text.into()),
-            });
-        }
-        self.in_the_clear(&mut tx, &kind).await?;
-        self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
-        volume.multiattach = kind.multiattach();
-        let before = store::types::get(tx.conn(), &volume.type_id).await?.and_then(|t| t.qos_specs_id);
-        if before != kind.qos_specs_id {
-            tasks::limit::spawn(&mut tx, id).await?;
-        }
-        (volume.type_id, volume.type_name) = (kind.id, kind.name);
         self.write(&mut tx, &mut volume).await?;
         Ok(tx.commit().await?)
     }

@@ -141,9 +141,11 @@ async fn everything_else_carries_on() {
             assert!(kit.open(&v.id).await.snap_list().await.unwrap().is_empty());
             kit.end().await;
         }
-        for step in ["snapshot", "fill", "settle"] {
+        for (step, format) in
+            [("snapshot", "raw"), ("fill", "raw"), ("settle", "raw"), ("fill", "qcow2"), ("settle", "qcow2")]
+        {
             for when in ["before", "after"] {
-                let body = json!({"os-volume_upload_image": {"image_name": "up"}});
+                let body = json!({"os-volume_upload_image": {"image_name": "up", "disk_format": format}});
                 let point = format!("volume.upload:{step}:{when}");
                 dies(&url, &place, &point, command("POST", action.clone(), body)).await;
                 let kit = open(&url, &place).await;

@@ -285,12 +285,15 @@ async fn group_types_and_encryption_are_the_administrators() {
         assert_eq!(kit.call("admin", Method::PUT, &of, change).await.0, 200);
         let shown = kit.get("admin", &path).await;
         assert_eq!((&shown["cipher"], &shown["key_size"]), (&json!("aes-xts-plain64"), &json!(256)));
-        // Refused rather than made in the clear.
+        // A type that a volume has stays as it is.
         let volume = json!({"volume": {"size": 1, "volume_type": "secret"}});
-        let (status, why) = kit.call("alice", Method::POST, "/volumes", volume.clone()).await;
-        assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{why}");
+        let sealed = post(&kit, "alice", "/volumes", volume.clone()).await["volume"].clone();
+        assert_eq!(sealed["encrypted"], true);
+        assert_eq!(kit.call("admin", Method::DELETE, &of, Value::Null).await.0, 400);
+        kit.becomes(&id(&sealed), blockstore::VolumeStatus::Available).await;
+        kit.delete(&id(&sealed)).await;
         assert_eq!(kit.call("admin", Method::DELETE, &of, Value::Null).await.0, 202);
         assert_eq!(kit.get("admin", &path).await, json!({}));
-        post(&kit, "alice", "/volumes", volume).await;
+        assert_eq!(post(&kit, "alice", "/volumes", volume).await["volume"]["encrypted"], false);
     }
 }

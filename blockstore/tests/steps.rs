@@ -239,16 +239,20 @@ async fn upload() {
     let _one = ONE.lock().await;
     for kit in kits().await {
         let v = kit.create(Source::Empty, Some(1)).await;
-        let begin = || async {
-            let body = json!({"os-volume_upload_image": {"image_name": "i"}});
-            let answer = kit.act("alice", &v.id, body).await;
-            answer["os-volume_upload_image"]["image_id"].as_str().unwrap().to_owned()
+        let begin = |format: &'static str| {
+            let (kit, v) = (&kit, &v);
+            async move {
+                let body = json!({"os-volume_upload_image": {"image_name": "i", "disk_format": format}});
+                let answer = kit.act("alice", &v.id, body).await;
+                answer["os-volume_upload_image"]["image_id"].as_str().unwrap().to_owned()
+            }
         };
-        for step in ["snapshot", "fill", "settle"] {
+        let steps = ["snapshot", "fill", "settle"];
+        for (step, format) in ["raw", "qcow2"].into_iter().flat_map(|f| steps.map(|s| (s, f))) {
             for when in ["before", "after"] {
                 let point = format!("volume.upload:{step}:{when}");
                 let _armed = Armed::new(&[(&point, Action::RetryOnce)]);
-                let image = begin().await;
+                let image = begin(format).await;
                 kit.becomes(&v.id, VolumeStatus::Available).await;
                 kit.settled().await;
                 let made = kit.images.get(&ctx("alice"), &image).await.unwrap();
@@ -256,11 +260,11 @@ async fn upload() {
                 kit.images.delete(&ctx("alice"), &image).await.unwrap();
             }
         }
-        for step in ["snapshot", "fill", "settle"] {
+        for (step, format) in ["raw", "qcow2"].into_iter().flat_map(|f| steps.map(|s| (s, f))) {
             let (point, undo) =
                 (format!("volume.upload:{step}:before"), format!("volume.upload:undo:{step}:after"));
             let _armed = Armed::new(&[(&point, Action::Fail), (&undo, Action::RetryOnce)]);
-            let image = begin().await;
+            let image = begin(format).await;
             kit.becomes(&v.id, VolumeStatus::Available).await;
             kit.settled().await;
             assert!(kit.images.get(&ctx("alice"), &image).await.is_err(), "no image is left after {point}");

@@ -2,7 +2,9 @@
 //! there. The snapshot stays for the next incremental backup; the one that stayed for this goes.
 
 use super::data::{self, DataError, From, Place};
-use super::{Backup, lock_name, store};
+use super::driver::Driver;
+use super::objects::StoreError;
+use super::{Backup, collect, lock_name, store};
 use crate::disk;
 use crate::messages::{Action, Asker};
 use crate::model::{Volume, image_name as volume_image};
@@ -11,7 +13,7 @@ use crate::tasks::{failed, storage, subject, sweep};
 use crate::{VolumeError, Volumes};
 use api::Context;
 use async_trait::async_trait;
-use pool::{Image, Tier};
+use pool::Image;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Tx};
 use std::sync::Arc;
@@ -67,6 +69,10 @@ pub(super) async fn spawn(
 pub(super) fn moving(e: DataError) -> StepError {
     match e {
         DataError::Storage(e) => storage(e),
+        DataError::Store(e @ StoreError::Unavailable(_)) => {
+            StepError::retry("The backup store does not answer.").because(e)
+        }
+        DataError::Store(StoreError::Refused(why)) => StepError::fail(why),
         other => StepError::fail(other.to_string()).because(other),
     }
 }
@@ -113,9 +119,8 @@ impl Operation for Create {
                 disk::remove_snap(&tier, &image, &params.base).await.map_err(storage)
             }
             "copy" => {
-                let tier = self.0.tiers.get(&params.place.tier).map_err(storage)?;
-                let parent = params.parent.as_ref().map(|p| p.data.as_str());
-                data::remove(&tier, &params.place, params.bytes, parent).await.map_err(storage)
+                let driver = self.0.driver(&params.place).await.map_err(failed)?;
+                driver.remove(&params.place, params.bytes).await.map_err(moving)
             }
             "settle" => self.conceal(&params).await.map_err(failed),
             _ => Ok(()),
@@ -131,11 +136,16 @@ impl Operation for Create {
 impl Create {
     /// The chunks that were written.
     async fn copy(&self, params: &Params) -> Result<i64, StepError> {
+        if let Some(name) = params.place.repository_name()
+            && !store::begin_writing(&self.0.db, &name, &params.backup_id).await.map_err(failed)?
+        {
+            return Err(StepError::Wait(collect::LOOK_AGAIN));
+        }
         let from = self.0.tiers.get(&params.from).map_err(storage)?;
-        let to = self.0.tiers.get(&params.place.tier).map_err(storage)?;
+        let driver = self.0.driver(&params.place).await.map_err(failed)?;
         let image = volume_image(&params.volume_id);
         let image = from.pool.rbd().open_snapshot(&image, &params.base).await.map_err(storage)?;
-        let done = self.copy_from(&image, &to, params).await;
+        let done = copy_from(&image, &*driver, params).await;
         let closed = image.close().await.map_err(storage);
         let cost = done?;
         closed?;
@@ -146,16 +156,6 @@ impl Create {
             "a volume is backed up"
         );
         Ok(i64::try_from(cost.changed).unwrap_or(i64::MAX))
-    }
-
-    async fn copy_from(&self, image: &Image, to: &Tier, params: &Params) -> Result<data::Cost, StepError> {
-        let since = match &params.parent {
-            Some(parent) => older(image, &parent.base, &params.base).await.map_err(storage)?,
-            None => None,
-        };
-        let parent = params.parent.as_ref().map(|p| (p.data.clone(), p.bytes));
-        let source = From { image: image.clone(), bytes: params.bytes, since, parent };
-        data::store(&source, to, &params.place).await.map_err(moving)
     }
 
     /// Before its bytes go the backup is `creating` again: nobody may restore it.
@@ -182,6 +182,10 @@ impl Create {
             self.0.settle_backed_up(&mut tx, &params.volume_id, false).await?;
         }
         tx.lock(&lock_name(id)).await?;
+        store::end_writing(&mut tx, id).await?;
+        if outcome.is_err() {
+            collect::spawn(&mut tx, &params.place, true).await?;
+        }
         let now = store::get(tx.conn(), id).await?.filter(|b| b.status == BackupStatus::Creating);
         match (now, outcome) {
             (Some(_), Ok(chunks)) => {
@@ -202,6 +206,16 @@ impl Create {
         }
         Ok(tx.commit().await?)
     }
+}
+
+async fn copy_from(image: &Image, driver: &dyn Driver, params: &Params) -> Result<data::Cost, StepError> {
+    let since = match &params.parent {
+        Some(parent) => older(image, &parent.base, &params.base).await.map_err(storage)?,
+        None => None,
+    };
+    let parent = params.parent.as_ref().map(|p| (p.data.clone(), p.bytes));
+    let source = From { image: image.clone(), bytes: params.bytes, since, parent };
+    driver.store(&source, &params.place).await.map_err(moving)
 }
 
 /// A snapshot's name, if it is there and older than another one.

@@ -1,4 +1,4 @@
-//! Where backups' bytes are, and how they get there and back.
+//! The driver of backups in RBD: where their bytes are, and how they get there and back.
 //!
 //! A full backup and the incremental ones after it are one chain: an RBD image in the backups' tier with a snapshot for
 //! each, so that every one of them reads as a whole and takes the room of what it changed. Beside it stand the checksums
@@ -9,7 +9,11 @@
 //! since its parent (by the fast diff, where the parent's snapshot is still there; everything, where it is not) and writes
 //! what really differs. They are written when their TiB is, so that work begun again goes on behind it.
 
+use super::driver::Driver;
+use super::objects::StoreError;
+use crate::config::BackupDriver;
 use crate::disk::GIB;
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use pool::{CreateOptions, Error, Image, OptionalExt, Tier};
@@ -25,7 +29,7 @@ const WINDOW: u64 = 1 << 40;
 /// What one diff looks at: bounds its answer.
 const STRIDE: u64 = 64 << 30;
 /// Chunks under way at once.
-const DEPTH: usize = 8;
+pub(super) const DEPTH: usize = 8;
 
 type Sum = [u8; SUM];
 const ZEROES: Sum = [0; SUM];
@@ -33,7 +37,13 @@ const ZEROES: Sum = [0; SUM];
 /// Where one backup's bytes are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Place {
+    #[serde(default)]
+    pub(super) driver: BackupDriver,
+    /// The tier; of other drivers, the container.
     pub(super) tier: String,
+    /// Whose part of the container it is in; of no use with RBD.
+    #[serde(default)]
+    pub(super) owner: String,
     /// The id of the chain's first backup.
     pub(super) chain: String,
     /// The id that the snapshot and the checksums are called by.
@@ -60,14 +70,21 @@ pub(super) fn snap(data: &str) -> String {
 pub(crate) enum DataError {
     #[error("storage")]
     Storage(#[from] Error),
+    #[error("the backup store")]
+    Store(#[from] StoreError),
+    #[error("The backup does not open with the root secret.")]
+    NoKey,
     /// What is stored is not what was backed up.
     #[error("The backup is damaged: its bytes from {0} on are not those that were backed up.")]
     Damaged(u64),
     #[error("The backup's checksums are incomplete.")]
     NoSums,
+    #[error("The backup that this one differs from is not there any more.")]
+    NoParent,
 }
 
 /// What a backup is made from.
+#[derive(Clone)]
 pub(super) struct From {
     /// Open at the snapshot that is backed up.
     pub(super) image: Image,
@@ -91,8 +108,9 @@ fn sums_name(data: &str, window: u64) -> String {
     format!("backup-sums.{data}.{window}")
 }
 
-fn windows(bytes: u64) -> impl Iterator<Item = (u64, u64, u64)> {
-    (0..bytes.div_ceil(WINDOW)).map(move |w| (w, w * WINDOW, WINDOW.min(bytes - w * WINDOW)))
+/// The number, the offset and the length of each stretch of so many bytes.
+pub(super) fn windows(bytes: u64, each: u64) -> impl Iterator<Item = (u64, u64, u64)> {
+    (0..bytes.div_ceil(each)).map(move |w| (w, w * each, each.min(bytes - w * each)))
 }
 
 fn sum_of(data: &[u8]) -> Sum {
@@ -126,8 +144,38 @@ async fn sums_within(tier: &Tier, data: &str, bytes: u64, window: u64) -> Result
     found.ok_or(DataError::NoSums)
 }
 
+/// Chains in a tier.
+pub(super) struct Chain(pub(super) Tier);
+
+#[async_trait]
+impl Driver for Chain {
+    async fn store(&self, from: &From, place: &Place) -> Result<Cost, DataError> {
+        store(from, &self.0, place).await
+    }
+
+    async fn fill(&self, place: &Place, bytes: u64, target: &Image) -> Result<(), DataError> {
+        let source = self.0.pool.rbd().open_snapshot(&place.image(), &place.snap()).await?;
+        let done = restore_into(&self.0, place, &source, bytes, target).await;
+        let closed = source.close().await;
+        done?;
+        Ok(closed?)
+    }
+
+    async fn remove(&self, place: &Place, bytes: u64) -> Result<(), DataError> {
+        Ok(remove(&self.0, place, bytes).await?)
+    }
+
+    async fn holds(&self, place: &Place) -> Result<bool, DataError> {
+        let image = self.0.pool.rbd().open_read_only(&place.image()).await.optional()?;
+        let Some(image) = image else { return Ok(false) };
+        let there = image.snap_exists(&place.snap()).await;
+        image.close().await?;
+        Ok(there?)
+    }
+}
+
 /// Writes a backup into its chain and seals it with a snapshot. Begun again it goes on where it was.
-pub(super) async fn store(from: &From, tier: &Tier, place: &Place) -> Result<Cost, DataError> {
+async fn store(from: &From, tier: &Tier, place: &Place) -> Result<Cost, DataError> {
     let rbd = tier.pool.rbd();
     let options = CreateOptions { data_pool: tier.data_pool.clone(), ..CreateOptions::default() };
     match rbd.create(&place.image(), from.bytes, options).await {
@@ -147,10 +195,13 @@ async fn store_into(from: &From, to: &Image, tier: &Tier, place: &Place) -> Resu
     if to.snap_exists(&place.snap()).await? {
         return Ok(cost);
     }
+    if let Some((parent, _)) = &from.parent {
+        continue_from(to, tier, place, &snap(parent)).await?;
+    }
     if to.size().await? < from.bytes {
         to.resize(from.bytes, false).await?;
     }
-    for (window, off, len) in windows(from.bytes) {
+    for (window, off, len) in windows(from.bytes, WINDOW) {
         if sums(tier, &place.data, window).await?.is_some() {
             continue;
         }
@@ -167,6 +218,18 @@ async fn store_into(from: &From, to: &Image, tier: &Tier, place: &Place) -> Resu
     }
     to.snap_create(&place.snap()).await?;
     Ok(cost)
+}
+
+/// What is written next differs from the parent: that is what the image must hold, also where something newer than the
+/// parent is in the chain. Once a part of it is summed this has been seen to.
+async fn continue_from(to: &Image, tier: &Tier, place: &Place, parent: &str) -> Result<(), DataError> {
+    let all = to.snap_list().await?;
+    let parent = all.iter().find(|s| s.name == parent).ok_or(DataError::NoParent)?;
+    let is_newest = all.iter().all(|s| s.id <= parent.id);
+    if !is_newest && sums(tier, &place.data, 0).await?.is_none() {
+        mend(tier, to, &parent.name).await?;
+    }
+    Ok(())
 }
 
 async fn store_window(
@@ -208,34 +271,13 @@ async fn store_window(
 }
 
 /// The chunks of a range that may differ from the parent's; of a full backup, those that exist.
-async fn suspects(from: &From, off: u64, len: u64) -> Result<BTreeSet<u64>, Error> {
+pub(super) async fn suspects(from: &From, off: u64, len: u64) -> Result<BTreeSet<u64>, Error> {
     if from.parent.is_some() && from.since.is_none() {
         return Ok((off..off + len).step_by(CHUNK as usize).collect());
     }
     let extents = from.image.diff_iterate(from.since.as_deref(), off, len, true).await?;
     let chunks = |e: &pool::Extent| (e.off / CHUNK..(e.off + e.len).div_ceil(CHUNK)).map(|n| n * CHUNK);
     Ok(extents.iter().flat_map(chunks).collect())
-}
-
-/// Writes a backup over an image, which reads as zeroes behind it. Begins anew each time.
-pub(super) async fn restore(
-    tier: &Tier,
-    place: &Place,
-    bytes: u64,
-    to: (&Tier, &str),
-) -> Result<(), DataError> {
-    let source = tier.pool.rbd().open_snapshot(&place.image(), &place.snap()).await?;
-    let result = async {
-        let target = to.0.pool.rbd().open(to.1).await?;
-        let done = restore_into(tier, place, &source, bytes, &target).await;
-        let closed = target.close().await;
-        done?;
-        Ok(closed?)
-    };
-    let result: Result<(), DataError> = result.await;
-    let closed = source.close().await;
-    result?;
-    Ok(closed?)
 }
 
 async fn restore_into(
@@ -245,11 +287,7 @@ async fn restore_into(
     bytes: u64,
     target: &Image,
 ) -> Result<(), DataError> {
-    // Shrinking forgets what was there, a clone's parent too, and leaves its snapshots alone.
-    let size = target.size().await?;
-    target.resize(0, true).await?;
-    target.resize(size, false).await?;
-    for (window, off, len) in windows(bytes) {
+    for (window, off, len) in windows(bytes, WINDOW) {
         let sums = sums_within(tier, &place.data, bytes, window).await?;
         let stored = sums.into_iter().enumerate().filter(|(_, s)| *s != ZEROES);
         let work = stored.map(|(index, wanted)| {
@@ -266,36 +304,21 @@ async fn restore_into(
         });
         stream::iter(work).buffer_unordered(DEPTH).try_collect::<Vec<()>>().await?;
     }
-    Ok(target.flush().await?)
+    Ok(())
 }
 
-/// Takes a backup's own part of a chain away; what its parent has, if there is one, is what the image holds then. With
-/// the last of a chain the image goes. Twice is no error.
-pub(super) async fn remove(
-    tier: &Tier,
-    place: &Place,
-    bytes: u64,
-    parent: Option<&str>,
-) -> Result<(), Error> {
+/// Takes a backup out of its chain, from wherever it stands there: the others read as before. The image holds what its
+/// newest snapshot does then, and goes with the last of them. Twice is no error.
+async fn remove(tier: &Tier, place: &Place, bytes: u64) -> Result<(), Error> {
     let rbd = tier.pool.rbd();
+    let mut empty = true;
     if let Some(image) = rbd.open(&place.image()).await.optional()? {
-        let done = async {
-            match image.snap_remove(&place.snap()).await {
-                Err(Error::NotFound { .. }) | Ok(()) => {}
-                Err(e) => return Err(e),
-            }
-            match parent {
-                Some(parent) if image.snap_exists(&snap(parent)).await? => {
-                    mend(tier, &image, &snap(parent)).await
-                }
-                _ => Ok(()),
-            }
-        };
-        let done = done.await;
+        let done = drop_snap(tier, &image, &place.snap()).await;
         let closed = image.close().await;
-        done.and(closed)?;
+        empty = done?;
+        closed?;
     }
-    if parent.is_none() {
+    if empty {
         crate::disk::remove(tier, &place.image()).await?;
     }
     // A volume may have been larger in between: all that there may be.
@@ -306,6 +329,24 @@ pub(super) async fn remove(
         }
     }
     Ok(())
+}
+
+/// Whether no snapshot is left.
+async fn drop_snap(tier: &Tier, image: &Image, snap: &str) -> Result<bool, Error> {
+    let mut all = image.snap_list().await?;
+    all.sort_by_key(|s| s.id);
+    let at = all.iter().position(|s| s.name == snap);
+    // Without its snapshot it was only begun, or this is done again: what was written for it may be there.
+    let was_newest = at.is_none_or(|at| at + 1 == all.len());
+    if let Some(at) = at {
+        image.snap_remove(snap).await?;
+        all.remove(at);
+    }
+    match all.last() {
+        Some(newest) if was_newest => mend(tier, image, &newest.name).await?,
+        _ => {}
+    }
+    Ok(all.is_empty())
 }
 
 /// Makes an image what it was at a snapshot: reads there, and writes, what differs.

@@ -1,11 +1,11 @@
 //! `backup.delete`: its bytes, then the row, then the snapshot that stayed on the volume for it.
 
 use super::data::{self, Place};
-use super::{Backup, lock_name, store};
+use super::{Backup, collect, create::moving, lock_name, store};
 use crate::messages::{Action, Asker};
 use crate::model::image_name as volume_image;
 use crate::status::BackupStatus;
-use crate::tasks::{failed, storage, subject, sweep};
+use crate::tasks::{failed, subject, sweep};
 use crate::{VolumeError, Volumes};
 use api::Context;
 use async_trait::async_trait;
@@ -20,22 +20,14 @@ struct Params {
     backup_id: String,
     place: Place,
     bytes: u64,
-    /// The data of the backup that it was made on.
-    parent: Option<String>,
     asker: Asker,
 }
 
-pub(super) async fn spawn(
-    tx: &mut Tx,
-    ctx: &Context,
-    backup: &Backup,
-    parent: Option<String>,
-) -> Result<(), VolumeError> {
+pub(super) async fn spawn(tx: &mut Tx, ctx: &Context, backup: &Backup) -> Result<(), VolumeError> {
     let params = Params {
         backup_id: backup.id.clone(),
         place: backup.place.clone(),
         bytes: backup.bytes(),
-        parent,
         asker: Asker::of(ctx, &backup.project_id),
     };
     NewTask { kind: KIND, subject: &subject(&backup.volume_id) }.spawn(tx, &params).await?;
@@ -57,9 +49,8 @@ impl Operation for Delete {
     async fn run(&self, _: &str, job: &mut Job) -> Result<(), StepError> {
         let params: Params = job.params()?;
         if !self.is_shared(&params).await.map_err(failed)? {
-            let tier = self.0.tiers.get(&params.place.tier).map_err(storage)?;
-            let parent = params.parent.as_deref();
-            data::remove(&tier, &params.place, params.bytes, parent).await.map_err(storage)?;
+            let driver = self.0.driver(&params.place).await.map_err(failed)?;
+            driver.remove(&params.place, params.bytes).await.map_err(moving)?;
         }
         self.finish(&params, None).await.map_err(failed)
     }
@@ -99,7 +90,9 @@ impl Delete {
             self.0.tell(&mut tx, task, &params.asker, Action::DeleteBackup, about, reason).await?;
             return Ok(tx.commit().await?);
         }
+        store::hand_down(&mut tx, &backup).await?;
         store::remove(&mut tx, id).await?;
+        collect::spawn(&mut tx, &params.place, false).await?;
         let volume = crate::store::volumes::get(tx.conn(), &backup.volume_id).await?;
         if let Some(volume) = volume.filter(|_| backup.base == data::snap(&backup.place.data)) {
             sweep::spawn(&mut tx, &volume.tier, &volume_image(&volume.id), Some(&backup.base)).await?;

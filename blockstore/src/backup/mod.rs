@@ -1,17 +1,25 @@
 //! Backups: copies of volumes in a tier of their own, which stay when the volume goes.
 //!
-//! The bytes are [`data`]'s: a chain of a full backup and the incremental ones after it. Work on a volume's backups has
+//! The bytes are a driver's ([`driver`]): in RBD a chain of a full backup and the incremental ones after it ([`data`]), in
+//! a directory or the object store chunks that backups share ([`repository`]). Work on a volume's backups has
 //! the volume's subject, so that it is done in the order in which it was asked for, and a snapshot that is being read is
 //! not deleted meanwhile. After a backup the snapshot that it was read from stays on the volume, out of sight, until the
 //! next one: what changed since is then known without reading everything.
 
+pub(crate) mod collect;
 pub(crate) mod create;
 mod data;
 pub(crate) mod delete;
+mod directory;
+mod driver;
+mod format;
+mod objects;
 mod record;
+mod repository;
 pub(crate) mod restore;
 pub(crate) mod store;
 
+use crate::config::BackupDriver;
 use crate::disk::GIB;
 use crate::model::{Metadata, NewVolume, Source, Volume, snap_name};
 use crate::status::{BackupStatus, SnapshotStatus, Step};
@@ -19,6 +27,7 @@ use crate::volumes::{Change, lock_key};
 use crate::{VolumeError, Volumes};
 use api::{Context, Page};
 use data::Place;
+pub use objects::{BackupStore, Repository, StoreError};
 use serde::{Deserialize, Serialize};
 use state::{Timestamp, Tx};
 
@@ -64,7 +73,7 @@ pub(crate) struct Facts {
 }
 
 impl Backup {
-    /// The tier that it is in.
+    /// The tier or container that it is in.
     pub(crate) fn container(&self) -> &str {
         &self.place.tier
     }
@@ -75,7 +84,10 @@ impl Backup {
 }
 
 /// A backup that is asked for.
+#[derive(Default)]
 pub(crate) struct NewBackup {
+    /// Made before the call, where the caller must know it; else a new one.
+    pub(crate) id: Option<String>,
     pub(crate) volume_id: String,
     pub(crate) snapshot_id: Option<String>,
     pub(crate) name: Option<String>,
@@ -88,6 +100,12 @@ pub(crate) struct NewBackup {
     pub(crate) incremental: bool,
     /// Also of a volume in use.
     pub(crate) force: bool,
+}
+
+/// What a container may be called in every store.
+fn is_container_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=63).contains(&name.len()) && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(good)
 }
 
 fn lock_name(backup_id: &str) -> String {
@@ -138,9 +156,18 @@ impl Volumes {
         self.may(ctx, "backup:backup_project_attribute", &backup.project_id).is_ok()
     }
 
-    /// Asks for a backup: it is `creating` when this returns.
+    /// Asks for a backup: it is `creating` when this returns. With an id of the caller's choice a repeated call gives
+    /// the same one.
     pub(crate) async fn create_backup(&self, ctx: &Context, new: NewBackup) -> Result<Backup, VolumeError> {
+        if let Some(id) = &new.id
+            && store::get(self.db.read(), id).await?.is_some()
+        {
+            return self.find_backup(ctx, id, "backup:get").await;
+        }
         let (mut tx, mut volume) = self.hold(ctx, &new.volume_id, "backup:create").await?;
+        if volume.encryption_key_id.is_some() {
+            return Err(VolumeError::NotImplemented("Encrypted volumes cannot be backed up yet.".into()));
+        }
         let now = Timestamp::now();
         let (size_gib, data_timestamp) = match &new.snapshot_id {
             Some(id) => self.snapshot_to_back_up(&mut tx, &volume, id).await?,
@@ -156,8 +183,8 @@ impl Volumes {
             false => None,
         };
         self.spend_backup(&mut tx, &project_id, size_gib).await?;
-        let id = state::new_id();
-        let place = self.place_for(&id, new.container.as_deref(), parent.as_ref())?;
+        let id = new.id.unwrap_or_else(state::new_id);
+        let place = self.place_for(&id, &project_id, new.container.as_deref(), parent.as_ref())?;
         let backup = Backup {
             project_id,
             user_id: ctx.user.id.clone(),
@@ -191,6 +218,23 @@ impl Volumes {
         Ok(backup)
     }
 
+    /// Whether the next backup of a volume can be made on one of these.
+    pub(crate) async fn can_be_made_on(
+        &self,
+        volume: &Volume,
+        ids: &[String],
+        container: Option<&str>,
+    ) -> Result<bool, VolumeError> {
+        let mut tx = self.db.begin().await?;
+        let latest = store::latest(&mut tx, &volume.project_id, &volume.id).await?;
+        tx.rollback().await?;
+        Ok(latest.is_some_and(|b| {
+            ids.contains(&b.id)
+                && b.size_gib <= volume.size_gib
+                && container.is_none_or(|c| c == b.container())
+        }))
+    }
+
     /// The backup that the next incremental one is made on.
     async fn parent_of_next(
         &self,
@@ -208,19 +252,36 @@ impl Volumes {
     fn place_for(
         &self,
         id: &str,
+        project_id: &str,
         container: Option<&str>,
         parent: Option<&Backup>,
     ) -> Result<Place, VolumeError> {
-        let own =
-            || Place { tier: self.config.backup_tier.clone(), chain: id.to_owned(), data: id.to_owned() };
+        let driver = self.config.backup_driver;
+        let own = || Place {
+            driver,
+            tier: match driver {
+                BackupDriver::Rbd => self.config.backup_tier.clone(),
+                _ => self.config.backup_container.clone(),
+            },
+            owner: project_id.to_owned(),
+            chain: id.to_owned(),
+            data: id.to_owned(),
+        };
         let place = parent.map_or_else(own, |p| Place { data: id.to_owned(), ..p.place.clone() });
-        match container.filter(|c| *c != place.tier) {
-            Some(other) if parent.is_some() || self.tiers.get(other).is_err() => Err(invalid(format!(
-                "container {other} is no tier that this backup can be in; without one it is {}.",
+        if place.driver != BackupDriver::Rbd {
+            self.backup_store(place.driver)?;
+        }
+        let Some(other) = container.filter(|c| *c != place.tier) else { return Ok(place) };
+        let good = match place.driver {
+            BackupDriver::Rbd => self.tiers.get(other).is_ok(),
+            _ => is_container_name(other),
+        };
+        match parent {
+            None if good => Ok(Place { tier: other.to_owned(), ..place }),
+            _ => Err(invalid(format!(
+                "container {other} is none that this backup can be in; without one it is {}.",
                 place.tier
             ))),
-            Some(other) => Ok(Place { tier: other.to_owned(), ..place }),
-            None => Ok(place),
         }
     }
 
@@ -310,6 +371,8 @@ impl Volumes {
         Ok(backup)
     }
 
+    /// Deletes a backup. `force`: whatever its state, and also where others were made on it, which are then made on what
+    /// it was made on.
     pub(crate) async fn delete_backup(
         &self,
         ctx: &Context,
@@ -322,15 +385,11 @@ impl Volumes {
         if !force && !matches!(backup.status, BackupStatus::Available | BackupStatus::Error) {
             return Err(invalid("Backup status must be available or error".into()));
         }
-        if backup.heirs > 0 {
+        if backup.heirs > 0 && !force {
             return Err(invalid("Incremental backups exist for this backup.".into()));
         }
-        let parent = match &backup.parent_id {
-            Some(parent) => store::get(tx.conn(), parent).await?.map(|p| p.place.data),
-            None => None,
-        };
         store::set_status(&mut tx, id, BackupStatus::Deleting, None).await?;
-        delete::spawn(&mut tx, ctx, &backup, parent).await?;
+        delete::spawn(&mut tx, ctx, &backup).await?;
         Ok(tx.commit().await?)
     }
 
@@ -426,6 +485,11 @@ impl Volumes {
                 "volume size {} is too small to restore backup of size {}.",
                 volume.size_gib, backup.size_gib
             )));
+        }
+        if volume.encryption_key_id.is_some() {
+            return Err(VolumeError::NotImplemented(
+                "A backup cannot be restored into an encrypted volume yet.".into(),
+            ));
         }
         let refuse =
             |_: &Volume| VolumeError::InvalidVolume("Volume to be restored to must be available".into());

@@ -1,20 +1,28 @@
 //! Records of backups: what it takes to have a backup again whose row was lost, or to have it in another cloud on the
 //! same storage. A record is JSON in base64, as upstream's.
 
-use super::data::Place;
+use super::data::{DataError, Place};
 use super::{Backup, Facts, invalid, store};
+use crate::config::BackupDriver;
 use crate::model::Metadata;
 use crate::status::BackupStatus;
 use crate::{VolumeError, Volumes};
 use api::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pool::{OptionalExt, Tier};
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 
-/// What reads and writes these backups, named as upstream names the like.
-const SERVICE: &str = "cinder.backup.drivers.ceph.CephBackupDriver";
+const DRIVERS: [BackupDriver; 3] = [BackupDriver::Rbd, BackupDriver::Directory, BackupDriver::Object];
+
+/// What reads and writes the backups of a driver, named as upstream names the like.
+fn service_of(driver: BackupDriver) -> &'static str {
+    match driver {
+        BackupDriver::Rbd => "cinder.backup.drivers.ceph.CephBackupDriver",
+        BackupDriver::Directory => "cinder.backup.drivers.nfs.NFSBackupDriver",
+        BackupDriver::Object => "cinder.backup.drivers.swift.SwiftBackupDriver",
+    }
+}
 
 /// A record, for whoever imports it.
 pub(crate) struct Exported {
@@ -62,7 +70,8 @@ impl Volumes {
             data_timestamp: b.data_timestamp.micros(),
             created_at: b.created_at.micros(),
         };
-        Ok(Exported { service: SERVICE, url: STANDARD.encode(serde_json::to_vec(&record)?) })
+        let service = service_of(record.place.driver);
+        Ok(Exported { service, url: STANDARD.encode(serde_json::to_vec(&record)?) })
     }
 
     /// Takes a record over into the caller's project. Its bytes must be where it says.
@@ -74,13 +83,17 @@ impl Volumes {
     ) -> Result<Backup, VolumeError> {
         let project_id = ctx.project_id().map_err(VolumeError::Refused)?.to_owned();
         self.may(ctx, "backup:backup-import", &project_id)?;
-        if service != SERVICE {
+        if !DRIVERS.into_iter().any(|d| service_of(d) == service) {
             return Err(invalid(format!("No backup service here reads what {service} wrote.")));
         }
         let record = read(url)?;
-        let tier = self.tiers.get(&record.place.tier);
-        let tier = tier.map_err(|_| invalid(format!("There is no tier {}.", record.place.tier)))?;
-        if !is_there(&tier, &record.place).await? {
+        if service_of(record.place.driver) != service {
+            return Err(invalid("The record is of another backup service.".into()));
+        }
+        if record.place.driver == BackupDriver::Rbd && self.tiers.get(&record.place.tier).is_err() {
+            return Err(invalid(format!("There is no tier {}.", record.place.tier)));
+        }
+        if !self.is_there(&record.place).await? {
             return Err(invalid("What the record describes is not in the storage.".into()));
         }
         let backup = record.into_backup(ctx, project_id);
@@ -102,17 +115,22 @@ fn read(url: &str) -> Result<Record, VolumeError> {
         serde_json::from_slice(&STANDARD.decode(url.trim()).map_err(|_| bad())?).map_err(|_| bad())?;
     let ids = [&record.id, &record.place.chain, &record.place.data];
     let named = ids.into_iter().all(|id| uuid::Uuid::parse_str(id).is_ok());
+    let plain = |name: &str| super::is_container_name(name);
+    let owned =
+        record.place.driver == BackupDriver::Rbd || plain(&record.place.owner) && plain(&record.place.tier);
+    let named = named && owned;
     let sized = (1..=crate::quotas::MOST_GIB).contains(&record.size);
     if named && sized { Ok(record) } else { Err(bad()) }
 }
 
-async fn is_there(tier: &Tier, place: &Place) -> Result<bool, VolumeError> {
-    let Some(image) = tier.pool.rbd().open_read_only(&place.image()).await.optional()? else {
-        return Ok(false);
-    };
-    let there = image.snap_exists(&place.snap()).await;
-    image.close().await?;
-    Ok(there?)
+impl Volumes {
+    async fn is_there(&self, place: &Place) -> Result<bool, VolumeError> {
+        match self.driver(place).await?.holds(place).await {
+            Ok(there) => Ok(there),
+            Err(DataError::Storage(e)) => Err(e.into()),
+            Err(e) => Err(invalid(e.to_string())),
+        }
+    }
 }
 
 impl Record {

@@ -1,8 +1,8 @@
 //! `backup.restore`: a backup's bytes over a volume's. The volume's own snapshots stay.
 
 use super::create::moving;
-use super::data::{self, Place};
-use super::{Backup, store};
+use super::data::Place;
+use super::{Backup, driver, store};
 use crate::messages::{Action, Asker};
 use crate::model::{Volume, image_name as volume_image};
 use crate::tasks::{failed, storage, subject};
@@ -62,10 +62,10 @@ impl Operation for Restore {
         if step == "settle" {
             return self.finish(&params, None).await.map_err(failed);
         }
-        let from = self.0.tiers.get(&params.place.tier).map_err(storage)?;
+        let from = self.0.driver(&params.place).await.map_err(failed)?;
         let to = self.0.tiers.get(&params.to).map_err(storage)?;
         let image = volume_image(&params.volume_id);
-        data::restore(&from, &params.place, params.bytes, (&to, &image)).await.map_err(moving)
+        driver::restore(&*from, &params.place, params.bytes, (&to, &image)).await.map_err(moving)
     }
 
     async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
@@ -120,8 +120,8 @@ impl Volumes {
     ) -> Result<(), StepError> {
         let backup = store::get(self.db.read(), id).await.map_err(failed)?;
         let backup = backup.ok_or_else(|| StepError::fail("The backup is gone."))?;
-        let from = self.tiers.get(&backup.place.tier).map_err(storage)?;
+        let from = self.driver(&backup.place).await.map_err(failed)?;
         disk::ensure_empty(tier, name, bytes).await.map_err(storage)?;
-        data::restore(&from, &backup.place, backup.bytes(), (tier, name)).await.map_err(moving)
+        driver::restore(&*from, &backup.place, backup.bytes(), (tier, name)).await.map_err(moving)
     }
 }

@@ -3,16 +3,17 @@
 use super::Backup;
 use super::data::Place;
 use crate::VolumeError;
+use crate::config::BackupDriver;
 use crate::status::BackupStatus;
 use crate::store::sql::{Arg, At, Where, from_json, to_json};
 use api::Page;
 use sqlx::{Any, Executor};
-use state::{Timestamp, Tx};
+use state::{Db, Timestamp, Tx};
 
 /// Whether another one is made on it comes last.
 const SELECT: &str = "SELECT id, project_id, user_id, volume_id, snapshot_id, parent_id, size, status, fail_reason, \
-    name, description, metadata, zone, tier, chain, data, base, chunks, volume, data_timestamp, created_at, \
-    updated_at, CAST((SELECT COUNT(*) FROM backups c WHERE c.parent_id = backups.id) AS BIGINT) AS heirs FROM backups";
+    name, description, metadata, zone, driver, tier, owner, chain, data, base, chunks, volume, data_timestamp, \
+    created_at, updated_at, CAST((SELECT COUNT(*) FROM backups c WHERE c.parent_id = backups.id) AS BIGINT) AS heirs FROM backups";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -29,7 +30,9 @@ struct Row {
     description: Option<String>,
     metadata: String,
     zone: Option<String>,
+    driver: String,
     tier: String,
+    owner: String,
     chain: String,
     data: String,
     base: String,
@@ -58,7 +61,13 @@ impl TryFrom<Row> for Backup {
             description: r.description,
             metadata: from_json(&r.metadata)?,
             zone: r.zone,
-            place: Place { tier: r.tier, chain: r.chain, data: r.data },
+            place: Place {
+                driver: BackupDriver::parse(&r.driver),
+                tier: r.tier,
+                owner: r.owner,
+                chain: r.chain,
+                data: r.data,
+            },
             base: r.base,
             chunks: r.chunks,
             volume: serde_json::from_str(&r.volume)?,
@@ -73,8 +82,9 @@ impl TryFrom<Row> for Backup {
 pub(super) async fn insert(tx: &mut Tx, b: &Backup) -> Result<(), VolumeError> {
     sqlx::query(
         "INSERT INTO backups (id, project_id, user_id, volume_id, snapshot_id, parent_id, size, status, name, \
-         description, metadata, zone, tier, chain, data, base, chunks, volume, data_timestamp, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+         description, metadata, zone, tier, chain, data, base, chunks, volume, data_timestamp, created_at, driver, \
+         owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+         $21, $22)",
     )
     .bind(b.id.clone())
     .bind(b.project_id.clone())
@@ -96,12 +106,14 @@ pub(super) async fn insert(tx: &mut Tx, b: &Backup) -> Result<(), VolumeError> {
     .bind(serde_json::to_string(&b.volume)?)
     .bind(b.data_timestamp)
     .bind(b.created_at)
+    .bind(b.place.driver.as_str())
+    .bind(b.place.owner.clone())
     .execute(tx.conn())
     .await?;
     Ok(())
 }
 
-pub(super) async fn get<'e>(
+pub(crate) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Backup>, VolumeError> {
@@ -220,6 +232,16 @@ pub(super) async fn remove(tx: &mut Tx, id: &str) -> Result<(), VolumeError> {
     Ok(())
 }
 
+/// What was made on a backup is made on what that was made on.
+pub(super) async fn hand_down(tx: &mut Tx, b: &Backup) -> Result<(), VolumeError> {
+    sqlx::query("UPDATE backups SET parent_id = $1 WHERE parent_id = $2")
+        .bind(b.parent_id.clone())
+        .bind(b.id.clone())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
 /// The latest available backup of a volume in a project.
 pub(super) async fn latest(
     tx: &mut Tx,
@@ -259,4 +281,97 @@ pub(super) async fn total<'e>(
 ) -> Result<i64, VolumeError> {
     let query = filter.conditions();
     Ok(query.query::<(i64,)>("SELECT CAST(COUNT(*) AS BIGINT) FROM backups").fetch_one(db).await?.0)
+}
+
+/// The root secret of this cloud: the one that is kept, or else this one from now on.
+pub(super) async fn root_secret(db: &Db, fresh: &str) -> Result<String, VolumeError> {
+    const KEPT: &str = "SELECT secret FROM backup_root WHERE id = 1";
+    if let Some(kept) = sqlx::query_scalar(KEPT).fetch_optional(db.read()).await? {
+        return Ok(kept);
+    }
+    let mut tx = db.begin().await?;
+    sqlx::query("INSERT INTO backup_root (id, secret) VALUES (1, $1) ON CONFLICT (id) DO NOTHING")
+        .bind(fresh.to_owned())
+        .execute(tx.conn())
+        .await?;
+    let kept = sqlx::query_scalar(KEPT).fetch_one(tx.conn()).await?;
+    tx.commit().await?;
+    Ok(kept)
+}
+
+/// The wrapped key of a repository: the one that is kept, or else this one from now on.
+pub(super) async fn key_of(db: &Db, repository: &str, fresh: &str) -> Result<String, VolumeError> {
+    const KEPT: &str = "SELECT wrapped FROM backup_keys WHERE repository = $1";
+    let name = || repository.to_owned();
+    if let Some(kept) = sqlx::query_scalar(KEPT).bind(name()).fetch_optional(db.read()).await? {
+        return Ok(kept);
+    }
+    let mut tx = db.begin().await?;
+    sqlx::query(
+        "INSERT INTO backup_keys (repository, wrapped) VALUES ($1, $2) ON CONFLICT (repository) DO NOTHING",
+    )
+    .bind(name())
+    .bind(fresh.to_owned())
+    .execute(tx.conn())
+    .await?;
+    let kept = sqlx::query_scalar(KEPT).bind(name()).fetch_one(tx.conn()).await?;
+    tx.commit().await?;
+    Ok(kept)
+}
+
+/// Enters a writer. False: a collector is at work, it must wait.
+pub(super) async fn begin_writing(db: &Db, repository: &str, backup_id: &str) -> Result<bool, VolumeError> {
+    let mut tx = db.begin().await?;
+    tx.lock(&format!("backup-repository:{repository}")).await?;
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) FROM backup_collectors WHERE repository = $1";
+    let collectors: i64 = sqlx::query_scalar(sql).bind(repository.to_owned()).fetch_one(tx.conn()).await?;
+    if collectors > 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "INSERT INTO backup_writers (backup_id, repository) VALUES ($1, $2) ON CONFLICT (backup_id) DO NOTHING",
+    )
+    .bind(backup_id.to_owned())
+    .bind(repository.to_owned())
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn end_writing(tx: &mut Tx, backup_id: &str) -> Result<(), VolumeError> {
+    sqlx::query("DELETE FROM backup_writers WHERE backup_id = $1")
+        .bind(backup_id.to_owned())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Enters the collector. False: there are writers, it must wait.
+pub(super) async fn begin_collecting(db: &Db, repository: &str, task: &str) -> Result<bool, VolumeError> {
+    let mut tx = db.begin().await?;
+    tx.lock(&format!("backup-repository:{repository}")).await?;
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) FROM backup_writers WHERE repository = $1";
+    let writers: i64 = sqlx::query_scalar(sql).bind(repository.to_owned()).fetch_one(tx.conn()).await?;
+    if writers > 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "INSERT INTO backup_collectors (repository, task_id) VALUES ($1, $2) ON CONFLICT (repository) DO NOTHING",
+    )
+    .bind(repository.to_owned())
+    .bind(task.to_owned())
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn end_collecting(db: &Db, repository: &str) -> Result<(), VolumeError> {
+    let mut tx = db.begin().await?;
+    sqlx::query("DELETE FROM backup_collectors WHERE repository = $1")
+        .bind(repository.to_owned())
+        .execute(tx.conn())
+        .await?;
+    Ok(tx.commit().await?)
 }

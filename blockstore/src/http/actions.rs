@@ -1,8 +1,11 @@
 //! `/volumes/{id}/action`: one verb a body, under its own key.
 
-use super::schemas::{ATTACH, RESET, RETYPE, UPLOAD};
+use super::schemas::{
+    ATTACH, EXTEND_COMPLETION, MIGRATE, MIGRATE_COMPLETION, REIMAGE, RESET, RETYPE, UPLOAD,
+};
 use super::{Answer, Ask, Shared, boolean, inner, integer, text, view, volumes};
 use crate::Volumes;
+use crate::migrate::Destination;
 use crate::model::AttachMode;
 use crate::uploads::NewUpload;
 use api::{Error, Json, Path, Routes};
@@ -93,15 +96,46 @@ async fn perform(v: &Volumes, ask: &Ask, id: &str, verb: &str, body: &Value) -> 
             v.revert(ctx, id, &snapshot.ok_or_else(missing)?).await?;
         }
         "os-unmanage" => v.unmanage(ctx, id).await?,
-        "os-migrate_volume"
-        | "os-migrate_volume_completion"
-        | "os-reimage"
-        | "os-extend_volume_completion" => {
-            return Err(Error::not_implemented(format!("{verb} is not built yet.")).into());
+        "os-migrate_volume" => {
+            MIGRATE.check(body)?;
+            v.migrate(ctx, id, destination(ask, arg)?).await?;
+        }
+        "os-migrate_volume_completion" => {
+            MIGRATE_COMPLETION.check(body)?;
+            let failed = arg.get("error").map_or(Ok(false), |e| boolean(e, "error"))?;
+            let new = arg["new_volume"].as_str().unwrap_or_default();
+            let id = v.complete_migration(ctx, id, new, failed).await?;
+            return Ok(Json(json!({"save_volume_id": id})).into_response());
+        }
+        "os-reimage" => {
+            ask.since(68)?;
+            REIMAGE.check(body)?;
+            let reserved =
+                arg.get("reimage_reserved").map_or(Ok(false), |b| boolean(b, "reimage_reserved"))?;
+            v.reimage(ctx, id, arg["image_id"].as_str().unwrap_or_default(), reserved).await?;
+        }
+        "os-extend_volume_completion" => {
+            ask.since(71)?;
+            EXTEND_COMPLETION.check(body)?;
+            v.complete_extend(ctx, id).await?;
         }
         other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
     }
     Ok(accepted)
+}
+
+/// Where to. A cluster (3.16) is a host by another name.
+fn destination(ask: &Ask, arg: &Value) -> Result<Destination, Error> {
+    let word = |key: &str| text(arg.get(key)).filter(|t| !t.is_empty());
+    let host = match (word("host"), word("cluster").filter(|_| ask.at(16))) {
+        (Some(_), Some(_)) => return Err(Error::bad_request("Both cluster and host cannot be provided.")),
+        (host, cluster) => host.or(cluster),
+    };
+    let host = host.ok_or_else(|| Error::bad_request("Must specify 'host'."))?;
+    // Whoever wants bytes copied gets that where tiers need it; the result is the same.
+    arg.get("force_host_copy").map_or(Ok(false), |b| boolean(b, "force_host_copy"))?;
+    let lock = arg.get("lock_volume").map_or(Ok(false), |b| boolean(b, "lock_volume"))?;
+    Ok(Destination { host, lock })
 }
 
 async fn reset(v: &Volumes, ask: &Ask, id: &str, arg: &Value) -> Answer<()> {

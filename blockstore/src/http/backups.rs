@@ -118,6 +118,7 @@ fn asked(ask: &Ask, b: &Value) -> Result<NewBackup, Error> {
         }
     }
     Ok(NewBackup {
+        id: None,
         volume_id: text(b.get("volume_id")).unwrap_or_default(),
         snapshot_id: text(b.get("snapshot_id")),
         name: text(b.get("name")),

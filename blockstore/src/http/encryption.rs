@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
     routes
+        .get("/volumes/{volume_id}/encryption", of_volume)
+        .get("/volumes/{volume_id}/encryption/{key}", item_of_volume)
         .get("/types/{type_id}/encryption", show)
         .post("/types/{type_id}/encryption", create)
         .get("/types/{type_id}/encryption/{encryption_id}", show_item)
@@ -41,6 +43,33 @@ fn wanted(e: &Value) -> Wanted {
         key_size: e.get("key_size").map(integer),
         control_location: text(e.get("control_location")),
     }
+}
+
+async fn settings(v: &Shared, ask: &Ask, id: &str) -> Answer<Value> {
+    Ok(match v.volume_encryption(&ask.ctx, id).await? {
+        None => json!({"encryption_key_id": null}),
+        Some((e, key)) => json!({
+            "encryption_key_id": key, "provider": e.provider, "cipher": e.cipher, "key_size": e.key_size,
+            "control_location": e.control_location,
+        }),
+    })
+}
+
+async fn of_volume(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
+    Ok(Json(settings(&v, &ask, &id).await?))
+}
+
+/// One of the values, as plain text.
+async fn item_of_volume(
+    State(v): State<Shared>,
+    ask: Ask,
+    Path((id, key)): Path<(String, String)>,
+) -> Answer<String> {
+    Ok(match &settings(&v, &ask, &id).await?[&key] {
+        Value::Null => String::new(),
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    })
 }
 
 /// Nothing, where the type is not encrypted.

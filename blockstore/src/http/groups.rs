@@ -3,7 +3,7 @@
 use super::schemas::{COPY_GROUP, CREATE_GROUP, CREATE_GROUP_SNAPSHOT, UPDATE_GROUP};
 use super::{Answer, Ask, Shared, boolean, inner, text};
 use crate::Volumes;
-use crate::group_snapshots::GroupSnapshot;
+use crate::group_snapshots::{GroupSnapshot, NewGroupSnapshot};
 use crate::groups::{Group, GroupChange, GroupSource, NewGroup};
 use crate::status::GroupStatus;
 use crate::store::groups::{Filter, SORT_KEYS};
@@ -262,9 +262,14 @@ async fn create_snapshot(State(v): State<Shared>, ask: Ask, Json(body): Json<Val
     ask.since(14)?;
     CREATE_GROUP_SNAPSHOT.check(&body)?;
     let s = inner(&body, "group_snapshot")?;
-    let name = text(s.get("name")).unwrap_or_default();
-    let group = text(s.get("group_id")).unwrap_or_default();
-    let made = v.create_group_snapshot(&ask.ctx, &group, name, text(s.get("description"))).await?;
+    let new = NewGroupSnapshot {
+        id: None,
+        group_id: text(s.get("group_id")).unwrap_or_default(),
+        name: text(s.get("name")).unwrap_or_default(),
+        description: text(s.get("description")),
+        metadata: crate::Metadata::new(),
+    };
+    let made = v.create_group_snapshot(&ask.ctx, new).await?;
     let view = json!({"id": made.id, "name": made.name, "group_type_id": made.group_type_id});
     Ok((StatusCode::ACCEPTED, Json(json!({"group_snapshot": view}))))
 }

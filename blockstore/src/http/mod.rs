@@ -12,6 +12,7 @@ mod messages;
 mod metadata;
 mod qos;
 mod quotas;
+mod schedules;
 mod schemas;
 mod services;
 mod snapshots;
@@ -52,6 +53,7 @@ fn declare() -> Routes<Shared> {
         .with(manage::routes)
         .with(messages::routes)
         .with(backups::routes)
+        .with(schedules::routes)
 }
 
 /// Every route below `/volume/v3`, for the table of unauthorised access.

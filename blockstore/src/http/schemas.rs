@@ -156,6 +156,14 @@ schemas! {
         "backup_url": {"type": "string", "minLength": 1, "maxLength": 1048576},
     }), &["backup_service", "backup_url"]);
     RESTORE_BACKUP = object("restore", json!({"name": name(), "volume_id": id_or_null()}), &[]);
+    CREATE_SCHEDULE = {
+        let mut all = schedule();
+        all["volume_id"] = json!({"type": "string", "minLength": 1, "maxLength": 255});
+        all["group_id"] = all["volume_id"].clone();
+        all["kind"] = json!({"type": "string", "enum": ["snapshot", "backup"]});
+        object("schedule", all, &[])
+    };
+    UPDATE_SCHEDULE = object("schedule", schedule(), &[]);
     UPDATE_TYPE = object("volume_type", json!({
         "name": {"type": ["string", "null"], "maxLength": 255},
         "description": name(), "is_public": boolean(),
@@ -197,7 +205,9 @@ schemas! {
     });
     UPLOAD = object("os-volume_upload_image", json!({
         "image_name": {"type": "string", "minLength": 1, "maxLength": 255},
-        "force": boolean(), "disk_format": {"type": "string"}, "container_format": {"type": "string"},
+        "force": boolean(),
+        "disk_format": {"type": "string", "enum": ["raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ploop"]},
+        "container_format": {"type": "string", "minLength": 0, "maxLength": 255},
         "visibility": {"type": "string", "enum": ["community", "public", "private", "shared"]},
         "protected": boolean(),
     }), &["image_name"]);
@@ -209,10 +219,34 @@ schemas! {
         "new_type": {"type": "string", "minLength": 1, "maxLength": 255},
         "migration_policy": {"type": ["string", "null"], "enum": ["on-demand", "never", null]},
     }), &["new_type"]);
+    REIMAGE = object("os-reimage", json!({
+        "image_id": {"type": "string", "format": "uuid"}, "reimage_reserved": boolean(),
+    }), &["image_id"]);
+    EXTEND_COMPLETION = object("os-extend_volume_completion", json!({"error": {"type": "boolean"}}), &["error"]);
+    MIGRATE = object("os-migrate_volume", json!({
+        "host": {"type": ["string", "null"], "maxLength": 255}, "cluster": name(),
+        "force_host_copy": boolean(), "lock_volume": boolean(),
+    }), &[]);
+    MIGRATE_COMPLETION = object("os-migrate_volume_completion", json!({
+        "new_volume": {"type": "string", "format": "uuid"}, "error": boolean(),
+    }), &["new_volume"]);
     RESET = object("os-reset_status", json!({
         "status": {"type": ["string", "null"]}, "attach_status": {"type": ["string", "null"], "enum": ["attached", "detached", null]},
         "migration_status": {"type": ["string", "null"]},
     }), &[]);
+}
+
+fn schedule() -> Value {
+    let number = |least: i64, most: i64| json!({"type": "integer", "minimum": least, "maximum": most});
+    json!({
+        // With the time it is the name of what is made.
+        "name": {"type": "string", "minLength": 1, "maxLength": 200}, "description": name(),
+        "hourly": number(0, 1000), "daily": number(0, 1000), "weekly": number(0, 1000), "monthly": number(0, 1000),
+        "minute": number(0, 59), "hour": number(0, 23), "day": number(1, 28),
+        "weekday": {"type": "string", "enum": crate::schedules::WEEKDAYS},
+        "time_zone": {"type": "string", "minLength": 1, "maxLength": 64},
+        "full_every": number(1, 1000), "container": name(), "enabled": boolean(),
+    })
 }
 
 fn encryption() -> Value {

@@ -127,10 +127,10 @@ async fn pools(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
             "driver_version": DRIVER_VERSION, "storage_protocol": PROTOCOL,
             "total_capacity_gb": p.total_gib, "free_capacity_gb": p.free_gib,
             "provisioned_capacity_gb": p.provisioned_gib, "total_volumes": p.volumes,
-            "reserved_percentage": 0, "max_over_subscription_ratio": "20.0",
+            "reserved_percentage": 0, "max_over_subscription_ratio": format!("{:?}", p.ratio),
             "thin_provisioning_support": true, "thick_provisioning_support": false,
-            "multiattach": true, "QoS_support": false, "replication_enabled": false,
-            "location_info": null, "backend_state": "up", "filter_function": null, "goodness_function": null,
+            "multiattach": true, "QoS_support": true, "replication_enabled": false,
+            "location_info": null, "backend_state": if p.up { "up" } else { "down" }, "filter_function": null, "goodness_function": null,
             "timestamp": Timestamp::now().micros_naive(), "updated": null,
         }})
     };
@@ -164,6 +164,7 @@ async fn zones(State(v): State<Shared>, _: Ask) -> Json<Value> {
 
 /// `(alias, name, description)` of what older versions of the API called extensions.
 const EXTENSIONS: &[(&str, &str, &str)] = &[
+    ("aquifer-schedules", "Schedules", "Snapshots and backups on a schedule, with retention: /schedules."),
     ("os-availability-zone", "AvailabilityZones", "Describe Availability Zones."),
     ("os-extended-snapshot-attributes", "ExtendedSnapshotAttributes", "Extended SnapshotAttributes support."),
     ("os-hosts", "Hosts", "Admin-only host administration."),
@@ -229,6 +230,7 @@ async fn filters(ask: Ask) -> Answer<Json<Value>> {
                 "updated_at",
             ],
         ),
+        ("backup", &["name", "status", "volume_id"]),
         ("snapshot", &["name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"]),
         ("attachment", &["volume_id", "status", "instance_id", "attach_status"]),
         ("message", &["resource_uuid", "resource_type", "event_id", "request_id", "message_level"]),

@@ -64,6 +64,7 @@ async fn create(
         .into());
     }
     let new = NewSnapshot {
+        id: None,
         volume_id: text(s.get("volume_id")).unwrap_or_else(|| "None".into()),
         name: text(s.get("name")).or_else(|| text(s.get("display_name"))),
         description: text(s.get("description")).or_else(|| text(s.get("display_description"))),

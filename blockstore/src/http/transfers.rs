@@ -96,7 +96,7 @@ async fn create(
     let no_snapshots = t.get("no_snapshots").map_or(Ok(false), |b| boolean(b, "no_snapshots"))?;
     let volume = text(t.get("volume_id")).unwrap_or_default();
     let (transfer, key) =
-        v.create_transfer(&ask.ctx, &volume, text(t.get("name")), no_snapshots, newer).await?;
+        v.create_transfer(&ask.ctx, &volume, text(t.get("name")), no_snapshots, newer, ask.at(70)).await?;
     let mut view = detail(&ask, &transfer);
     view["auth_key"] = key.into();
     Ok((StatusCode::ACCEPTED, Json(json!({"transfer": view}))))

@@ -50,7 +50,7 @@ pub(super) fn plain(ask: &Ask, v: &Volume) -> Map<String, Value> {
         "links": ask.site.pair(&format!("/volumes/{}", v.id)),
         "user_id": v.user_id,
         "bootable": if v.bootable { "true" } else { "false" },
-        "encrypted": false,
+        "encrypted": v.encryption_key_id.is_some(),
         "replication_status": null,
         "consistencygroup_id": null,
         "multiattach": v.multiattach,
@@ -86,6 +86,9 @@ pub(super) fn detail(volumes: &Volumes, ask: &Ask, v: &Volume) -> Value {
         view.insert("os-vol-host-attr:host".into(), json!(volumes.host_of(v)));
         view.insert("os-vol-mig-status-attr:migstat".into(), json!(v.migration_status));
         view.insert("os-vol-mig-status-attr:name_id".into(), Value::Null);
+    }
+    if let Some(key) = v.encryption_key_id.as_ref().filter(|_| ask.at(64)) {
+        view.insert("encryption_key_id".into(), json!(key));
     }
     if !v.image_metadata.is_empty() {
         view.insert("volume_image_metadata".into(), json!(v.image_metadata));

@@ -3,6 +3,7 @@
 use super::schemas::{CREATE_VOLUME, UPDATE_VOLUME};
 use super::{Answer, Ask, Shared, boolean, filters, inner, integer, text, view};
 use crate::model::{Metadata, NewVolume, Source};
+use crate::scheduler::Hints;
 use crate::store::volumes::SORT_KEYS;
 use crate::volumes::Change;
 use api::{Error, Json, Path, Routes};
@@ -66,12 +67,13 @@ async fn create(
     Json(body): Json<Value>,
 ) -> Answer<(StatusCode, Json<Value>)> {
     CREATE_VOLUME.check(&body)?;
-    let volume = volumes.create(&ask.ctx, asked(&ask, inner(&body, "volume")?)?).await?;
+    let volume = volumes.create(&ask.ctx, asked(&ask, &body)?).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"volume": view::plain(&ask, &volume)}))))
 }
 
 /// The request as the rules take it.
-fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
+fn asked(ask: &Ask, body: &Value) -> Result<NewVolume, Error> {
+    let v = inner(body, "volume")?;
     let word = |key: &str| text(v.get(key)).filter(|t| !t.is_empty());
     if v.get("multiattach").map(|m| boolean(m, "multiattach")).transpose()? == Some(true) {
         return Err(Error::bad_request(
@@ -110,7 +112,21 @@ fn asked(ask: &Ask, v: &Value) -> Result<NewVolume, Error> {
         zone: word("availability_zone"),
         metadata: map(v.get("metadata")),
         group_id: word("group_id").filter(|_| ask.at(13)),
+        hints: hints(body),
     })
+}
+
+/// The scheduler hints, beside the volume or in it. Each names one volume or a list of them; others are not for this
+/// scheduler.
+fn hints(body: &Value) -> Hints {
+    const KEY: &str = "OS-SCH-HNT:scheduler_hints";
+    let all = body.get(KEY).filter(|h| h.is_object()).or_else(|| body["volume"].get(KEY));
+    let ids = |name: &str| match all.and_then(|h| h.get(name)) {
+        Some(Value::String(one)) => one.split(',').map(|id| id.trim().to_owned()).collect(),
+        Some(Value::Array(many)) => many.iter().filter_map(|id| Some(id.as_str()?.to_owned())).collect(),
+        _ => Vec::new(),
+    };
+    Hints { same_host: ids("same_host"), different_host: ids("different_host") }
 }
 
 /// A map that the schema has checked.

@@ -3,6 +3,7 @@
 pub(crate) mod attachments;
 pub(crate) mod encryption;
 pub(crate) mod groups;
+pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod qos;
 pub(crate) mod quotas;

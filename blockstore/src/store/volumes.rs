@@ -10,7 +10,7 @@ use state::{Flag, Timestamp, Tx};
 
 const SELECT: &str = "SELECT v.id, v.project_id, v.user_id, v.size, v.growth, v.status, v.previous_status, v.name, \
     v.description, v.type_id, COALESCE(t.name, '') AS type_name, v.tier, v.zone, v.bootable, v.multiattach, \
-    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.migration_status, \
+    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, v.migration_status, \
     v.created_at, v.updated_at FROM volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
 
 #[derive(sqlx::FromRow)]
@@ -36,6 +36,7 @@ struct Row {
     snapshot_id: Option<String>,
     source_volid: Option<String>,
     group_id: Option<String>,
+    encryption_key_id: Option<String>,
     migration_status: Option<String>,
     created_at: Timestamp,
     updated_at: Option<i64>,
@@ -67,6 +68,7 @@ impl TryFrom<Row> for Volume {
             snapshot_id: r.snapshot_id,
             source_volid: r.source_volid,
             group_id: r.group_id,
+            encryption_key_id: r.encryption_key_id,
             migration_status: r.migration_status,
             created_at: r.created_at,
             updated_at: r.updated_at.map(Timestamp),
@@ -79,8 +81,8 @@ pub(crate) async fn insert(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     sqlx::query(
         "INSERT INTO volumes (id, project_id, user_id, size, growth, status, previous_status, name, description, \
          type_id, tier, zone, bootable, multiattach, metadata, admin_metadata, image_metadata, snapshot_id, \
-         source_volid, group_id, created_at) VALUES ($1, $2, $3, $4, 0, $5, '', $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-         $15, $16, $17, $18, $19)",
+         source_volid, group_id, created_at, encryption_key_id) VALUES ($1, $2, $3, $4, 0, $5, '', $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+         $15, $16, $17, $18, $19, $20)",
     )
     .bind(v.id.clone())
     .bind(v.project_id.clone())
@@ -101,6 +103,7 @@ pub(crate) async fn insert(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     .bind(v.source_volid.clone())
     .bind(v.group_id.clone())
     .bind(v.created_at)
+    .bind(v.encryption_key_id.clone())
     .execute(tx.conn())
     .await?;
     Ok(())
@@ -375,12 +378,18 @@ pub(crate) async fn set_size(tx: &mut Tx, id: &str, size: i64, growth: i64) -> R
     Ok(())
 }
 
+/// Writes where the bytes are.
+pub(crate) async fn set_tier(tx: &mut Tx, id: &str, tier: &str) -> Result<(), VolumeError> {
+    sqlx::query("UPDATE volumes SET tier = $1 WHERE id = $2").bind(tier).bind(id).execute(tx.conn()).await?;
+    Ok(())
+}
+
 /// Writes everything that a caller may change directly.
 pub(crate) async fn save(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     sqlx::query(
         "UPDATE volumes SET name = $1, description = $2, bootable = $3, multiattach = $4, metadata = $5, \
          admin_metadata = $6, image_metadata = $7, type_id = $8, migration_status = $9, project_id = $10, \
-         user_id = $11, snapshot_id = $12, group_id = $13, updated_at = $14 WHERE id = $15",
+         user_id = $11, snapshot_id = $12, group_id = $13, updated_at = $14, encryption_key_id = $15 WHERE id = $16",
     )
     .bind(v.name.clone())
     .bind(v.description.clone())
@@ -396,6 +405,7 @@ pub(crate) async fn save(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     .bind(v.snapshot_id.clone())
     .bind(v.group_id.clone())
     .bind(Timestamp::now())
+    .bind(v.encryption_key_id.clone())
     .bind(v.id.clone())
     .execute(tx.conn())
     .await?;

@@ -75,6 +75,9 @@ impl Operation for Create {
         let Some(volume) = self.row(&params.volume_id).await.map_err(failed)? else { return Ok(()) };
         let Ok(tier) = self.0.tiers.get(&volume.tier) else { return Ok(()) };
         disk::remove(&tier, &volume.image_name()).await.map_err(storage)?;
+        if let Some(key) = &volume.encryption_key_id {
+            self.0.keys.remove(key).await.map_err(failed)?;
+        }
         if let Source::Volume(source) = &params.source
             && let Some(of) = self.row(source).await.map_err(failed)?
         {
@@ -104,6 +107,12 @@ impl Create {
         let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
         let name = volume.image_name();
         let bytes = u64::try_from(volume.size_gib).unwrap_or(0).saturating_mul(GIB);
+        if let Some(key) = &volume.encryption_key_id {
+            let known = self.passphrase(volume, key, source).await.map_err(failed)?;
+            if !known {
+                return self.encrypt(volume, &tier, bytes, source).await;
+            }
+        }
         let parent = match source {
             Source::Empty => return disk::ensure_empty(&tier, &name, bytes).await.map_err(storage),
             Source::Backup(id) => return self.0.fill_from_backup(id, &tier, &name, bytes).await,
@@ -127,6 +136,52 @@ impl Create {
         let id = volume.id.clone();
         let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
         disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)
+    }
+
+    /// Sees to it that the volume has its passphrase; whether its source is encrypted with it already.
+    async fn passphrase(&self, volume: &Volume, key: &str, source: &Source) -> Result<bool, VolumeError> {
+        let of = match source {
+            Source::Image(id) => self.0.image_key(id).await?,
+            Source::Volume(id) => self.row(id).await?.and_then(|v| v.encryption_key_id),
+            Source::Snapshot(id) => match store::snapshots::get(self.0.db.read(), id).await? {
+                Some(s) => self.row(&s.volume_id).await?.and_then(|v| v.encryption_key_id),
+                None => None,
+            },
+            Source::Empty | Source::Backup(_) => None,
+        };
+        match &of {
+            Some(of) => self.0.keys.copy(of, key, &volume.project_id).await?,
+            None => self.0.keys.ensure(key, &volume.project_id).await?,
+        }
+        Ok(of.is_some())
+    }
+
+    /// An encrypted image, with what is in the clear in its source.
+    async fn encrypt(
+        &self,
+        volume: &Volume,
+        tier: &Tier,
+        bytes: u64,
+        source: &Source,
+    ) -> Result<(), StepError> {
+        let name = volume.image_name();
+        let encryption = self.0.encryption_of(volume).await.map_err(failed)?;
+        let (format, secret) = encryption.ok_or_else(|| StepError::fail("The volume has no passphrase."))?;
+        disk::ensure_empty(tier, &name, bytes).await.map_err(storage)?;
+        let parent = match source {
+            Source::Image(id) => Some(self.0.image_parent(id).await.map_err(failed)?),
+            _ => None,
+        };
+        let image = tier.pool.rbd().open(&name).await.map_err(storage)?;
+        disk::with(image, |image| async move {
+            image.encryption_format(format, secret.0.as_bytes()).await?;
+            let Some(parent) = parent else { return Ok(()) };
+            let from = parent.pool.rbd().open_snapshot(&parent.image, &parent.snap).await?;
+            disk::with(from, |from| async move { pool::copy_image(&from, &image, |_, _| {}).await.map(drop) })
+                .await
+        })
+        .await
+        .map_err(storage)
     }
 
     /// The limits of the type's QoS specs; for a clone, instead of its parent's.

@@ -21,6 +21,8 @@ struct Params {
     volume_id: String,
     /// Stands here too, so that a repeated step needs no row.
     tier: String,
+    #[serde(default)]
+    key: Option<String>,
     image: String,
     asker: Asker,
 }
@@ -29,6 +31,7 @@ pub(crate) async fn spawn(tx: &mut Tx, ctx: &Context, volume: &Volume) -> Result
     let params = Params {
         volume_id: volume.id.clone(),
         tier: volume.tier.clone(),
+        key: volume.encryption_key_id.clone(),
         image: volume.image_name(),
         asker: Asker::of(ctx, &volume.project_id),
     };
@@ -53,6 +56,9 @@ impl Operation for Delete {
         if step == "purge" {
             return self.purge_parent(&params, job).await;
         }
+        // It may have moved since it was asked for.
+        let row = store::volumes::get(self.0.db.read(), &params.volume_id).await.map_err(failed)?;
+        let params = Params { tier: row.map_or(params.tier.clone(), |v| v.tier), ..params };
         let removed = match self.0.tiers.get(&params.tier) {
             Ok(tier) => {
                 self.quiet(&params).await?;
@@ -66,6 +72,10 @@ impl Operation for Delete {
             // It never found a tier, or the tier is configured no more.
             Err(_) => Removed::Absent,
         };
+        // A clone has its parent's passphrase under an id of its own.
+        if let Some(key) = &params.key {
+            self.0.keys.remove(key).await.map_err(failed)?;
+        }
         self.forget(&params, removed == Removed::Trashed).await.map_err(failed)
     }
 

@@ -6,11 +6,14 @@
 //! volume.extend           grow the image
 //! volume.limit            the limits of a new type
 //! volume.manage           an image that was there before becomes a volume; snapshot.manage: likewise
+//! volume.migrate          to another tier, for another type or not
+//! volume.reimage          an image in the place of what is there
 //! volume.revert           back to the latest snapshot
 //! volume.upload           snapshot, and an image (of the images' service) that is a clone of it
 //! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
 //! snapshot.create, snapshot.delete
-//! backup.create, backup.delete, backup.restore (in `backup`)
+//! backup.create, backup.delete, backup.restore, backup.collect (in `backup`)
+//! schedule.run            what a schedule makes, and what it keeps no longer (in `schedules`)
 //! group.settle            a group made of another one, or going with its volumes, follows them
 //! group_snapshot.create   snapshots of all its volumes at one instant
 //! group_snapshot.delete
@@ -25,6 +28,8 @@ pub(crate) mod group_snapshot;
 pub(crate) mod group_snapshot_delete;
 pub(crate) mod limit;
 pub(crate) mod manage;
+pub(crate) mod migrate;
+pub(crate) mod reimage;
 pub(crate) mod revert;
 pub(crate) mod snapshot;
 pub(crate) mod snapshot_delete;
@@ -43,9 +48,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Everything a worker needs to carry this crate's tasks.
 pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
     vec![
+        Arc::new(crate::backup::collect::Collect(volumes.clone())),
         Arc::new(crate::backup::create::Create(volumes.clone())),
         Arc::new(crate::backup::delete::Delete(volumes.clone())),
         Arc::new(crate::backup::restore::Restore(volumes.clone())),
+        Arc::new(crate::schedules::run::Run(volumes.clone())),
         Arc::new(create::Create(volumes.clone())),
         Arc::new(delete::Delete(volumes.clone())),
         Arc::new(extend::Extend(volumes.clone())),
@@ -54,7 +61,9 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(group_snapshot_delete::Delete(volumes.clone())),
         Arc::new(limit::Limit(volumes.clone())),
         Arc::new(manage::Manage(volumes.clone())),
+        Arc::new(migrate::Migrate(volumes.clone())),
         Arc::new(snapshot_manage::Manage(volumes.clone())),
+        Arc::new(reimage::Reimage(volumes.clone())),
         Arc::new(revert::Revert(volumes.clone())),
         Arc::new(snapshot::Create(volumes.clone())),
         Arc::new(snapshot_delete::Delete(volumes.clone())),

@@ -50,8 +50,9 @@ impl Operation for Sweep {
 
     async fn run(&self, _: &str, job: &mut Job) -> Result<(), StepError> {
         let params: Params = job.params()?;
+        let tier = self.tier(&params).await.map_err(super::failed)?;
         // A tier that was taken out of the configuration: there is nothing that could be done.
-        let Ok(tier) = self.0.tiers.get(&params.tier) else { return Ok(()) };
+        let Ok(tier) = self.0.tiers.get(&tier) else { return Ok(()) };
         let done = match &params.snap {
             Some(snap) => disk::remove_snap(&tier, &params.image, snap).await.map(|()| true),
             None => disk::purge(&tier, &params.image).await,
@@ -74,6 +75,18 @@ impl Operation for Sweep {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         tracing::error!(subject = %job.subject, reason, "an image or a snapshot is left over in the pool");
         Ok(())
+    }
+}
+
+impl Sweep {
+    /// Where to look. A snapshot goes where its volume goes; what is in the trash stays.
+    async fn tier(&self, params: &Params) -> Result<String, VolumeError> {
+        let id = params.image.strip_prefix("volume-").filter(|_| params.snap.is_some());
+        let volume = match id {
+            Some(id) => crate::store::volumes::get(self.0.db.read(), id).await?,
+            None => None,
+        };
+        Ok(volume.map_or_else(|| params.tier.clone(), |v| v.tier))
     }
 }
 

@@ -1,16 +1,17 @@
-//! `volume.upload`: an image of the images' service that is a clone of the volume. The volume is `uploading`
-//! meanwhile, and then what it was.
+//! `volume.upload`: an image of the images' service that is a clone of the volume or, in another format than raw, written
+//! from it. The volume is `uploading` meanwhile, and then what it was.
 
 use super::{failed, storage, subject, sweep};
-use crate::disk;
 use crate::messages::{Action, Asker};
 use crate::model::{Volume, image_name};
 use crate::status::Step;
 use crate::volumes::lock_key;
 use crate::{VolumeError, Volumes, store};
+use crate::{disk, formats};
 use api::Context;
 use async_trait::async_trait;
 use imagestore::Status;
+use pool::Tier;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Tx};
 use std::sync::Arc;
@@ -22,7 +23,13 @@ struct Params {
     volume_id: String,
     tier: String,
     image_id: String,
+    #[serde(default = "raw")]
+    disk_format: String,
     asker: Asker,
+}
+
+fn raw() -> String {
+    "raw".into()
 }
 
 impl Params {
@@ -40,11 +47,13 @@ pub(crate) async fn spawn(
     ctx: &Context,
     volume: &Volume,
     image_id: &str,
+    disk_format: &str,
 ) -> Result<(), VolumeError> {
     let params = Params {
         volume_id: volume.id.clone(),
         tier: volume.tier.clone(),
         image_id: image_id.to_owned(),
+        disk_format: disk_format.to_owned(),
         asker: Asker::of(ctx, &volume.project_id),
     };
     NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
@@ -64,10 +73,11 @@ impl Operation for Upload {
     }
 
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
-        let params: Params = job.params()?;
+        let params = self.params(job).await?;
         let tier = self.0.tiers.get(&params.tier).map_err(storage)?;
         match step {
             "snapshot" => disk::ensure_snap(&tier, &params.image(), &params.snap()).await.map_err(storage),
+            "fill" if params.disk_format != "raw" => self.write(&params, &tier).await,
             "fill" => {
                 let (image, snap) = (params.image(), params.snap());
                 match self.0.fill_image(&params.image_id, &params.tier, &image, &snap).await {
@@ -89,7 +99,7 @@ impl Operation for Upload {
     }
 
     async fn undo(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
-        let params: Params = job.params()?;
+        let params = self.params(job).await?;
         match step {
             "snapshot" => {
                 let tier = self.0.tiers.get(&params.tier).map_err(storage)?;
@@ -108,6 +118,31 @@ impl Operation for Upload {
 }
 
 impl Upload {
+    /// The volume may have moved since the upload was asked for.
+    async fn params(&self, job: &Job) -> Result<Params, StepError> {
+        let params: Params = job.params()?;
+        let row = store::volumes::get(self.0.db.read(), &params.volume_id).await.map_err(failed)?;
+        Ok(Params { tier: row.map_or(params.tier.clone(), |v| v.tier), ..params })
+    }
+
+    /// Writes the volume's bytes in another format. The images' service takes them as any upload, and forgets one that
+    /// ended early.
+    async fn write(&self, params: &Params, tier: &Tier) -> Result<(), StepError> {
+        match self.0.image_status(&params.image_id).await.map_err(failed)? {
+            Some(Status::Queued) => {}
+            Some(Status::Saving) => return Err(StepError::Wait(super::LOOK_AGAIN)),
+            _ => return Ok(()),
+        }
+        let (image, snap) = (params.image(), params.snap());
+        let opened = tier.pool.rbd().open_snapshot(&image, &snap).await.map_err(storage)?;
+        let (size, extents) = disk::extents(&opened).await.map_err(storage)?;
+        let file = formats::lay_out(&params.disk_format, size, &extents).map_err(failed)?;
+        match self.0.send_image(&params.image_id, file.size, file.stream(opened)).await {
+            Ok(()) | Err(VolumeError::ImageNotFound(_)) => Ok(()),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
     /// The volume is what it was. An upload harms no volume, so a failed one leaves a message only.
     async fn finish(&self, params: &Params, failure: Option<(&String, &str)>) -> Result<(), VolumeError> {
         let id = &params.volume_id;

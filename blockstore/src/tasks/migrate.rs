@@ -1,0 +1,274 @@
+//! `volume.migrate`: a volume goes to another tier, and takes another type where that is why.
+//!
+//! Prepared, the target either serves already (live migration) or is a whole copy. The row is switched under the volume's
+//! lock, while nobody has it attached. A volume that serves live may be attached from there on (`reserve` then says
+//! `success`): after that there is no way back, and the rest is tried for as long as it takes.
+
+use super::{LOOK_AGAIN, failed, storage, subject, sweep};
+use crate::messages::{Action, Asker};
+use crate::migrate::phase;
+use crate::model::{Volume, image_name};
+use crate::moving::{self, Way};
+use crate::status::{Step, VolumeStatus};
+use crate::volumes::lock_key;
+use crate::{VolumeError, Volumes, disk, quotas, store};
+use api::Context;
+use async_trait::async_trait;
+use pool::{Removed, Tier};
+use serde::{Deserialize, Serialize};
+use state::{Job, NewTask, Operation, StepError, Tx};
+use std::sync::Arc;
+use std::time::Duration;
+
+const KIND: &str = "volume.migrate";
+/// Between looks at what only an operator can mend.
+const LATER: Duration = Duration::from_secs(30);
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    volume_id: String,
+    from: String,
+    to: String,
+    /// The types before and after, where they differ.
+    types: Option<(String, String)>,
+    asker: Asker,
+}
+
+impl Params {
+    fn image(&self) -> String {
+        image_name(&self.volume_id)
+    }
+}
+
+pub(crate) async fn spawn(
+    tx: &mut Tx,
+    ctx: &Context,
+    volume: &Volume,
+    to: &str,
+    new_type: Option<&str>,
+) -> Result<(), VolumeError> {
+    let params = Params {
+        volume_id: volume.id.clone(),
+        from: volume.tier.clone(),
+        to: to.to_owned(),
+        types: new_type.map(|new| (volume.type_id.clone(), new.to_owned())),
+        asker: Asker::of(ctx, &volume.project_id),
+    };
+    NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
+    Ok(())
+}
+
+pub(super) struct Migrate(pub(super) Arc<Volumes>);
+
+#[async_trait]
+impl Operation for Migrate {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["prepare", "switch", "execute", "commit", "settle"]
+    }
+
+    async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        let live = job.recall::<bool>("live").unwrap_or(false);
+        match step {
+            "prepare" => self.prepare(&params, job).await,
+            "switch" => self.switch(&params, live).await.map_err(failed),
+            "execute" if live => self.onward(&params, self.execute(&params).await).await,
+            "execute" => Ok(()),
+            "commit" => self.onward(&params, self.commit(&params, live, job).await).await,
+            _ => {
+                let trashed = job.recall("trashed").unwrap_or(false);
+                self.settle(&params, trashed, None).await.map_err(failed)
+            }
+        }
+    }
+
+    async fn undo(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        if step != "prepare" {
+            return Ok(());
+        }
+        if self.served(&params).await.map_err(failed)? {
+            return Err(StepError::Wait(LATER));
+        }
+        let (from, to) = self.tiers(&params)?;
+        moving::take_back(&from, &to, &params.image()).await.map_err(storage)?;
+        let back = from.pool.rbd().exists(&params.image()).await.map_err(storage)?;
+        if back { self.switch_back(&params).await.map_err(failed) } else { Ok(()) }
+    }
+
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
+        let params: Params = job.params()?;
+        self.settle(&params, false, Some((&job.id, reason))).await.map_err(failed)
+    }
+}
+
+impl Migrate {
+    fn tiers(&self, params: &Params) -> Result<(Tier, Tier), StepError> {
+        let get = |name: &str| self.0.tiers.get(name).map_err(storage);
+        Ok((get(&params.from)?, get(&params.to)?))
+    }
+
+    async fn prepare(&self, params: &Params, job: &mut Job) -> Result<(), StepError> {
+        let id = &params.volume_id;
+        let volume = self.phase(params, phase::MIGRATING).await.map_err(failed)?;
+        let Some(volume) = volume.filter(|v| v.status != VolumeStatus::Deleting) else {
+            return Err(StepError::fail("The volume is gone."));
+        };
+        if !volume.attachments.is_empty() {
+            return Err(StepError::fail(
+                "The volume is attached: its server cannot be moved to another place.",
+            ));
+        }
+        // Volumes that are being made of this one were promised first.
+        if store::volumes::heirs(self.0.db.read(), id).await.map_err(failed)? > 0 {
+            return Err(StepError::Wait(LOOK_AGAIN));
+        }
+        let (from, to) = self.tiers(params)?;
+        let image = params.image();
+        let served = moving::serves(&from, &to, &image).await.map_err(storage)?;
+        let way = if served { Way::Live } else { moving::way(&from, &to, &image).await.map_err(storage)? };
+        job.remember("live", &(way == Way::Live))?;
+        match way {
+            Way::Live => moving::prepare(&from, &to, &image).await,
+            Way::Copy => moving::copy(&from, &to, &image, told(id)).await,
+        }
+        .map_err(storage)
+    }
+
+    /// The row follows, and the type with it.
+    async fn switch(&self, params: &Params, live: bool) -> Result<(), VolumeError> {
+        let id = &params.volume_id;
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        let Some(mut volume) = store::volumes::get(tx.conn(), id).await? else {
+            return Err(VolumeError::VolumeNotFound(id.clone()));
+        };
+        if volume.tier == params.to {
+            return Ok(());
+        }
+        if let Some((before, after)) = params.types.as_ref().filter(|(before, _)| *before == volume.type_id) {
+            let kind = store::types::get(tx.conn(), after)
+                .await?
+                .ok_or_else(|| VolumeError::TypeNotFound(after.clone()))?;
+            self.0.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
+            debug_assert_ne!(before, after);
+            self.0.carry_type(&mut tx, &mut volume, &kind).await?;
+        }
+        if live {
+            volume.migration_status = Some(phase::COMPLETING.into());
+        }
+        store::volumes::save(&mut tx, &volume).await?;
+        store::volumes::set_tier(&mut tx, id, &params.to).await?;
+        tx.wake(Volumes::topic(id));
+        Ok(tx.commit().await?)
+    }
+
+    async fn switch_back(&self, params: &Params) -> Result<(), VolumeError> {
+        let id = &params.volume_id;
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        let Some(mut volume) = store::volumes::get(tx.conn(), id).await? else { return Ok(()) };
+        if let Some((before, after)) = &params.types
+            && volume.type_id == *after
+            && let Some(kind) = store::types::get(tx.conn(), before).await?
+        {
+            self.0.carry_type(&mut tx, &mut volume, &kind).await?;
+            store::volumes::save(&mut tx, &volume).await?;
+        }
+        store::volumes::set_tier(&mut tx, id, &params.from).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn execute(&self, params: &Params) -> Result<(), StepError> {
+        let (_, to) = self.tiers(params)?;
+        moving::execute(&to, &params.image(), told(&params.volume_id)).await.map_err(storage)
+    }
+
+    async fn commit(&self, params: &Params, live: bool, job: &mut Job) -> Result<(), StepError> {
+        let (from, to) = self.tiers(params)?;
+        if live {
+            return moving::commit(&to, &params.image()).await.map_err(storage);
+        }
+        moving::settle(&to, &params.image()).await.map_err(storage)?;
+        let removed = disk::remove(&from, &params.image()).await.map_err(storage)?;
+        if removed == Removed::Trashed {
+            job.remember("trashed", &true)?;
+        }
+        Ok(())
+    }
+
+    /// A failure after the switch: where the volume has been attached meanwhile, there is no way back, so the way on is
+    /// tried again; else nobody attaches it from here on.
+    async fn onward(&self, params: &Params, done: Result<(), StepError>) -> Result<(), StepError> {
+        match done {
+            Err(e @ (StepError::Fail { .. } | StepError::Retry { .. })) => {
+                if self.served(params).await.map_err(failed)? {
+                    tracing::error!(volume = %params.volume_id, error = %e, "a volume in use cannot be moved to its end; trying again");
+                    return Err(StepError::Wait(LATER));
+                }
+                Err(e)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the volume has been in use at its new place. Where not, it will not be before this operation has ended.
+    async fn served(&self, params: &Params) -> Result<bool, VolumeError> {
+        let volume = self.phase(params, phase::MIGRATING).await?;
+        Ok(volume.is_some_and(|v| v.migration_status.as_deref() == Some(phase::SUCCESS)))
+    }
+
+    /// Says how far the migration is, unless it is past that; the volume then.
+    async fn phase(&self, params: &Params, word: &str) -> Result<Option<Volume>, VolumeError> {
+        let id = &params.volume_id;
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        let Some(mut volume) = store::volumes::get(tx.conn(), id).await? else { return Ok(None) };
+        volume.attachments = store::attachments::of_volumes(tx.conn(), [id.clone()]).await?;
+        if volume.is_migrating() && volume.migration_status.as_deref() != Some(word) {
+            volume.migration_status = Some(word.to_owned());
+            store::volumes::save(&mut tx, &volume).await?;
+        }
+        tx.commit().await?;
+        Ok(Some(volume))
+    }
+
+    async fn settle(
+        &self,
+        params: &Params,
+        trashed: bool,
+        failure: Option<(&String, &str)>,
+    ) -> Result<(), VolumeError> {
+        let id = &params.volume_id;
+        let mut tx = self.0.db.begin().await?;
+        tx.lock(&lock_key(id)).await?;
+        let rest = self.0.state_at_rest(&mut tx, id).await?;
+        if let Some(mut volume) = store::volumes::get(tx.conn(), id).await? {
+            let word = if failure.is_some() { phase::ERROR } else { phase::SUCCESS };
+            volume.migration_status = Some(word.into());
+            store::volumes::save(&mut tx, &volume).await?;
+            if matches!(volume.status, VolumeStatus::Retyping | VolumeStatus::Maintenance)
+                && let Some(next) = volume.status.after(Step::Settled(rest))
+            {
+                store::volumes::set_status(&mut tx, id, next, None).await?;
+            }
+        }
+        if trashed {
+            sweep::spawn(&mut tx, &params.from, &params.image(), None).await?;
+        }
+        if let Some((task, reason)) = failure {
+            self.0.tell(&mut tx, task, &params.asker, Action::Migrate, ("VOLUME", id), reason).await?;
+        }
+        tx.wake(Volumes::topic(id));
+        Ok(tx.commit().await?)
+    }
+}
+
+fn told(id: &str) -> impl Fn(u64, u64) + Send + Sync + 'static {
+    let id = id.to_owned();
+    move |done, all| tracing::debug!(volume = %id, done, all, "moving to another tier")
+}
