@@ -2,7 +2,7 @@
 
 use crate::error::AquiferError;
 use crate::roles::Role;
-use crate::{config, doctor, identity, policy, serve, status, terminal, up};
+use crate::{adopt, config, doctor, identity, policy, serve, status, terminal, up};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,6 +47,12 @@ enum Command {
     /// Explain who may do what, and why.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Take over the volumes, snapshots, types and images of an OpenStack, in place: nothing is copied.
+    ///
+    /// Reads dumps of its Cinder's and Glance's databases, looks for everything in the pools, and says what it would do.
+    /// Projects and users keep their ids, so identity must have them first. The exit code is 2 where something could
+    /// not be taken over.
+    Adopt(Box<adopt::Args>),
     /// Print a configuration file for `serve` with every key and its meaning.
     Config,
     /// Print shell completions.
@@ -150,6 +156,7 @@ impl Cli {
             }
             Command::Identity(command) => identity::run(command).await?,
             Command::Policy(command) => return policy::run(command).await,
+            Command::Adopt(args) => return adopt::run(*args).await,
             Command::Config => terminal::say(config::EXAMPLE.trim_end()),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "aquifer", &mut std::io::stdout());

@@ -53,6 +53,10 @@ impl Cloud {
         let image = imagestore::Config { node: config.node.clone(), ..config.image.clone() };
         let images = imagestore::Images::new(db.clone(), tiers.clone(), image, links.clone())
             .map_err(AquiferError::service("images"))?;
+        images.surround(Arc::new(ImageSurroundings {
+            identity: identity.clone(),
+            region: config.region.clone(),
+        }));
         let volumes = blockstore::Volumes::new(
             db.clone(),
             tiers.clone(),
@@ -74,6 +78,7 @@ impl Cloud {
         )
         .await
         .map_err(AquiferError::service("objects"))?;
+        volumes.use_object_store(Arc::new(crate::backups::Objects(objects.clone())));
         let compute = compute::Compute::new(
             db.clone(),
             tiers,
@@ -105,7 +110,10 @@ impl Cloud {
                 Role::Agent => router,
             };
         }
-        router
+        match roles.iter().any(|role| matches!(role, Role::Object)) {
+            true => self.objects.remapped(router),
+            false => router,
+        }
     }
 
     /// Starts the work of these roles; it ends when `stop` is cancelled.
@@ -113,8 +121,15 @@ impl Cloud {
         let mut operations = Vec::new();
         for role in roles {
             match role {
-                Role::Volume => operations.extend(blockstore::operations(&self.volumes)),
-                Role::Image => operations.extend(imagestore::operations(&self.images)),
+                Role::Volume => {
+                    operations.extend(blockstore::operations(&self.volumes));
+                    tracker.spawn(self.volumes.clone().run_schedules(stop.clone()));
+                }
+                Role::Image => {
+                    operations.extend(imagestore::operations(&self.images));
+                    let (images, stop) = (self.images.clone(), stop.clone());
+                    tracker.spawn(async move { images.sweep(stop).await });
+                }
                 Role::Compute => {
                     operations.extend(compute::operations(&self.compute));
                     let (compute, stop) = (self.compute.clone(), stop.clone());
@@ -161,6 +176,36 @@ impl Cloud {
             if self.networks.is_connected() { Ok(String::new()) } else { Err("OVN does not answer".into()) };
         lines.push(line("service", "ovn", ovn));
         lines
+    }
+}
+
+/// What the images ask of identity.
+struct ImageSurroundings {
+    identity: Arc<identity::Identity>,
+    region: String,
+}
+
+#[async_trait]
+impl imagestore::Surroundings for ImageSurroundings {
+    async fn limit(&self, project: &str, resource: &str) -> Result<Option<i64>, imagestore::ImageError> {
+        let limit = self.identity.limit_in_force("image", &self.region, project, resource).await;
+        limit.map_err(image_error)
+    }
+
+    async fn image_service(
+        &self,
+        region: &str,
+        interface: &str,
+    ) -> Result<Option<String>, imagestore::ImageError> {
+        let endpoint = self.identity.endpoint("image", region, interface).await;
+        endpoint.map_err(image_error)
+    }
+}
+
+fn image_error(e: identity::IdentityError) -> imagestore::ImageError {
+    match e {
+        identity::IdentityError::State(e) => e.into(),
+        e => imagestore::ImageError::Internal(Box::new(e)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The binary: configuration, roles, command line. What each command does stands in its own module.
 
+mod adopt;
+mod backups;
 mod cli;
 mod cloud;
 mod config;

@@ -105,6 +105,24 @@ impl Cloud {
         serde_saphyr::from_str(&text).map_err(|e| BenchError::Said(e.to_string()))
     }
 
+    pub(crate) fn s3_address(&self) -> &str {
+        &self.listen[1]
+    }
+
+    /// What `s3.env` says.
+    pub(crate) fn s3_env(&self, name: &str) -> Result<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("s3.env"))?;
+        let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
+        value.map(str::to_owned).ok_or_else(|| BenchError::Said(format!("s3.env has no {name}")))
+    }
+
+    /// The address of the engines' network that this host reaches.
+    pub(crate) fn engines_address(&self) -> Result<String> {
+        let conf = std::fs::read_to_string(self.ceph_conf())?;
+        let address = conf.lines().find_map(|l| l.strip_prefix("public_addr = "));
+        address.map(str::to_owned).ok_or_else(|| BenchError::Said("ceph.conf has no public_addr".into()))
+    }
+
     pub(crate) fn ceph_conf(&self) -> PathBuf {
         self.dir.path().join("ceph/ceph.conf")
     }

@@ -115,7 +115,7 @@ async fn put(session: &Session, file: &Path, format: &str) -> Result<Duration> {
     Ok(took)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let out = command.output()?;
     if out.status.success() {
         return Ok(());

@@ -9,7 +9,9 @@ mod boot;
 mod cloud;
 mod identity;
 mod images;
+mod jobs;
 mod memory;
+mod objects;
 mod report;
 mod volumes;
 
@@ -24,12 +26,16 @@ enum Part {
     Start,
     /// Volume from image against a bare librbd clone.
     Volume,
+    /// Volumes in numbers: many at once, long lists, large ones; images of them and backups against copies.
+    Volumes,
     /// Image upload against `rbd import` and `qemu-img convert`.
     Image,
     /// POST server → user space against plain QEMU on a clone.
     Boot,
     /// Identity against upstream's Keystone, which is installed for it.
     Identity,
+    /// Objects against radosgw and `rados bench`.
+    Objects,
     /// Identity with a million users against an empty one.
     Users,
 }
@@ -51,6 +57,11 @@ struct Args {
     users: u64,
     #[arg(long, default_value_t = 10_000_000)]
     assignments: u64,
+    /// Of `--only objects`: how many objects there are in the bucket that is listed, and how many buckets.
+    #[arg(long, default_value_t = 1_000_000)]
+    objects: u64,
+    #[arg(long, default_value_t = 10_000)]
+    buckets: u64,
     /// Measure these alone.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -93,6 +104,9 @@ async fn main() -> Result<()> {
     if wanted(Part::Volume) {
         volumes::from_image(&cloud, &session, args.runs, &mut report).await?;
     }
+    if wanted(Part::Volumes) {
+        jobs::volumes(&mut cloud, args.runs, &mut report).await?;
+    }
     if wanted(Part::Image) {
         images::upload(&mut cloud, args.runs.min(3), &mut report).await?;
     }
@@ -102,7 +116,13 @@ async fn main() -> Result<()> {
     if wanted(Part::Identity) {
         identity::against_keystone(&cloud, args.seconds, &mut report).await?;
     }
+    let mut objects = objects::Table::default();
+    if wanted(Part::Objects) {
+        let scale = objects::Scale { seconds: args.seconds, objects: args.objects, buckets: args.buckets };
+        objects = objects::against_radosgw(&cloud, scale).await?;
+    }
     cloud.stop()?;
     report.print();
+    objects.print();
     Ok(())
 }

@@ -37,11 +37,34 @@ pub(crate) fn of_tree(pid: u32) -> Result<f64> {
     Ok(all)
 }
 
+/// Forgets how large a process has been.
+pub(crate) fn reset_peak(pid: u32) -> Result<()> {
+    Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+/// The greatest that a process has been since it was forgotten, MiB.
+pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
+    status(pid, "VmHWM:")
+}
+
+/// Processor seconds that a process has used.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything; user and system time are the 14th and 15th field.
+    let rest = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
+    let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 / 100.0)
+}
+
 pub(crate) fn mib(pid: u32) -> Result<f64> {
+    status(pid, "VmRSS:")
+}
+
+fn status(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status
         .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .find_map(|l| l.strip_prefix(field))
         .and_then(|v| v.trim().split(' ').next()?.parse::<f64>().ok());
-    kib.map(|k| k / 1024.0).ok_or_else(|| BenchError::Said(format!("pid {pid} has no VmRSS")))
+    kib.map(|k| k / 1024.0).ok_or_else(|| BenchError::Said(format!("pid {pid} has no {field}")))
 }

@@ -45,7 +45,7 @@ async fn one(session: &Session, image: &str) -> Result<Duration> {
     Ok(took)
 }
 
-fn tier(name: &str) -> pool::TierConfig {
+pub(crate) fn tier(name: &str) -> pool::TierConfig {
     pool::TierConfig {
         name: name.into(),
         cluster: "bench".into(),

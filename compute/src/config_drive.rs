@@ -46,7 +46,12 @@ impl Compute {
         };
         drive.close().await?;
         written?;
-        Ok(RbdPlace { cluster: to.cluster.name().to_owned(), pool: to.pool.name().to_owned(), image: name })
+        Ok(RbdPlace {
+            cluster: to.cluster.name().to_owned(),
+            pool: to.pool.name().to_owned(),
+            image: name,
+            ..RbdPlace::default()
+        })
     }
 
     /// Removes the server's drive, if there is one.

@@ -108,12 +108,18 @@ pub(crate) struct ConfigDrive {
 }
 
 /// An RBD image, as a host finds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RbdPlace {
     /// The cluster's name in the configuration of controller and host.
     pub cluster: String,
     pub pool: String,
     pub image: String,
+    /// How the bytes are sealed; the passphrase is asked for when the host opens them.
+    #[serde(default)]
+    pub encryption: Option<blockstore::VolumeEncryption>,
+    /// What the hypervisor keeps the guest to, by libvirt's names.
+    #[serde(default)]
+    pub limits: BTreeMap<String, u64>,
 }
 
 /// A volume that is made together with its server.

@@ -4,10 +4,10 @@
 use crate::model::{Disk, DiskSource, Plug, Seen, Server};
 use crate::states::{PowerState, Settled, settle};
 use crate::store::{actions, hosts, servers};
-use crate::wire::{Desired, Guest, GuestDisk, GuestNic, Observed, Power, Report};
+use crate::wire::{Desired, Guest, GuestDisk, GuestNic, Observed, Passphrase, Power, Report};
 use crate::{Compute, ComputeError};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A poll is answered after this long even if nothing has changed.
@@ -56,6 +56,17 @@ impl Compute {
         let mut desired = Desired { version: String::new(), guests, networks, consoles };
         desired.version = hex::encode(&Sha256::digest(serde_json::to_vec(&desired)?)[..12]);
         Ok(desired)
+    }
+
+    /// The passphrase of a volume, for a host that has a server with it.
+    pub(crate) async fn passphrase(&self, host: &str, volume: &str) -> Result<Passphrase, ComputeError> {
+        let absent = || ComputeError::NotFound(format!("No server of this host has volume {volume}."));
+        let find = servers::Find { host: Some(host), ..servers::Find::default() };
+        let rows = servers::list(&self.db, &find).await?;
+        let has = |s: &Server| s.disks.iter().any(|d| d.volume_id() == Some(volume) && d.place.is_some());
+        rows.iter().find(|s| has(s)).ok_or_else(absent)?;
+        let secret = self.volumes.passphrase(volume).await?.ok_or_else(absent)?;
+        Ok(Passphrase { passphrase: secret.0 })
     }
 
     /// What the host is to make of a server; nothing before its first boot is asked for.
@@ -175,6 +186,11 @@ fn guest_disk(s: &Server, d: &Disk) -> Option<GuestDisk> {
         cluster: place.cluster,
         pool: place.pool,
         image: place.image,
+        encryption: place.encryption.map(|e| match e {
+            blockstore::VolumeEncryption::Luks => "luks".to_owned(),
+            blockstore::VolumeEncryption::Luks2 => "luks2".to_owned(),
+        }),
+        limits: place.limits,
         boot_order: (d.boot_index == Some(0)).then_some(1),
         read_only: false,
         cdrom: false,
@@ -190,6 +206,8 @@ fn config_drive(s: &Server) -> Option<GuestDisk> {
         cluster: place.cluster,
         pool: place.pool,
         image: place.image,
+        encryption: None,
+        limits: BTreeMap::new(),
         boot_order: None,
         read_only: true,
         cdrom: true,

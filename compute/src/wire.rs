@@ -5,6 +5,7 @@
 //! POST /compute/agent/v1/hosts/{host}/poll      {known}  → Desired   (held open until it differs from `known`)
 //! POST /compute/agent/v1/hosts/{host}/report    Report   → {}
 //! GET  /compute/agent/v1/hosts/{host}/metadata  ?network=&address=&path=  → bytes, or 404
+//! GET  /compute/agent/v1/hosts/{host}/secrets/{volume}  → Passphrase, or 404
 //! POST /compute/agent/v1/hosts/{host}/consoles  ConsoleReply → {}  (the requests travel inside Desired)
 //! ```
 
@@ -79,6 +80,13 @@ pub struct GuestDisk {
     /// A CD, which is there from the guest's start to its end.
     #[serde(default)]
     pub cdrom: bool,
+    /// The bytes are a LUKS container, `luks` or `luks2`; its passphrase is asked for by itself
+    /// (`GET /compute/agent/v1/hosts/{host}/secrets/{volume}`), so that it stands in no message that is kept.
+    #[serde(default)]
+    pub encryption: Option<String>,
+    /// libvirt's `iotune`, by its elements' names.
+    #[serde(default)]
+    pub limits: std::collections::BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +104,12 @@ pub struct ConsoleRequest {
     pub guest: String,
     /// Bytes at most, from the end.
     pub bytes: u64,
+}
+
+/// What opens an encrypted volume. Has no Debug.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Passphrase {
+    pub passphrase: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

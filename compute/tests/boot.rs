@@ -33,6 +33,32 @@ async fn a_servers_life() {
     }
 }
 
+/// A volume of 1 GiB in a LUKS container, of a type whose limits the hypervisor keeps.
+async fn sealed_volume(c: &Controller) -> String {
+    let (admin, user) = (c.client("admin"), c.client("member"));
+    let base = format!("/volume/v3/{}", common::PROJECT);
+    let kind = admin.post(&format!("{base}/types"), json!({"volume_type": {"name": "sealed"}})).await;
+    let kind = kind["volume_type"]["id"].as_str().unwrap().to_owned();
+    let settings =
+        json!({"encryption": {"provider": "luks", "control_location": "front-end", "key_size": 256}});
+    admin.post(&format!("{base}/types/{kind}/encryption"), settings).await;
+    let specs = json!({"qos_specs": {"name": "q", "consumer": "front-end", "total_iops_sec": "500",
+        "read_bytes_sec_per_gb": "20000000"}});
+    let qos =
+        admin.post(&format!("{base}/qos-specs"), specs).await["qos_specs"]["id"].as_str().unwrap().to_owned();
+    let (status, _) =
+        admin.call("GET", &format!("{base}/qos-specs/{qos}/associate?vol_type_id={kind}"), None).await;
+    assert_eq!(status, 202);
+    let volume = json!({"volume": {"size": 1, "volume_type": kind}});
+    let v = user.post(&format!("{base}/volumes"), volume).await["volume"]["id"].as_str().unwrap().to_owned();
+    let until = Instant::now() + Duration::from_secs(60);
+    while user.get(&format!("{base}/volumes/{v}")).await["volume"]["status"] != "available" {
+        assert!(Instant::now() < until, "the sealed volume is not made");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    v
+}
+
 async fn life(e: engines::Endpoints) {
     let dir = tempfile::tempdir().unwrap();
     let c = Controller::start(&e, &dir.path().join("db.sqlite")).await;
@@ -75,10 +101,27 @@ async fn life(e: engines::Endpoints) {
         assert!(Instant::now() < until, "the volume is not in use: {}", user.get(&path).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // so does a sealed one with limits: the guest sees what is in the container, whose header it does not see
+    let sealed = sealed_volume(&c).await;
+    let attach = json!({"volumeAttachment": {"volumeId": sealed}});
+    user.post(&format!("/compute/v2.1/servers/{a}/os-volume_attachments"), attach).await;
+    let path_of_sealed = format!("/volume/v3/{}/volumes/{sealed}", common::PROJECT);
+    let until = Instant::now() + Duration::from_secs(60);
+    while user.get(&path_of_sealed).await["volume"]["status"] != "in-use" {
+        assert!(
+            Instant::now() < until,
+            "the sealed volume is not in use: {}",
+            user.get(&path_of_sealed).await
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     user.action(&a, json!({"reboot": {"type": "HARD"}})).await;
     user.until_status(&a, "ACTIVE", 60).await;
     let console = user.until_console(&a, "TESTIMG-READY", 120).await;
     assert!(console.contains("DISK vdb sectors=4194304"), "{console}");
+    let sectors = console.split("DISK vdc sectors=").nth(1).and_then(|s| s.split_whitespace().next());
+    let sectors: u64 = sectors.unwrap().parse().unwrap();
+    assert!((2_097_152 - 32_768..2_097_152).contains(&sectors), "{sectors}");
 
     // stop asks the guest, start brings it back
     let began = Instant::now();

@@ -134,6 +134,7 @@ async fn work_under_faults() {
         deleted_at_every_step(&kit).await;
         attachments_under_faults(&kit).await;
         interfaces_under_faults(&kit).await;
+        an_image_of_volumes(&kit).await;
         kit._host.abort();
         kit.c.images.delete(&common::context(), &kit.image).await.unwrap();
         kit.c.stop().await;
@@ -254,6 +255,90 @@ async fn attachments_under_faults(kit: &Kit) {
     kit.clean(&id, &volume).await;
     for v in [root, volume] {
         kit.c.volumes.delete(&common::context(), &v).await.unwrap();
+    }
+}
+
+/// A server that boots from a volume becomes an image that names snapshots, and such an image a server; what fails on
+/// the way leaves neither.
+async fn an_image_of_volumes(kit: &Kit) {
+    let snapshots = format!("/volume/v3/{}/snapshots", common::PROJECT);
+    let disk = |from: Value, index: i64| {
+        let mut d = json!({"destination_type": "volume", "boot_index": index, "volume_size": 1});
+        d.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
+        d
+    };
+    let image = json!({"source_type": "image", "uuid": kit.image});
+    let disks = json!([disk(image, 0), disk(json!({"source_type": "blank"}), -1)]);
+    let body = json!({"server": {"name": "v", "flavorRef": "42", "networks": [{"uuid": kit.net}],
+        "block_device_mapping_v2": disks}});
+    let id = kit.user.post(S, body).await["server"]["id"].as_str().unwrap().to_owned();
+    kit.user.until_status(&id, "ACTIVE", 30).await;
+    let shoot = || async {
+        let act = format!("{S}/{id}/action");
+        let made = kit.user.post(&act, json!({"createImage": {"name": "shot"}})).await;
+        let began = Instant::now();
+        while !kit.user.get(&format!("{S}/{id}")).await["server"]["OS-EXT-STS:task_state"].is_null() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the server never comes to rest");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        made["image_id"].as_str().unwrap().to_owned()
+    };
+    for step in ["snap:before", "snap:after", "image:before"] {
+        let point = format!("server.snapshot_volumes:{step}");
+        failpoint::set(&*point, Action::Fail);
+        failpoint::set("server.snapshot_volumes:undo:snap:after", Action::RetryOnce);
+        let shot = shoot().await;
+        failpoint::clear(&point);
+        assert!(kit.c.images.get(&common::context(), &shot).await.is_err(), "{step}: an image is left");
+        no_snapshots(kit, &snapshots).await;
+    }
+    for step in ["snap", "image", "end"] {
+        failpoint::set(format!("server.snapshot_volumes:{step}:after"), Action::RetryOnce);
+    }
+    let shot = shoot().await;
+    let image = kit.c.images.get(&common::context(), &shot).await.unwrap();
+    assert_eq!((image.status.to_string(), image.size), ("active".to_owned(), Some(0)));
+    let mapping: Value = serde_json::from_str(&image.properties["block_device_mapping"]).unwrap();
+    let seen = kit.user.get(&snapshots).await["snapshots"].as_array().unwrap().clone();
+    assert_eq!((mapping.as_array().unwrap().len(), seen.len()), (2, 2), "{mapping} {seen:?}");
+
+    let body = json!({"server": {"name": "again", "imageRef": shot, "flavorRef": "42",
+        "networks": [{"uuid": kit.net}]}});
+    let again = kit.user.post(S, body).await["server"]["id"].as_str().unwrap().to_owned();
+    let s = kit.user.until_status(&again, "ACTIVE", 30).await;
+    assert_eq!(s["image"], "", "it boots from a volume");
+    let held = kit.user.get(&format!("{S}/{again}/os-volume_attachments")).await;
+    let mut from = Vec::new();
+    for a in held["volumeAttachments"].as_array().unwrap() {
+        let id = a["volumeId"].as_str().unwrap();
+        from.push(kit.user.get(&format!("{}/{id}", Kit::volumes())).await["volume"]["snapshot_id"].clone());
+    }
+    let mut named: Vec<_> = mapping.as_array().unwrap().iter().map(|m| m["snapshot_id"].clone()).collect();
+    from.sort_by_key(Value::to_string);
+    named.sort_by_key(Value::to_string);
+    assert_eq!(from, named, "its volumes are made from the image's snapshots");
+    for server in [&id, &again] {
+        kit.delete(server).await;
+    }
+    kit.c.images.delete(&common::context(), &shot).await.unwrap();
+    for snapshot in seen {
+        let path = format!("{snapshots}/{}", snapshot["id"].as_str().unwrap());
+        assert_eq!(kit.user.call("DELETE", &path, None).await.0, 202);
+    }
+    no_snapshots(kit, &snapshots).await;
+    let left = kit.user.get(&Kit::volumes()).await["volumes"].as_array().unwrap().clone();
+    for v in left.iter().filter(|v| v["name"] == "") {
+        let id = v["id"].as_str().unwrap();
+        kit.until_volume(id, "available").await;
+        kit.c.volumes.delete(&common::context(), id).await.unwrap();
+    }
+}
+
+async fn no_snapshots(kit: &Kit, path: &str) {
+    let began = Instant::now();
+    while kit.user.get(path).await["snapshots"] != json!([]) {
+        assert!(began.elapsed() < Duration::from_secs(30), "snapshots are left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

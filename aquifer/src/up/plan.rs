@@ -28,7 +28,12 @@ pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &En
     let mut cluster = ClusterConfig::new(CLUSTER, &engines.ceph_conf);
     cluster.user.clone_from(&engines.ceph_user);
     cluster.keyring = Some(engines.ceph_keyring.clone());
-    let Services { identity, image, volume, mut object, network, compute } = services;
+    let Services { identity, mut image, volume, mut object, network, compute } = services;
+    // A second store of images, so that there is something to try what is about several with.
+    let mut stores = std::mem::take(&mut image.stores);
+    if stores.is_empty() {
+        stores.push("volumes".into());
+    }
     for policy in &mut object.policies {
         policy.index_tier.get_or_insert_with(|| "objects.index".into());
     }
@@ -48,7 +53,7 @@ pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &En
             ..identity
         },
         bootstrap: Bootstrap::default(),
-        image: imagestore::Config { node: "up".into(), ..image },
+        image: imagestore::Config { node: "up".into(), stores, ..image },
         volume: blockstore::Config { guest_user: engines.ceph_user.clone(), ..volume },
         object,
         network: netagent::Config {

@@ -1,7 +1,7 @@
 //! The agent's side of the conversation with the controller: HTTP, with the host's own secret.
 
 use crate::ComputeError;
-use crate::wire::{ConsoleReply, Desired, PollRequest, Report};
+use crate::wire::{ConsoleReply, Desired, Passphrase, PollRequest, Report};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use std::time::Duration;
 
@@ -46,6 +46,13 @@ impl Controller {
 
     pub(crate) async fn console(&self, reply: &ConsoleReply) -> Result<(), ComputeError> {
         sent(self.request(Method::POST, "/consoles").timeout(CALL).json(reply)).await.map(drop)
+    }
+
+    /// What opens an encrypted volume of a server here.
+    pub(crate) async fn passphrase(&self, volume: &str) -> Result<Vec<u8>, ComputeError> {
+        let request = self.request(Method::GET, &format!("/secrets/{volume}")).timeout(CALL);
+        let found: Passphrase = sent(request).await?.json().await.map_err(away)?;
+        Ok(found.passphrase.into_bytes())
     }
 
     /// What a guest at `address` of `network` reads at `path`: content type and bytes.

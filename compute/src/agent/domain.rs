@@ -169,6 +169,10 @@ impl Machine {
             .attr("protocol", "rbd")
             .attr("name", format!("{}/{}", d.pool, d.image))
             .with(El::new("config").attr("file", auth.conf.display()));
+        let source = match &d.encryption {
+            Some(format) => source.with(sealed(format, &d.serial)),
+            None => source,
+        };
         let disk = El::new("disk")
             .attr("type", "network")
             .attr("device", if d.cdrom { "cdrom" } else { "disk" })
@@ -184,6 +188,12 @@ impl Machine {
             .with(source)
             .leaf("target", &[("dev", &d.device), ("bus", &d.bus)])
             .with(El::new("serial").text(&d.serial));
+        let disk = if d.limits.is_empty() {
+            disk
+        } else {
+            let limits = d.limits.iter().map(|(name, value)| El::new(name).text(value));
+            disk.with(El::new("iotune").with_all(limits))
+        };
         let disk = match d.boot_order {
             Some(n) => disk.with(El::new("boot").attr("order", n)),
             None => disk,
@@ -216,6 +226,15 @@ impl Machine {
         let guest = El { attrs: off(&["csum", "tso4", "tso6", "ecn", "ufo"]), ..El::new("guest") };
         el.with(El::new("driver").with(host).with(guest))
     }
+}
+
+/// How QEMU opens a container. LUKS2 only librbd can open; libvirt 9.0 gives librbd the passphrase when a guest starts, not
+/// when a disk comes to a running one, so QEMU itself opens LUKS, which it can both times.
+fn sealed(format: &str, volume: &str) -> El {
+    let secret = super::secrets::of_volume(volume);
+    let el = El::new("encryption").attr("format", format);
+    let el = if format == "luks2" { el.attr("engine", "librbd") } else { el };
+    el.leaf("secret", &[("type", "passphrase"), ("uuid", &secret)])
 }
 
 fn sysinfo(g: &Guest) -> El {

@@ -35,6 +35,8 @@ fn guest() -> Guest {
             boot_order: Some(1),
             read_only: false,
             cdrom: false,
+            encryption: None,
+            limits: Default::default(),
         }],
         nics: vec![GuestNic {
             port_id: "11111111-2222-3333-4444-555555555501".into(),
@@ -109,4 +111,25 @@ fn a_config_drive_is_a_cd() {
     assert_eq!(cd.child("target").unwrap().get("bus"), Some("sata"));
     assert!(cd.child("readonly").is_some() && cd.child("boot").is_none());
     assert_eq!(disk_element(&el, "vol-1").unwrap().get("device"), Some("disk"));
+}
+
+#[test]
+fn a_sealed_disk_names_its_secret_and_a_limited_one_its_limits() {
+    let mut g = guest();
+    g.disks[0].encryption = Some("luks2".into());
+    g.disks[0].limits = [("total_iops_sec".to_owned(), 100), ("read_bytes_sec".to_owned(), 1 << 20)].into();
+    let el = El::parse(&machine().domain(&g).unwrap()).unwrap();
+    let disk = disk_element(&el, "vol-1").unwrap();
+    let sealed = disk.at(&["source", "encryption"]).unwrap();
+    assert_eq!((sealed.get("format"), sealed.get("engine")), (Some("luks2"), Some("librbd")));
+    let secret = sealed.child("secret").unwrap();
+    assert_eq!(secret.get("uuid"), Some(super::super::secrets::of_volume("vol-1").as_str()));
+    assert_eq!(disk.at(&["iotune", "total_iops_sec"]).unwrap().text, "100");
+    assert_eq!(disk.at(&["iotune", "read_bytes_sec"]).unwrap().text, "1048576");
+    assert!(
+        disk_element(&El::parse(&machine().domain(&guest()).unwrap()).unwrap(), "vol-1")
+            .unwrap()
+            .child("iotune")
+            .is_none()
+    );
 }

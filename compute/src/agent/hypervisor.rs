@@ -199,11 +199,33 @@ impl Hypervisor {
 
     /// Makes a cluster's key known to libvirt; again and again is fine.
     pub(crate) async fn set_secret(&self, uuid: &str, usage: &str, key: Vec<u8>) -> Result<(), ComputeError> {
+        let usage = El::new("usage").attr("type", "ceph").with(El::new("name").text(usage));
+        self.keep_secret(uuid, "no", usage, key).await
+    }
+
+    /// Makes a volume's passphrase known to libvirt, which never writes it down; again and again is fine.
+    pub(crate) async fn set_passphrase(
+        &self,
+        uuid: &str,
+        volume: &str,
+        passphrase: Vec<u8>,
+    ) -> Result<(), ComputeError> {
+        let usage = El::new("usage").attr("type", "volume").with(El::new("volume").text(volume));
+        self.keep_secret(uuid, "yes", usage, passphrase).await
+    }
+
+    async fn keep_secret(
+        &self,
+        uuid: &str,
+        ephemeral: &str,
+        usage: El,
+        key: Vec<u8>,
+    ) -> Result<(), ComputeError> {
         let xml = El::new("secret")
-            .attr("ephemeral", "no")
+            .attr("ephemeral", ephemeral)
             .attr("private", "yes")
             .with(El::new("uuid").text(uuid))
-            .with(El::new("usage").attr("type", "ceph").with(El::new("name").text(usage)))
+            .with(usage)
             .render();
         self.call("define a secret", move |c| {
             let secret: Secret = c.define_secret_xml(&xml, 0)?;

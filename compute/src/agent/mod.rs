@@ -88,7 +88,9 @@ impl Agent {
     pub async fn stop_guests(&self, deadline: Duration) -> Result<(), ComputeError> {
         self.holding.cancel();
         let machine = self.machine().await?;
-        let held = Reconciler::new(self.hypervisor.clone(), machine).hold_all(deadline).await;
+        let held = Reconciler::new(self.hypervisor.clone(), machine, self.controller.clone())
+            .hold_all(deadline)
+            .await;
         // No guest is left to ask for metadata: the doors' namespaces go too.
         self.net.reconcile(&[]).await?;
         self.net.stop().await;
@@ -153,7 +155,7 @@ impl Agent {
     /// Returns only when libvirt was lost; its secrets are then told again.
     async fn reconcile(&self, machine: Machine) {
         let mut desired = self.desired.subscribe();
-        let mut reconciler = Reconciler::new(self.hypervisor.clone(), machine);
+        let mut reconciler = Reconciler::new(self.hypervisor.clone(), machine, self.controller.clone());
         let mut told = Told::default();
         loop {
             let wanted = desired.borrow_and_update().clone();

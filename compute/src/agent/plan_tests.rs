@@ -15,6 +15,8 @@ fn disk(serial: &str, device: &str) -> GuestDisk {
         boot_order: None,
         read_only: false,
         cdrom: false,
+        encryption: None,
+        limits: Default::default(),
     }
 }
 

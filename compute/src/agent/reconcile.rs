@@ -1,13 +1,14 @@
 //! Makes libvirt's guests what the controller wants them to be. It takes no orders: woken for whatever reason,
 //! it looks at desired and found and takes the next step for each guest, many guests at once.
 
-use super::console;
+use super::client::Controller;
 use super::domain::{Machine, Mark, disk_element, nic_element};
 use super::hypervisor::{Found, Hypervisor, is_away};
 use super::plan::{Asked, Failure, Memory, Step, plan};
+use super::{console, secrets};
 use crate::ComputeError;
 use crate::states::PowerState;
-use crate::wire::{Guest, GuestError, Observed, Power};
+use crate::wire::{Guest, GuestDisk, GuestError, Observed, Power};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ const TELL_AFTER: u32 = 3;
 pub(crate) struct Reconciler {
     pub(crate) hypervisor: Hypervisor,
     pub(crate) machine: Machine,
+    controller: Controller,
     memory: HashMap<String, Memory>,
 }
 
@@ -33,8 +35,8 @@ pub(crate) struct Round {
 }
 
 impl Reconciler {
-    pub(crate) fn new(hypervisor: Hypervisor, machine: Machine) -> Self {
-        Reconciler { hypervisor, machine, memory: HashMap::new() }
+    pub(crate) fn new(hypervisor: Hypervisor, machine: Machine, controller: Controller) -> Self {
+        Reconciler { hypervisor, machine, controller, memory: HashMap::new() }
     }
 
     /// One round over all guests.
@@ -132,6 +134,11 @@ impl Reconciler {
         let (h, id) = (&self.hypervisor, want.id.as_str());
         tracing::debug!(guest = id, ?step, "next step");
         match step {
+            Step::Start => self.unlock(&want.disks).await?,
+            Step::AttachDisk(disk) => self.unlock(std::slice::from_ref(disk)).await?,
+            _ => {}
+        }
+        match step {
             Step::Done | Step::Wait => Ok(()),
             Step::Start if found.is_some_and(|f| f.saved) => {
                 h.on(id, "restore a guest", |d| d.create()).await.map(drop)
@@ -175,6 +182,16 @@ impl Reconciler {
                 }
             }
         }
+    }
+
+    /// Tells libvirt the passphrases of those disks that are encrypted, before QEMU opens them.
+    async fn unlock(&self, disks: &[GuestDisk]) -> Result<(), ComputeError> {
+        for disk in disks.iter().filter(|d| d.encryption.is_some()) {
+            let passphrase = self.controller.passphrase(&disk.serial).await?;
+            let secret = secrets::of_volume(&disk.serial);
+            self.hypervisor.set_passphrase(&secret, &disk.serial, passphrase).await?;
+        }
+        Ok(())
     }
 
     /// Puts every running guest down, marked so that the next life of the cloud starts it again. Those that do

@@ -26,6 +26,11 @@ pub(crate) async fn install(
     Ok(known)
 }
 
+/// libvirt's secret that holds a volume's passphrase.
+pub(crate) fn of_volume(volume: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("aquifer volume {volume}").as_bytes()).to_string()
+}
+
 async fn key(c: &CephAccess) -> Result<Vec<u8>, ComputeError> {
     let file = match &c.keyring {
         Some(file) => file.clone(),

@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::ComputeError;
-use crate::wire::{ConsoleReply, Desired, PollRequest, Report};
+use crate::wire::{ConsoleReply, Desired, Passphrase, PollRequest, Report};
 use api::{Error, Json, Path, Query, Routes};
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ pub(super) fn routes() -> Routes<App> {
             .post("/hosts/{host}/report", report)
             .post("/hosts/{host}/consoles", console)
             .get("/hosts/{host}/metadata", metadata)
+            .get("/hosts/{host}/secrets/{volume}", passphrase)
     })
 }
 
@@ -26,7 +27,9 @@ impl FromRequestParts<App> for Agent {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
-        let Path(host) = Path::<String>::from_request_parts(parts, app).await?;
+        let Path(path) =
+            Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, app).await?;
+        let host = path.get("host").cloned().unwrap_or_default();
         let given = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let secret = given.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(Error::unauthenticated)?;
         if app.is_agent(&host, secret).await? { Ok(Agent(host)) } else { Err(Error::unauthenticated()) }
@@ -49,6 +52,15 @@ async fn console(
 ) -> Result<Json<Value>, Error> {
     app.console_reply(&agent.0, &reply).await?;
     Ok(Json(json!({})))
+}
+
+/// Only the volumes of a host's own servers are opened for it.
+async fn passphrase(
+    app: State<App>,
+    agent: Agent,
+    Path((_, volume)): Path<(String, String)>,
+) -> Result<Json<Passphrase>, Error> {
+    Ok(Json(app.passphrase(&agent.0, &volume).await?))
 }
 
 async fn metadata(app: State<App>, agent: Agent, query: Query) -> Result<Response, Error> {

@@ -9,13 +9,24 @@ use pool::CreateOptions;
 const GIB: u64 = 1 << 30;
 
 impl Compute {
-    /// An image that a server may be made from, checked as upstream checks it.
+    /// An image that a server with a disk of its own may be made from, checked as upstream checks it.
     pub(crate) async fn bootable(
         &self,
         ctx: &Context,
         id: &str,
         flavor: &Flavor,
-        on_volume: bool,
+    ) -> Result<Image, ComputeError> {
+        let image = self.image_asked(ctx, id, flavor).await?;
+        fits(&image, flavor)?;
+        Ok(image)
+    }
+
+    /// An image that a server may be made from, whatever its disk will be.
+    pub(crate) async fn image_asked(
+        &self,
+        ctx: &Context,
+        id: &str,
+        flavor: &Flavor,
     ) -> Result<Image, ComputeError> {
         let found = match uuid::Uuid::parse_str(id) {
             Ok(_) => self.images.get(ctx, id).await,
@@ -33,22 +44,6 @@ impl Compute {
         }
         if i64::from(image.min_ram) > flavor.ram_mib {
             return Err(ComputeError::invalid("Flavor's memory is too small for requested image."));
-        }
-        let room = flavor.disk_gib.saturating_mul(GIB as i64);
-        if !on_volume && flavor.disk_gib > 0 {
-            let size = i64::try_from(image.disk_bytes().unwrap_or(0)).unwrap_or(i64::MAX);
-            if size > room {
-                return Err(ComputeError::invalid(format!(
-                    "Flavor's disk is too small for requested image. Flavor disk is {room} bytes, image is {size} bytes."
-                )));
-            }
-            let least = i64::from(image.min_disk).saturating_mul(GIB as i64);
-            if least > room {
-                return Err(ComputeError::invalid(format!(
-                    "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is \
-                     {room} bytes, minimum size is {least} bytes."
-                )));
-            }
         }
         Ok(image)
     }
@@ -86,7 +81,12 @@ impl Compute {
             disk.close().await?;
             resized?;
         }
-        Ok(RbdPlace { cluster: to.cluster.name().to_owned(), pool: to.pool.name().to_owned(), image: name })
+        Ok(RbdPlace {
+            cluster: to.cluster.name().to_owned(),
+            pool: to.pool.name().to_owned(),
+            image: name,
+            ..RbdPlace::default()
+        })
     }
 
     /// Removes a server's own root disk, if there is one.
@@ -95,4 +95,26 @@ impl Compute {
         to.pool.rbd().remove_or_trash(&Server::local_disk_name(server)).await?;
         Ok(())
     }
+}
+
+/// Refuses an image whose disk is larger than the flavor's.
+pub(crate) fn fits(image: &Image, flavor: &Flavor) -> Result<(), ComputeError> {
+    if flavor.disk_gib <= 0 {
+        return Ok(());
+    }
+    let room = flavor.disk_gib.saturating_mul(GIB as i64);
+    let size = i64::try_from(image.disk_bytes().unwrap_or(0)).unwrap_or(i64::MAX);
+    if size > room {
+        return Err(ComputeError::invalid(format!(
+            "Flavor's disk is too small for requested image. Flavor disk is {room} bytes, image is {size} bytes."
+        )));
+    }
+    let least = i64::from(image.min_disk).saturating_mul(GIB as i64);
+    if least > room {
+        return Err(ComputeError::invalid(format!(
+            "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is {room} bytes, \
+             minimum size is {least} bytes."
+        )));
+    }
+    Ok(())
 }

@@ -85,6 +85,8 @@ impl Compute {
             cluster: held.location.cluster.clone(),
             pool: held.location.pool.clone(),
             image: held.location.image.clone(),
+            encryption: held.encryption,
+            limits: held.limits.clone(),
         };
         Ok((held, place))
     }

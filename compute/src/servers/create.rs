@@ -5,7 +5,9 @@ use crate::model::{
     ConfigDrive, Disk, DiskSource, Flavor, Intent, MakeFrom, MakeVolume, NetworkRequest, Plug, RbdPlace,
     Seen, Server, VmState,
 };
+use crate::neighbours::images::fits;
 use crate::quotas::Spend;
+use crate::servers::mapping;
 use crate::states::TaskState;
 use crate::store::{actions, groups, keypairs, servers as store};
 use crate::wire::Power;
@@ -271,19 +273,12 @@ impl Compute {
         flavor: &Flavor,
     ) -> Result<Vec<Disk>, ComputeError> {
         let bad = |m: &str| ComputeError::invalid(format!("Block Device Mapping is Invalid: {m}"));
+        let image = match new.image_id.as_str() {
+            "" => None,
+            id => Some(self.image_asked(ctx, id, flavor).await?),
+        };
         let mut asked = new.disks.clone();
-        // Volumes that say nothing of booting boot if there is no image.
         let boots = |d: &NewDisk| d.boot_index == Some(0);
-        if new.image_id.is_empty() && !asked.iter().any(boots) {
-            return Err(bad(
-                "Boot sequence for the instance and image/block device mapping combination is not valid.",
-            ));
-        }
-        if asked.iter().filter(|d| boots(d)).count() > 1 {
-            return Err(bad(
-                "Boot sequence for the instance and image/block device mapping combination is not valid.",
-            ));
-        }
         // The image itself may be given once more, as the mapping of the local root disk.
         let root_is_local = |d: &NewDisk| {
             !d.on_volume
@@ -293,15 +288,24 @@ impl Compute {
         if new.image_id.is_empty() && asked.iter().any(root_is_local) {
             return Err(bad("An image given for a local disk must be the server's imageRef too."));
         }
+        if let Some(image) = &image {
+            mapping::merge(&mut asked, mapping::disks(image)?);
+        }
+        let roots = asked.iter().filter(|d| boots(d)).count();
         asked.retain(|d| !root_is_local(d));
+        if roots > 1 || (roots == 0 && image.is_none()) {
+            return Err(bad(
+                "Boot sequence for the instance and image/block device mapping combination is not valid.",
+            ));
+        }
         if asked.len() + 1 > self.config.max_disks {
             return Err(bad("The number of defined volumes exceeds the limit."));
         }
         let mut disks = Vec::with_capacity(asked.len() + 1);
         asked.sort_by_key(|d| (d.boot_index.filter(|i| *i >= 0).unwrap_or(i64::MAX), 0));
         let booted_from_volume = asked.first().is_some_and(boots);
-        if !booted_from_volume {
-            self.bootable(ctx, &new.image_id, flavor, false).await?;
+        if let (Some(image), false) = (&image, booted_from_volume) {
+            fits(image, flavor)?;
             disks.push(local_root(&self.config.tier, &new.image_id, flavor));
         }
         if !asked.is_empty() {
@@ -346,7 +350,7 @@ impl Compute {
                 (id.clone(), volume.size_gib, None)
             }
             DiskFrom::Image(id) => {
-                let image = self.bootable(ctx, id, flavor, true).await?;
+                let image = self.image_asked(ctx, id, flavor).await?;
                 let Some(size) = d.size_gib else {
                     return Err(ComputeError::invalid(
                         "Block Device Mapping is Invalid: Images with destination_type 'volume' need to have a \

@@ -5,10 +5,12 @@ pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod disks;
+pub(crate) mod image;
 pub(crate) mod listing;
+pub(crate) mod mapping;
 pub(crate) mod reshape;
 
-pub(crate) use create::{NewDisk, NewServer};
+pub(crate) use create::{DiskFrom, NewDisk, NewServer};
 
 use crate::model::Server;
 use crate::store::servers as store;

@@ -1,5 +1,5 @@
-//! What makes a server another one while it keeps its name: another image (rebuild), another flavor (resize), and
-//! an image made of it. Each says what is to be and leaves the work to a task.
+//! What makes a server another one while it keeps its name: another image (rebuild), another flavor (resize). Each
+//! says what is to be and leaves the work to a task.
 
 use super::actions::check_state;
 use crate::model::{DiskSource, Flavor, Server};
@@ -7,11 +7,10 @@ use crate::observe::host_topic;
 use crate::quotas::Spend;
 use crate::states::{Act, PowerState, TaskState, VmState};
 use crate::store::{actions, servers as store};
-use crate::tasks::{create::claim_flavor, rebuild, resize, snapshot};
+use crate::tasks::{create::claim_flavor, rebuild, resize};
 use crate::wire::Power;
 use crate::{Compute, ComputeError};
 use api::Context;
-use imagestore::NewImage;
 use state::Timestamp;
 use std::collections::BTreeMap;
 
@@ -51,7 +50,7 @@ impl Compute {
     ) -> Result<Server, ComputeError> {
         let rule = "os_compute_api:servers:rebuild";
         let seen = self.server(ctx, id, rule).await?;
-        self.bootable(ctx, &asked.image_id, &seen.flavor, false).await?;
+        self.bootable(ctx, &asked.image_id, &seen.flavor).await?;
         let mut tx = self.db.begin().await?;
         let mut s = self.hold(ctx, &mut tx, id, rule).await?;
         self.check_lock(ctx, &s)?;
@@ -161,54 +160,6 @@ impl Compute {
         resize::spawn(&mut tx, id, resume).await?;
         tx.wake(host_topic(&s.host));
         Ok(tx.commit().await?)
-    }
-
-    /// An image of the server's root disk as it is at some moment from now; the image's id.
-    pub(crate) async fn create_image(
-        &self,
-        ctx: &Context,
-        id: &str,
-        name: String,
-        mut properties: BTreeMap<String, String>,
-    ) -> Result<String, ComputeError> {
-        let rule = "os_compute_api:servers:create_image";
-        let mut seen = self.server(ctx, id, rule).await?;
-        check_state(&seen, Act::CreateImage)?;
-        self.room_for_metadata(&seen.project_id, properties.len()).await?;
-        let tier = local_root(&mut seen)?.0.clone();
-        let image_id = state::new_id();
-        for (key, value) in [
-            ("base_image_ref", seen.image_id.as_str()),
-            ("instance_uuid", id),
-            ("image_type", "snapshot"),
-            ("user_id", ctx.user.id.as_str()),
-        ] {
-            // What the user says of the image comes first.
-            properties.entry(key.into()).or_insert_with(|| value.into());
-        }
-        let new = NewImage {
-            id: Some(image_id.clone()),
-            name: Some(name),
-            disk_format: Some("raw".into()),
-            container_format: Some("bare".into()),
-            min_disk: u32::try_from(seen.flavor.disk_gib).unwrap_or(0),
-            properties,
-            ..NewImage::default()
-        };
-        self.images.create(ctx, new).await?;
-        let mut tx = self.db.begin().await?;
-        let mut s = self.hold(ctx, &mut tx, id, rule).await?;
-        if let Err(e) = check_state(&s, Act::CreateImage) {
-            drop(tx);
-            self.images.delete(ctx, &image_id).await?;
-            return Err(e);
-        }
-        s.task_state = Some(TaskState::ImageSnapshot);
-        actions::begin(&mut tx, ctx, id, "createImage").await?;
-        store::save(&mut tx, &s).await?;
-        snapshot::spawn(&mut tx, id, &image_id, &tier).await?;
-        tx.commit().await?;
-        Ok(image_id)
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod detach;
 pub(crate) mod rebuild;
 pub(crate) mod resize;
 pub(crate) mod snapshot;
+pub(crate) mod snapshot_volumes;
 pub(crate) mod unplug;
 
 use crate::model::{Server, VmState};
@@ -34,6 +35,7 @@ pub fn operations(compute: &Arc<Compute>) -> Vec<Arc<dyn Operation>> {
         Arc::new(rebuild::Rebuild(compute.clone())),
         Arc::new(resize::Resize(compute.clone())),
         Arc::new(snapshot::Snapshot(compute.clone())),
+        Arc::new(snapshot_volumes::SnapshotVolumes(compute.clone())),
     ]
 }
 

@@ -1,0 +1,97 @@
+//! Upstream's gateway on the cloud's own cluster, in the engines' network, and `rados bench` beside it. Both end with
+//! the value.
+
+use super::s3::Door;
+use crate::cloud::Cloud;
+use crate::{BenchError, Result};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ACCESS_KEY: &str = "AQUIFERBENCH";
+const SECRET: &str = "aquifer-bench-secret";
+const PORT: u16 = 7480;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(super) struct RadosGw {
+    child: Child,
+    pub(super) door: Door,
+}
+
+/// A Ceph tool, as the cluster's administrator.
+fn tool(cloud: &Cloud, program: &str) -> Result<Command> {
+    let mut command = cloud.beside_engines(program)?;
+    command.arg("-c").arg(cloud.ceph_conf()).args(["-n", "client.admin"]);
+    Ok(command)
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let out = command.stdin(Stdio::null()).output()?;
+    match out.status.success() {
+        true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+        false => {
+            Err(BenchError::Said(format!("{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim())))
+        }
+    }
+}
+
+impl RadosGw {
+    pub(super) fn start(cloud: &Cloud) -> Result<RadosGw> {
+        // As many placement groups as the pool that the cloud's objects are in.
+        for pool in ["default.rgw.buckets.data", "default.rgw.buckets.index"] {
+            run(tool(cloud, "ceph")?.args(["osd", "pool", "create", pool, "16", "16"]))?;
+        }
+        let admin = ["user", "create", "--uid=bench", "--display-name=bench", "--max-buckets=1000000"];
+        let keys = [format!("--access-key={ACCESS_KEY}"), format!("--secret-key={SECRET}")];
+        run(tool(cloud, "radosgw-admin")?.args(admin).args(keys))?;
+        let log: PathBuf = cloud.dir.path().join("log/radosgw.log");
+        let child = tool(cloud, "radosgw")?
+            .arg("-f")
+            .arg(format!("--rgw_frontends=beast port={PORT} tcp_nodelay=1"))
+            .arg("--rgw_enable_usage_log=false")
+            .arg(format!("--log-file={}", log.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let door = Door {
+            name: "radosgw",
+            address: format!("{}:{PORT}", cloud.engines_address()?),
+            access_key: ACCESS_KEY.into(),
+            secret: SECRET.into(),
+            pid: child.id(),
+        };
+        let mut gateway = RadosGw { child, door };
+        let began = Instant::now();
+        while TcpStream::connect(&gateway.door.address).is_err() {
+            if gateway.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
+                return Err(BenchError::Said(format!("radosgw did not come up: see {}", log.display())));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(gateway)
+    }
+}
+
+impl Drop for RadosGw {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `rados bench` makes of it: operations a second written and read, of so many bytes, so many at once.
+pub(super) fn rados_bench(cloud: &Cloud, bytes: usize, at_once: usize, seconds: u64) -> Result<(f64, f64)> {
+    let bench = |mode: &[&str]| -> Result<f64> {
+        let mut command = tool(cloud, "rados")?;
+        command.args(["-p", "objects", "-N", "bench", "bench", &seconds.to_string()]).args(mode);
+        let said = run(command.args(["-t", &at_once.to_string()]))?;
+        let iops = said.lines().find_map(|l| l.strip_prefix("Average IOPS:")?.trim().parse().ok());
+        iops.ok_or_else(|| BenchError::Said(format!("rados bench said {said}")))
+    };
+    let write = bench(&["write", "-b", &bytes.to_string(), "--no-cleanup"])?;
+    let read = bench(&["rand"])?;
+    run(tool(cloud, "rados")?.args(["-p", "objects", "-N", "bench", "cleanup"]))?;
+    Ok((write, read))
+}
