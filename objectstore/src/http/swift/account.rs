@@ -14,7 +14,7 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     match call.method {
         Method::GET => list(call).await,
         Method::HEAD => show(call).await,
-        Method::PUT if call.query.has("extract-archive") => archive::extract(call).await,
+        Method::PUT if call.query.has("extract-archive") => Box::pin(archive::extract(call)).await,
         Method::POST | Method::DELETE if call.query.has("bulk-delete") => bulk::delete(call).await,
         Method::POST => update(call).await,
         // Accounts come with their projects and go with them.

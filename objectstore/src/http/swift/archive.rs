@@ -207,7 +207,7 @@ impl Extraction<'_> {
             return Ok(Err(status(413)));
         }
         self.container(container).await?;
-        match self.put(container, name, entry, archive).await? {
+        match Box::pin(self.put(container, name, entry, archive)).await? {
             Ok(()) => Ok(Ok(())),
             Err(e) => {
                 if let Some(Some(failure)) = self.containers.get(container) {

@@ -23,7 +23,7 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     let manifest = call.query.get("multipart-manifest").map(str::to_owned);
     match (call.method.as_str(), manifest.as_deref()) {
         ("GET" | "HEAD", _) => read(call).await,
-        ("PUT", _) if call.query.has("extract-archive") => archive::extract(call).await,
+        ("PUT", _) if call.query.has("extract-archive") => Box::pin(archive::extract(call)).await,
         ("PUT", _) if call.query.has("version-id") => versions::restore(call).await,
         ("PUT", Some("put")) => slo::put(call).await,
         ("PUT", _) if call.headers.contains_key("x-copy-from") => copy::put_from(call).await,
