@@ -29,10 +29,13 @@ mod auth;
 mod context;
 pub mod error;
 mod extract;
+#[cfg(test)]
+mod fuzzing;
 mod links;
 pub mod metrics;
 mod microversion;
 mod observe;
+pub mod outward;
 mod paging;
 pub mod policy;
 mod query;

@@ -30,6 +30,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Microversion {
 pub struct Microversions {
     /// The name in the header: `compute`, `volume`, `placement`.
     pub service: &'static str,
+    /// Other names that upstream's service takes for its own there (gophercloud 1 says `volumev3`).
+    pub aliases: &'static [&'static str],
     pub min: Microversion,
     pub max: Microversion,
     /// Nova's header from before there was a common one.
@@ -44,8 +46,8 @@ impl Microversions {
     pub(crate) fn negotiate(&self, headers: &HeaderMap) -> Result<Microversion, Error> {
         let common = headers.get_all(HEADER).iter().filter_map(|v| v.to_str().ok());
         let named = common.flat_map(|v| v.split(',')).filter_map(|v| v.trim().split_once(' '));
-        let mine =
-            named.filter(|(s, _)| s.eq_ignore_ascii_case(self.service)).map(|(_, v)| v.trim()).next_back();
+        let me = |s: &str| self.aliases.iter().chain([&self.service]).any(|n| s.eq_ignore_ascii_case(n));
+        let mine = named.filter(|(s, _)| me(s)).map(|(_, v)| v.trim()).next_back();
         let legacy = self.legacy.and_then(|h| headers.get(h)).and_then(|v| v.to_str().ok());
         let Some(asked) = mine.or(legacy) else { return Ok(self.min) };
         if asked.eq_ignore_ascii_case("latest") {
@@ -95,6 +97,7 @@ mod tests {
 
     const NOVA: Microversions = Microversions {
         service: "compute",
+        aliases: &["computev2.1"],
         min: Microversion(2, 1),
         max: Microversion(2, 96),
         legacy: Some("x-openstack-nova-api-version"),
@@ -112,6 +115,7 @@ mod tests {
         assert_eq!(asked(HEADER, "compute 2.79"), Ok(Microversion(2, 79)));
         assert_eq!(asked(HEADER, "volume 3.60, compute latest"), Ok(Microversion(2, 96)));
         assert_eq!(asked(HEADER, "volume 3.60"), Ok(Microversion(2, 1)));
+        assert_eq!(asked(HEADER, "computev2.1 2.60"), Ok(Microversion(2, 60)));
         assert_eq!(asked("x-openstack-nova-api-version", "2.10"), Ok(Microversion(2, 10)));
         assert_eq!(asked(HEADER, "compute 2.97"), Err(StatusCode::NOT_ACCEPTABLE));
         for bad in ["compute 2", "compute 2.x", "compute 2.01", "compute 2.1.1", "compute -2.1"] {

@@ -237,6 +237,16 @@ fn compile(defaults: &[ScopedRule], replaced: &HashMap<String, String>) -> Resul
     }
 }
 
+/// Reads the text of a policy file, and shows each rule of it: for properties.
+#[cfg(test)]
+pub(crate) fn try_text(text: &str) {
+    let Ok(rules) = file::read_text(text, "a file".into()) else { return };
+    let _ = compile(&[], &rules);
+    for check in rules.values().filter_map(|text| Check::parse(text).ok()) {
+        let _ = check.to_string();
+    }
+}
+
 fn entry(name: &str, text: &str, scopes: Scopes, replaced: bool) -> Result<Entry, PolicyError> {
     let check = Check::parse(text).map_err(|e| PolicyError::Rule(name.to_owned(), e))?;
     Ok(Entry { scopes, text: text.to_owned(), check, replaced })

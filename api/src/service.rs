@@ -60,6 +60,7 @@ impl Service {
     pub fn volume() -> Self {
         let versions = Microversions {
             service: "volume",
+            aliases: &["volumev3"],
             min: Microversion(3, 0),
             max: Microversion(3, 71),
             legacy: None,
@@ -75,6 +76,7 @@ impl Service {
     pub fn compute() -> Self {
         let versions = Microversions {
             service: "compute",
+            aliases: &[],
             min: Microversion(2, 1),
             max: Microversion(2, 96),
             legacy: Some("x-openstack-nova-api-version"),
@@ -90,6 +92,7 @@ impl Service {
     pub fn placement() -> Self {
         let versions = Microversions {
             service: "placement",
+            aliases: &[],
             min: Microversion(1, 0),
             max: Microversion(1, 39),
             legacy: None,

@@ -49,11 +49,16 @@ impl Written {
 pub(super) fn read(file: &Path) -> Result<HashMap<String, String>, PolicyError> {
     let shown = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|e| PolicyError::Read(shown.clone(), e))?;
+    read_text(&text, shown)
+}
+
+/// The same for what a file says; `shown` names it in errors.
+pub(super) fn read_text(text: &str, shown: String) -> Result<HashMap<String, String>, PolicyError> {
     if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#') || l.trim() == "---") {
         return Ok(HashMap::new());
     }
     let written: HashMap<String, Written> =
-        serde_saphyr::from_str(&text).map_err(|e| PolicyError::Yaml(shown, e.to_string()))?;
+        serde_saphyr::from_str(text).map_err(|e| PolicyError::Yaml(shown, e.to_string()))?;
     Ok(written.into_iter().map(|(name, rule)| (name, rule.text())).collect())
 }
 

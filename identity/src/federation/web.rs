@@ -13,12 +13,11 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -53,9 +52,7 @@ pub(super) struct Web {
 
 /// What TLS trusts: the system's certificates and those in a file.
 fn trusted(ca_file: Option<&Path>) -> Result<ClientConfig, IdentityError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
+    let mut roots = api::outward::system_roots();
     if let Some(file) = ca_file {
         let unreadable = |e: &dyn std::fmt::Display| {
             IdentityError::Config(format!("{} holds no certificates in PEM: {e}", file.display()))
@@ -65,10 +62,7 @@ fn trusted(ca_file: Option<&Path>) -> Result<ClientConfig, IdentityError> {
             roots.add(cert.map_err(|e| unreadable(&e))?).map_err(|e| unreadable(&e))?;
         }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|e| IdentityError::Config(e.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    api::outward::tls(roots).map_err(|e| IdentityError::Config(e.to_string()))
 }
 
 /// Whether a token may be sent there, or keys be believed that come from there.

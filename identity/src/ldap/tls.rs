@@ -23,9 +23,7 @@ pub(super) fn trusted(settings: &Settings) -> Result<ClientConfig, IdentityError
     match (&settings.ca_file, &settings.ca_dir) {
         (Some(file), _) => add(&mut roots, file)?,
         (None, Some(dir)) => add_all(&mut roots, dir)?,
-        (None, None) => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+        (None, None) => roots = api::outward::system_roots(),
     }
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

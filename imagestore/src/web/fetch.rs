@@ -4,22 +4,13 @@ use super::ImportFilter;
 use crate::ImageError;
 use crate::data::Body;
 use api::Secret;
+use api::outward::Outward;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyDataStream, Empty};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use url::Url;
 
@@ -45,37 +36,9 @@ pub(crate) enum WebError {
     Tls(#[from] rustls::Error),
 }
 
-/// Resolves a name and keeps what may be connected to; without a filter, all of it. The connector connects to what this
-/// gives, and to nothing else.
-#[derive(Clone)]
-struct Resolver(Option<Arc<ImportFilter>>);
-
-impl tower::Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let filter = self.0.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let reached = |a: &SocketAddr| filter.as_ref().is_none_or(|f| f.reaches(a.ip()));
-            let allowed: Vec<_> = found.filter(reached).collect();
-            match allowed.is_empty() {
-                true => Err(std::io::Error::other("the name has no address that may be connected to")),
-                false => Ok(allowed.into_iter()),
-            }
-        })
-    }
-}
-
 /// For one import; nothing of it is kept for another.
 pub(crate) struct Web {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
+    client: Outward<Empty<Bytes>>,
     filter: Option<Arc<ImportFilter>>,
 }
 
@@ -91,17 +54,9 @@ impl Web {
     }
 
     fn new(filter: Option<Arc<ImportFilter>>) -> Result<Web, WebError> {
-        let mut http = HttpConnector::new_with_resolver(Resolver(filter.clone()));
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT));
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let tls = tls.with_root_certificates(roots).with_no_client_auth();
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https.wrap_connector(http));
+        let reached = filter.clone();
+        let reaches = Arc::new(move |a| reached.as_ref().is_none_or(|f| f.reaches(a)));
+        let client = api::outward::client(reaches, CONNECT, |pool| pool.pool_max_idle_per_host(0))?;
         Ok(Web { client, filter })
     }
 

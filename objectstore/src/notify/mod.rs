@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_change_is_an_event() {
-        let cause = |doing| Cause { doing, who: String::new(), source: None, request_id: String::new() };
+        let cause =
+            |doing| Cause { doing, who: String::new(), source: None, request_id: String::new(), at: None };
         let at = |micros, marker| Entry { modified: micros, marker, ..Entry::default() };
         let versions = |head: Option<Entry>, gone: Vec<Entry>| {
             let change =

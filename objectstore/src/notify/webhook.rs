@@ -3,20 +3,13 @@
 //! credentials, cookies and proxies of the environment are never used, and nothing of the answer but its status.
 
 use api::address::is_allowed;
+use api::outward::Outward;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::TokioExecutor;
 use ipnet::IpNet;
-use rustls::{ClientConfig, RootCertStore};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use url::{Host, Url};
 
@@ -37,56 +30,18 @@ pub(super) enum WebhookError {
     TimedOut,
 }
 
-type Networks = Arc<[IpNet]>;
-
-/// Resolves a name and keeps what may be connected to.
-#[derive(Clone)]
-struct Resolver(Networks);
-
-impl tower::Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let networks = self.0.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<_> = found.filter(|a| is_allowed(a.ip(), &networks)).collect();
-            match allowed.is_empty() {
-                true => Err(std::io::Error::other("the name has no address that may be connected to")),
-                false => Ok(allowed.into_iter()),
-            }
-        })
-    }
-}
-
 /// What takes events to their addresses.
 pub(super) struct Webhook {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
-    networks: Networks,
+    client: Outward<Full<Bytes>>,
+    networks: Arc<[IpNet]>,
 }
 
 impl Webhook {
     pub(super) fn new(networks: &[IpNet]) -> Result<Self, rustls::Error> {
-        let networks: Networks = networks.into();
-        let mut http = HttpConnector::new_with_resolver(Resolver(networks.clone()));
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT));
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let tls = tls.with_root_certificates(roots).with_no_client_auth();
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        Ok(Webhook {
-            client: Client::builder(TokioExecutor::new()).build(https.wrap_connector(http)),
-            networks,
-        })
+        let networks: Arc<[IpNet]> = networks.into();
+        let allowed = networks.clone();
+        let reaches = Arc::new(move |a| is_allowed(a, &allowed));
+        Ok(Webhook { client: api::outward::client(reaches, CONNECT, |pool| pool)?, networks })
     }
 
     /// Posts a message. It was taken when the answer's status says so.
