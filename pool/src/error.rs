@@ -35,6 +35,8 @@ pub(crate) mod errno {
     pub(crate) const ETIMEDOUT: i32 = 110;
     pub(crate) const ECONNREFUSED: i32 = 111;
     pub(crate) const EHOSTUNREACH: i32 = 113;
+    /// What librbd says of an image that is still on its way into the trash.
+    pub(crate) const EUCLEAN: i32 = 117;
     pub(crate) const EDQUOT: i32 = 122;
     pub(crate) const ECANCELED: i32 = 125;
     /// Comparisons report where they failed as `-(MAX_ERRNO + offset)`.
@@ -91,7 +93,7 @@ impl Error {
         match errno {
             ENOENT | ENODATA => Self::NotFound { what },
             EEXIST => Self::Exists { what },
-            EBUSY | ENOTEMPTY | EAGAIN => Self::Busy { what },
+            EBUSY | ENOTEMPTY | EAGAIN | EUCLEAN => Self::Busy { what },
             ENOSPC | EDQUOT => Self::NoSpace { what },
             ETIMEDOUT => Self::TimedOut { what },
             ENOTCONN | ESHUTDOWN | EHOSTUNREACH | ECONNREFUSED | ECONNRESET | ECONNABORTED => {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{FuturesUnordered, StreamExt, TryStreamExt};
 
 use super::image::{Extent, Image};
 use super::writer::is_zero;
@@ -11,6 +11,8 @@ use crate::error::Error;
 
 /// How much one read asks for.
 const CHUNK: u64 = 4 << 20;
+/// How many chunks are copied at once.
+const DEPTH: usize = 8;
 /// How much of an image one diff looks at: bounds the answer to 16,384 objects.
 const WINDOW: u64 = 64 << 30;
 
@@ -106,7 +108,6 @@ pub async fn copy_range(
     len: u64,
     progress: impl Fn(u64) + Send + Sync,
 ) -> Result<u64, Error> {
-    const DEPTH: usize = 8;
     let end = off.saturating_add(len);
     let mut copied = 0;
     let mut at = off;
@@ -128,6 +129,21 @@ pub async fn copy_range(
         progress(at);
     }
     Ok(copied)
+}
+
+/// Copies ranges of an image, which may hold nothing but zeroes, into one that reads as zeroes there: whoever knows better
+/// than the image itself where anything is, as of an encrypted one. Does not flush. The bytes that were copied.
+pub async fn copy_extents(
+    from: &Image,
+    to: &Image,
+    extents: impl IntoIterator<Item = Extent>,
+) -> Result<u64, Error> {
+    let copies = extents.into_iter().flat_map(pieces);
+    let copies = copies.map(|piece| copy_piece(from.clone(), to.clone(), piece, false));
+    futures::stream::iter(copies)
+        .buffer_unordered(DEPTH)
+        .try_fold(0, |all, n| async move { Ok(all + n) })
+        .await
 }
 
 fn pieces(e: Extent) -> impl Iterator<Item = Extent> {

@@ -435,7 +435,8 @@ impl Image {
         let call = move |i: &ImageHandle| {
             i.encryption(&RawEncryption { luks2, aes256, passphrase: &passphrase }, load)
         };
-        self.run(Work::Short, verb, call).await
+        // Making a key of a passphrase takes seconds by design, and one waits for the other.
+        self.run(Work::Long, verb, call).await
     }
 
     /// Lets this (read-only) image stand at a snapshot by its id: the way into one that is in the trash.

@@ -226,7 +226,7 @@ impl Rbd {
             Err(Error::NotFound { .. }) => return self.remove_remnant(name).await,
             r => r?,
         };
-        let kept = Self::empty(&image).await;
+        let kept = self.empty(&image).await;
         image.close().await?;
         let result = match kept? {
             true => self.trash_move(name, Duration::ZERO).await.map(|()| Removed::Trashed),
@@ -238,13 +238,19 @@ impl Rbd {
         }
     }
 
-    /// Removes the snapshots of an image that nobody else has open; whether clones keep some of them.
-    async fn empty(image: &Image) -> Result<bool, Error> {
-        if image.watchers().await?.len() > 1 {
-            return Err(Error::Busy { what: image.path("remove, open elsewhere, image") });
+    /// Removes the snapshots of an image that nobody else has open; whether clones keep some of them, or a ghost the
+    /// image.
+    async fn empty(&self, image: &Image) -> Result<bool, Error> {
+        let watchers = image.watchers().await?;
+        let others = watchers.len() > 1;
+        if others && self.is_alive_elsewhere(image).await? {
+            let who: Vec<_> =
+                watchers.iter().map(|w| format!("{} (client.{})", w.address, w.client)).collect();
+            let what = image.path("remove image");
+            return Err(Error::Busy { what: format!("{what}: open here and by others: {}", who.join(", ")) });
         }
         image.snap_remove_all().await?;
-        Ok(!image.snap_list_all().await?.is_empty())
+        Ok(others || !image.snap_list_all().await?.is_empty())
     }
 
     /// Renames an image within its place. `NotFound`, `Exists`.

@@ -8,7 +8,7 @@ mod snap;
 mod trash;
 mod writer;
 
-pub use copy::{ImageReader, copy_image, copy_range};
+pub use copy::{ImageReader, copy_extents, copy_image, copy_range};
 pub use image::{EncryptionFormat, Extent, Image, ImageInfo, ImageLink, LockOwner, Watcher};
 pub use manage::{CreateOptions, Migration, Progress, Rbd, Removed, features};
 pub use snap::{Snapshot, SnapshotKind};

@@ -19,6 +19,9 @@ pub struct TrashEntry {
     pub kept_until: SystemTime,
 }
 
+/// A move into the trash takes an instant: one that has begun so long ago is nobody's any more.
+const AT_WORK: Duration = Duration::from_secs(600);
+
 impl Rbd {
     /// Moves an image to the trash, where it is kept at least for `keep`. Its name is free at once.
     pub async fn trash_move(&self, name: &str, keep: Duration) -> Result<(), Error> {
@@ -76,6 +79,10 @@ impl Rbd {
                 }
                 match self.trash_remove(&entry.id, false).await {
                     Ok(()) => gone.push(entry.name),
+                    // It is taken in the next round, if somebody has died over it.
+                    Err(Error::Busy { .. }) if entry.deleted + AT_WORK < now => {
+                        self.trash_settle(&entry.id).await?;
+                    }
                     Err(Error::Busy { .. } | Error::NotFound { .. }) => {}
                     Err(e) => return Err(e),
                 }

@@ -363,3 +363,59 @@ async fn a_lost_watch_is_set_up_anew() {
     assert_eq!(heard.unwrap().acks[0].answer, "yes");
     let () = event;
 }
+
+/// What the process runs whose end is tried: it watches an object as soon as it is told, and is killed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by a_client_that_dies_while_it_opens_keeps_no_image"]
+async fn a_client_that_dies() {
+    let (conf, oid) = (std::env::var("POOL_GHOST_CONF").unwrap(), std::env::var("POOL_GHOST_OID").unwrap());
+    let cluster = Cluster::new(ClusterConfig::new("ghost", conf));
+    let p = cluster.pool("rbd", None);
+    p.stat(&oid).await.unwrap();
+    eprintln!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let _ = p.watch(&oid).await;
+}
+
+/// The client's end and its watch wait for a stopped OSD together. Which of them the OSD's threads see first is theirs
+/// to say, so it is tried until the watch was second.
+async fn haunted(lab: &Lab, p: &Pool) -> String {
+    let ghost = |oid: &str| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "lost::a_client_that_dies", "--ignored", "--nocapture"]);
+        child.env("POOL_GHOST_CONF", lab.conf()).env("POOL_GHOST_OID", oid);
+        child.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for n in 0..100 {
+        let name = format!("haunted-{n}");
+        p.rbd().create(&name, 1 << 20, CreateOptions::default()).await.unwrap();
+        let image = p.rbd().open(&name).await.unwrap();
+        let oid = format!("rbd_header.{}", image.info().await.unwrap().id);
+        let mut child = ghost(&oid);
+        let said = std::io::BufReader::new(child.stderr.take().unwrap());
+        assert!(std::io::BufRead::lines(said).any(|line| line.unwrap().contains("ready")));
+        lab.osd(Signal::SIGSTOP);
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await; // its request is on its way, or it is tried again
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lab.osd(Signal::SIGCONT);
+        let known = p.notify(&oid, Bytes::new(), Duration::from_secs(1)).await.unwrap();
+        let watchers = image.watchers().await.unwrap();
+        image.close().await.unwrap();
+        if watchers.len() > known.acks.len() + known.timed_out.len() {
+            return name;
+        }
+    }
+    panic!("no client has left a ghost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_dies_while_it_opens_keeps_no_image() {
+    let (lab, cluster) = Lab::start().await;
+    let p = cluster.pool("rbd", None);
+    let name = haunted(&lab, &p).await;
+    assert!(p.rbd().remove(&name).await.unwrap_err().is_busy(), "librbd itself believes in ghosts");
+    assert_eq!(p.rbd().remove_or_trash(&name).await.unwrap(), pool::Removed::Trashed);
+    assert!(!p.rbd().list().await.unwrap().contains(&name));
+}

@@ -161,3 +161,87 @@ async fn remnants_go_too() {
     assert!(rbd.trash_list().await.unwrap().is_empty());
     rbd.namespace_remove(p.namespace()).await.unwrap();
 }
+
+/// An image in the trash, as Ceph keeps it: its state is the last byte.
+async fn entry(p: &pool::Pool, id: &str) -> Option<Vec<u8>> {
+    let found = p.omap_get_keys("rbd_trash", [format!("id_{id}")]).await.ok()?;
+    found.into_values().next().map(|v| v.to_vec())
+}
+
+/// Where in that it stands whose it is.
+const SOURCE: usize = 6;
+/// A user's, and a removal's.
+const USER: u8 = 0;
+const REMOVAL: u8 = 3;
+/// States on the way in and out.
+const MOVING: u8 = 1;
+const RESTORING: u8 = 3;
+
+/// A process that dies while it moves an image into the trash, or out of it again, leaves it in between.
+#[tokio::test]
+async fn what_was_cut_short_on_its_way_through_the_trash_goes() {
+    for (source, state, listed) in
+        [(REMOVAL, MOVING, false), (REMOVAL, MOVING, true), (REMOVAL, RESTORING, false), (USER, MOVING, true)]
+    {
+        let p = place("between").await;
+        let rbd = p.rbd();
+        let i = image(&p, "i", MIB).await;
+        let id = i.info().await.unwrap().id;
+        i.close().await.unwrap();
+        let list = p.omap_get_all("rbd_directory", "").await.unwrap();
+        rbd.trash_move("i", Duration::ZERO).await.unwrap();
+        let mut value = entry(&p, &id).await.unwrap();
+        value[SOURCE] = source;
+        *value.last_mut().unwrap() = state;
+        p.omap_set("rbd_trash", [(format!("id_{id}"), value.into())]).await.unwrap();
+        if listed {
+            p.omap_set("rbd_directory", list).await.unwrap();
+        }
+        let removed = rbd.remove_or_trash("i").await.unwrap();
+        if source == USER {
+            assert_eq!(removed, Removed::Trashed);
+            assert_eq!(rbd.purge_trash().await.unwrap(), ["i"]);
+        }
+        assert!(rbd.list().await.unwrap().is_empty());
+        assert!(entry(&p, &id).await.is_none(), "{source} {state} {listed}: {removed:?}");
+        rbd.namespace_remove(p.namespace()).await.unwrap();
+    }
+}
+
+/// By its id it is found as well, and by whoever sweeps, once it is old enough.
+#[tokio::test]
+async fn a_move_into_the_trash_that_was_cut_short_is_settled() {
+    let p = place("moving").await;
+    let rbd = p.rbd();
+    for name in ["a", "b"] {
+        let i = image(&p, name, MIB).await;
+        let id = i.info().await.unwrap().id;
+        i.close().await.unwrap();
+        rbd.trash_move(name, Duration::ZERO).await.unwrap();
+        let mut value = entry(&p, &id).await.unwrap();
+        *value.last_mut().unwrap() = MOVING;
+        let set = async |value: Vec<u8>| {
+            p.omap_set("rbd_trash", [(format!("id_{id}"), value.into())]).await.unwrap();
+        };
+        set(value.clone()).await;
+        assert!(rbd.trash_remove(&id, false).await.unwrap_err().is_busy());
+        if name == "a" {
+            assert!(rbd.trash_settle(&id).await.unwrap());
+            assert!(!rbd.trash_settle(&id).await.unwrap());
+            rbd.trash_remove(&id, false).await.unwrap();
+            continue;
+        }
+        assert!(rbd.purge_trash().await.unwrap().is_empty());
+        // An hour ago: behind the name and its length stand two times, each in seconds and nanoseconds.
+        let (at, ago) = (11 + name.len(), 3600);
+        for place in [at, at + 8] {
+            let seconds = u32::from_le_bytes(value[place..place + 4].try_into().unwrap()) - ago;
+            value[place..place + 4].copy_from_slice(&seconds.to_le_bytes());
+        }
+        set(value).await;
+        assert!(rbd.purge_trash().await.unwrap().is_empty());
+        assert_eq!(rbd.purge_trash().await.unwrap(), ["b"]);
+    }
+    assert!(rbd.trash_list().await.unwrap().is_empty());
+    rbd.namespace_remove(p.namespace()).await.unwrap();
+}
