@@ -11,6 +11,9 @@ pub enum ImageError {
     /// Something beside an image is missing: a tag, a member, a task.
     #[error("{0}")]
     Missing(String),
+    /// The image went while its bytes came.
+    #[error("The image {0} was deleted during its upload.")]
+    Gone(String),
     #[error("{0}")]
     Forbidden(String),
     #[error("{0}")]

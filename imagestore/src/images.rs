@@ -8,7 +8,7 @@ use crate::quota::Resource;
 use crate::store::{images as rows, members};
 use crate::{ImageError, Images, SNAP, policy, tasks};
 use api::Context;
-use state::{StateError, Timestamp, Tx};
+use state::{NewTask, StateError, Timestamp, Tx};
 use std::collections::BTreeMap;
 
 impl Images {
@@ -192,6 +192,14 @@ impl Images {
             return Err(ImageError::forbidden(format!("Image {id} is protected and cannot be deleted.")));
         }
         tasks::delete::spawn(&mut tx, &image).await?;
+        if let Some((property, kind)) = self.followed.get()
+            && image.properties.contains_key(*property)
+        {
+            let subject = tasks::subject(&image.id);
+            let Image { id: image_id, owner, properties, .. } = image;
+            let gone = crate::Deleted { image_id, owner, properties };
+            NewTask { kind, subject: &subject }.spawn(&mut tx, &gone).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

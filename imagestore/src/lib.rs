@@ -17,6 +17,8 @@ mod config;
 mod data;
 mod error;
 mod fetch;
+#[cfg(test)]
+mod fuzzing;
 mod http;
 mod images;
 mod imports;
@@ -86,6 +88,8 @@ pub struct Images {
     receiving: Mutex<HashSet<String>>,
     turns: turns::Turns,
     around: OnceLock<Arc<dyn Surroundings>>,
+    /// A property, and the kind of the task that is to follow the deletion of an image which has it.
+    followed: OnceLock<(&'static str, &'static str)>,
     /// The tokens that other clouds' images are fetched with, by task.
     tokens: fetch::Tokens,
 }
@@ -114,6 +118,7 @@ impl Images {
             receiving,
             turns,
             around,
+            followed: OnceLock::new(),
             tokens,
         }))
     }
@@ -123,6 +128,14 @@ impl Images {
     pub fn surround(&self, around: Arc<dyn Surroundings>) {
         if self.around.set(around).is_err() {
             tracing::error!("the images know the cloud around them already");
+        }
+    }
+
+    /// Has a task of this kind ([`Deleted`] are its parameters) added in the transaction that deletes an image with this
+    /// property: who keeps something that belongs to such images learns of their end, whatever dies. Once, at the start.
+    pub fn follow_deletions(&self, property: &'static str, kind: &'static str) {
+        if self.followed.set((property, kind)).is_err() {
+            tracing::error!("the deletion of images is followed already");
         }
     }
 
@@ -159,6 +172,14 @@ impl Images {
     fn receives(&self, upload: &str) -> bool {
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner).contains(upload)
     }
+}
+
+/// The parameters of a task that follows the deletion of an image.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Deleted {
+    pub image_id: String,
+    pub owner: Option<String>,
+    pub properties: std::collections::BTreeMap<String, String>,
 }
 
 /// The durable operations of this service, for the worker.

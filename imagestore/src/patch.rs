@@ -16,6 +16,8 @@ pub(crate) enum Dialect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Add,
+    /// As 2.0 has it: not over what is there.
+    AddNew,
     Replace,
     Remove,
 }
@@ -231,11 +233,11 @@ pub(crate) fn read(dialect: Dialect, body: Value) -> Result<Vec<Change>, ImageEr
 }
 
 fn change(dialect: Dialect, mut o: Map<String, Value>) -> Result<Change, ImageError> {
-    const VERBS: [(&str, Verb); 3] =
-        [("add", Verb::Add), ("replace", Verb::Replace), ("remove", Verb::Remove)];
+    let add = if dialect == Dialect::V20 { Verb::AddNew } else { Verb::Add };
+    let verbs = [("add", add), ("replace", Verb::Replace), ("remove", Verb::Remove)];
     let (verb, path) = match dialect {
         Dialect::V20 => {
-            let mut named = VERBS.iter().filter(|(word, _)| o.contains_key(*word));
+            let mut named = verbs.iter().filter(|(word, _)| o.contains_key(*word));
             match (named.next(), named.next()) {
                 (Some((word, verb)), None) => (*verb, o.remove(*word)),
                 _ => {
@@ -247,7 +249,7 @@ fn change(dialect: Dialect, mut o: Map<String, Value>) -> Result<Change, ImageEr
         }
         Dialect::V21 => {
             let word = o.remove("op");
-            let known = VERBS.iter().find(|(w, _)| word.as_ref().and_then(Value::as_str) == Some(w));
+            let known = verbs.iter().find(|(w, _)| word.as_ref().and_then(Value::as_str) == Some(w));
             let (_, verb) = known.ok_or_else(|| {
                 ImageError::invalid("Operations must be \"add\", \"remove\", or \"replace\": unable to find 'op' in JSON Schema change")
             })?;
@@ -304,6 +306,9 @@ fn apply_one(config: &Config, image: &mut Image, change: Change) -> Result<(), I
             return Err(ImageError::Forbidden(format!("Property {name} may not be removed.")));
         }
         Verb::Remove => return image.properties.remove(&name).map(drop).ok_or_else(absent),
+        Verb::AddNew if base || image.properties.contains_key(&name) => {
+            return Err(ImageError::Conflict(format!("Property {name} already present.")));
+        }
         Verb::Replace if !base && !image.properties.contains_key(&name) => return Err(absent()),
         _ => {}
     }

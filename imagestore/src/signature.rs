@@ -21,6 +21,14 @@ const KEY_TYPES: [&str; 8] = [
     "ECC_SECP384R1",
 ];
 
+/// Takes the signature from an image that is made of a disk of this cloud: its bytes are not those that were signed, and
+/// its properties may have come with the disk.
+pub(crate) fn forget(image: &mut Image) {
+    for name in [SIGNATURE, HASH_METHOD, KEY_TYPE, CERTIFICATE] {
+        image.properties.remove(name);
+    }
+}
+
 /// Refuses an image whose signature cannot be verified. One that does not have all four properties asks for nothing.
 pub(crate) fn check(image: &Image) -> Result<(), ImageError> {
     let property = |name: &str| image.properties.get(name).map(String::as_str);

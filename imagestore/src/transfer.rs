@@ -231,7 +231,7 @@ impl Images {
             signal.wait(lease / 3).await;
             match uploads::renew(&self.db, &a.upload, Timestamp::now().plus(lease)).await {
                 Ok(true) => {}
-                Ok(false) => return ImageError::conflict("The image was deleted during its upload."),
+                Ok(false) => return ImageError::Gone(a.image.id.clone()),
                 Err(e) if e.is_transient() => tracing::warn!(error = %e, "an upload's lease is not renewed"),
                 Err(e) => return e.into(),
             }
@@ -325,7 +325,7 @@ impl Images {
         form: Form,
         virtual_size: Option<u64>,
     ) -> Result<(), ImageError> {
-        let gone = || ImageError::NotFound(a.image.id.clone());
+        let gone = || ImageError::Gone(a.image.id.clone());
         let finished = match a.kind {
             uploads::Kind::File => Some(self.finished(&a.image, digest.clone(), form, virtual_size).await?),
             _ => None,
@@ -334,6 +334,8 @@ impl Images {
         let mut image = rows::get_locked(&mut tx, &a.image.id).await?.ok_or_else(gone)?;
         let wanted = match &finished {
             Some(f) => {
+                // It may have been asked for meanwhile.
+                signature::check(&image)?;
                 f.apply(&mut image);
                 uploads::remove(&mut tx, &a.upload).await?
             }
@@ -429,15 +431,35 @@ impl Images {
         }
         has_formats(&image)?;
         image.properties.extend(properties);
+        signature::forget(&mut image);
         Finished { digest, form: Form::Empty, virtual_size: None, raw: false }.apply(&mut image);
         rows::update(&mut tx, &image).await?;
         tx.commit().await?;
         Ok(image)
     }
 
-    /// `len` bytes from `off` of what was uploaded.
-    pub(crate) async fn bytes(&self, image: &Image, off: u64, len: u64) -> Result<Body, ImageError> {
-        self.blobs(&image.store)?.stream(image, off, len).await
+    /// `len` bytes from `off` of what was uploaded. Where the image goes meanwhile, the stream ends in an error: what is
+    /// in the pool no more reads as zeroes, so these are given away only while the image is still there.
+    pub(crate) async fn bytes(
+        self: &Arc<Self>,
+        image: &Image,
+        off: u64,
+        len: u64,
+    ) -> Result<Body, ImageError> {
+        let bytes = self.blobs(&image.store)?.stream(image, off, len).await?;
+        let (images, id, store) = (self.clone(), image.id.clone(), image.store.clone());
+        let checked = bytes.then(move |chunk| {
+            let (images, id, store) = (images.clone(), id.clone(), store.clone());
+            async move {
+                let chunk = chunk?;
+                if data::may_have_gone(&chunk) {
+                    let row = rows::get(&images.db, &id).await?;
+                    row.filter(|i| i.stores().contains(&store.as_str())).ok_or(ImageError::NotFound(id))?;
+                }
+                Ok(chunk)
+            }
+        });
+        Ok(checked.boxed())
     }
 }
 

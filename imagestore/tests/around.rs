@@ -6,6 +6,7 @@ mod common;
 
 use async_trait::async_trait;
 use common::{Cloud, Mortal, body, disk, ended, import, new, noise, until};
+use futures::StreamExt;
 use imagestore::{ImageError, Surroundings};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -257,6 +258,30 @@ async fn a_signed_image() {
     assert_eq!(c.put("alice", &id, "stage", "bytes").await.status(), StatusCode::NO_CONTENT);
     assert_eq!(import(&c, &id, json!({"method": {"name": "glance-direct"}})).await, 202);
     assert!(ended(&c, &id).await["message"].as_str().unwrap().contains("Unable to retrieve certificate"));
+    assert_eq!(c.show(&id).await["status"], "queued");
+    assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
+    // Asked for while the bytes come.
+    let id = new(&c, "raw").await;
+    let (tx, rx) = tokio::sync::oneshot::channel::<()>();
+    let rest = futures::stream::once(async move { rx.await.map(|()| "end").map_err(std::io::Error::other) });
+    let bytes = futures::stream::iter([Ok("begin")]).chain(rest);
+    let sent = tokio::spawn(
+        c.ask("alice", reqwest::Method::PUT, &format!("/v2/images/{id}/file"))
+            .header("content-type", "application/octet-stream")
+            .body(reqwest::Body::wrap_stream(bytes))
+            .send(),
+    );
+    c.until_status(&id, "saving").await;
+    let late: Vec<_> = signed("SHA-256")
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| name.starts_with("img_"))
+        .map(|(name, value)| json!({"op": "add", "path": format!("/{name}"), "value": value}))
+        .collect();
+    assert_eq!(c.patch("alice", &id, json!(late)).await.status(), StatusCode::OK);
+    tx.send(()).unwrap();
+    assert_eq!(sent.await.unwrap().unwrap().status(), StatusCode::BAD_REQUEST);
     assert_eq!(c.show(&id).await["status"], "queued");
     assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
     // Less than all four properties ask for nothing.

@@ -330,6 +330,55 @@ async fn an_image_that_is_deleted_while_it_comes_is_gone() {
     c.end().await;
 }
 
+/// The client that still sends hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_a_deleted_image_ends_in_gone() {
+    let c = Cloud::new(testbed::databases().await.remove(0)).await;
+    for what in ["file", "stage"] {
+        let id = c.raw("alice").await;
+        let (tx, rx) = tokio::sync::oneshot::channel::<()>();
+        let first = futures::stream::iter([Ok::<_, std::io::Error>(noise(5_000_000, 5))]);
+        let rest = futures::stream::once(async move {
+            rx.await.unwrap();
+            Ok(b"the end".to_vec())
+        });
+        let body = reqwest::Body::wrap_stream(first.chain(rest));
+        let request = c.ask("alice", Method::PUT, &format!("/v2/images/{id}/{what}"));
+        let request = request.header("content-type", "application/octet-stream").body(body);
+        let sent = tokio::spawn(request.send());
+        until("bytes are in the pool", async || !c.rbd().list().await.unwrap().is_empty()).await;
+        assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
+        tx.send(()).unwrap();
+        let r = sent.await.unwrap().unwrap();
+        assert_eq!(r.status(), StatusCode::GONE, "{what}: {}", r.text().await.unwrap());
+    }
+    c.end().await;
+}
+
+/// What is gone from the pool reads as zeroes there: nobody gets these for the image.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_of_a_deleted_image_is_cut_short() {
+    let c = Cloud::new(testbed::databases().await.remove(0)).await;
+    let bytes = noise(120 << 20, 5);
+    let id = c.raw("alice").await;
+    assert_eq!(c.put("alice", &id, "file", bytes.clone()).await.status(), StatusCode::NO_CONTENT);
+    // Nobody takes more of it than fits on the way.
+    let mut r = c.get("alice", &format!("/v2/images/{id}/file")).await;
+    let mut got = r.chunk().await.unwrap().unwrap().to_vec();
+    assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
+    c.until_empty().await;
+    let ended = loop {
+        match r.chunk().await {
+            Ok(Some(part)) => got.extend_from_slice(&part),
+            Ok(None) => break true,
+            Err(_) => break false,
+        }
+    };
+    assert!(!ended && got.len() < bytes.len(), "{} bytes came", got.len());
+    assert!(got == bytes[..got.len()]);
+    c.end().await;
+}
+
 /// A qcow2 of clusters in any order: tables behind what they name, clusters that stand for several places of the
 /// disk, and tables that are data, too. Gives the file and the disk.
 fn shuffled(seed: u64) -> (Vec<u8>, Vec<u8>) {

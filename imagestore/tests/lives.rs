@@ -100,13 +100,21 @@ async fn a_volume_becomes_an_image_and_an_image_a_volume_without_copying() {
         volume.snap_create("s").await.unwrap();
         let source =
             |image: &str| RbdSource { tier: "volumes".into(), image: image.into(), snap: "s".into() };
-        let new = NewImage { name: Some("of a volume".into()), ..NewImage::default() };
+        // What the volume was made of was signed; these bytes are not.
+        let signed = ["img_signature", "img_signature_hash_method", "img_signature_key_type"];
+        let mut properties: std::collections::BTreeMap<String, String> =
+            signed.map(|name| (name.to_owned(), "x".to_owned())).into();
+        properties.insert("img_signature_certificate_uuid".into(), "x".into());
+        properties.insert("os_distro".into(), "debian".into());
+        let new = NewImage { name: Some("of a volume".into()), properties, ..NewImage::default() };
         let image = c.images.create_from_rbd(&ctx, new, source("volume-1")).await.unwrap();
         assert_eq!(image.status, Status::Saving);
         c.until_status(&image.id, "active").await;
         let shown = c.show(&image.id).await;
         assert_eq!((&shown["size"], &shown["disk_format"]), (&json!(8 << 20), &json!("raw")));
         assert!(shown["checksum"].is_null());
+        assert!(shown.as_object().unwrap().keys().all(|k| !k.starts_with("img_signature")), "{shown}");
+        assert_eq!(shown["os_distro"], "debian");
         let parent = rbd.open_read_only(&image.id).await.unwrap().parent().await.unwrap().unwrap();
         assert_eq!(parent.name, "volume-1");
         // The volume goes first.

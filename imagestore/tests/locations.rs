@@ -66,6 +66,13 @@ async fn a_disk_in_the_pool_becomes_an_image() {
         ] {
             assert_eq!(add("service", &id, bad.clone()).await, 400, "{bad}");
         }
+        // Nobody can tell here whether it is what was signed.
+        let signed = json!({"disk_format": "raw", "container_format": "bare", "img_signature": "YWJj",
+            "img_signature_hash_method": "SHA-256", "img_signature_key_type": "RSA-PSS",
+            "img_signature_certificate_uuid": "fea14bc2-d75f-4ba5-bccc-b5c924ad0693"});
+        let signed = c.create("alice", signed).await;
+        assert_eq!(add("service", &signed, json!({"url": url})).await, 400);
+        assert_eq!(c.delete("alice", &format!("/v2/images/{signed}")).await, StatusCode::NO_CONTENT);
         assert_eq!(c.show(&id).await["status"], "queued");
         assert_eq!(c.read("service", &format!("/v2/images/{id}/locations")).await, json!([]));
 

@@ -211,7 +211,14 @@ impl Blobs {
 
     /// Removes an image that is in the trash; false while clones still need it.
     pub(crate) async fn purge(&self, rbd_id: &str) -> Result<bool, ImageError> {
-        match self.rbd.trash_remove(rbd_id, false).await {
+        let removed = match self.rbd.trash_remove(rbd_id, false).await {
+            // Whoever moved it there may have died over it: one task at a time sees to an image's bytes.
+            Err(e) if e.is_busy() && self.rbd.trash_settle(rbd_id).await? => {
+                self.rbd.trash_remove(rbd_id, false).await
+            }
+            r => r,
+        };
+        match removed {
             Err(e) if e.is_busy() => Ok(false),
             Err(e) if !e.is_not_found() => Err(e.into()),
             _ => Ok(true),

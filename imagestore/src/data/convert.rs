@@ -266,6 +266,38 @@ fn expand(data: &[u8], codec: Codec, out: &mut [u8]) -> Result<(), Refusal> {
     }
 }
 
+/// The disk inside of a file in memory, put together as an upload's is: for properties. At most `chunks` of
+/// its chunks are made; its whole size is told.
+#[cfg(test)]
+pub(crate) async fn disk_of(
+    file: &[u8],
+    format: Format,
+    cap: u64,
+    chunks: usize,
+) -> Result<(Vec<u8>, u64), ImageError> {
+    let source = inspect::Slice(file);
+    let found = inspect::inspect(&source, format, cap).await?;
+    let (mut tables, mut disk) = (Tables::new(&source), Vec::new());
+    for at in (0..found.virtual_size).step_by(CHUNK).take(chunks) {
+        let end = found.virtual_size.min(at + CHUNK as u64);
+        let (mut here, mut parts) = (at, Vec::new());
+        while here < end {
+            let piece = found.layout.piece(&mut tables, here).await?;
+            let len = piece.len.min(end - here);
+            if piece.what != What::Zero {
+                parts.push(Part { off: span(here - at), len: span(len), what: piece.what });
+            }
+            here += len;
+        }
+        let mut read = Vec::new();
+        for (place, n) in merge(&parts) {
+            read.push((place, source.read(place, n).await?));
+        }
+        disk.extend_from_slice(&assemble(span(end - at), &parts, &read)?);
+    }
+    Ok((disk, found.virtual_size))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,9 +35,7 @@ pub(super) fn read<'q>(config: &Config, query: &'q Query) -> Result<(Listing, Op
             "member_status" => listing.member_status = member_status(value)?,
             "os_hidden" => hidden = flag(key, value)?,
             "protected" => listing.filters.push(Filter::Flag("protected", flag(key, value)?)),
-            "tag" => listing.filters.push(Filter::Tag(value.to_owned())),
-            "size_min" => listing.filters.push(Filter::Int("size", Op::Gte, range(value)?)),
-            "size_max" => listing.filters.push(Filter::Int("size", Op::Lte, range(value)?)),
+            "tag" => listing.filters.push(Filter::Tag(value.trim().to_owned())),
             _ => listing.filters.push(filter(key, value)?),
         }
     }
@@ -147,6 +145,12 @@ fn filter(key: &str, value: &str) -> Result<Filter, ImageError> {
     if let Some(column) = find(NUMBERS) {
         return Ok(Filter::Int(column, Op::Eq, range(value)?));
     }
+    for (end, op) in [("_min", Op::Gte), ("_max", Op::Lte)] {
+        let bound = NUMBERS.iter().copied().find(|n| key.strip_suffix(end) == Some(n));
+        if let Some(column) = bound {
+            return Ok(Filter::Int(column, op, range(value)?));
+        }
+    }
     if let Some(column) = find(TIMES) {
         let (op, time) = match operator(value) {
             ("gt", t) => (Op::Gt, t),
@@ -253,6 +257,16 @@ mod tests {
         assert!(matches!(l.filters[0], Filter::Second("updated_at", Op::Eq, 1_767_225_600)));
         let l = ask("created_at=gte:2026-01-01T00:00:00Z").unwrap();
         assert!(matches!(l.filters[0], Filter::Second("created_at", Op::Gte, _)));
+        for (key, column, op) in [
+            ("size_min", "size", Op::Gte),
+            ("virtual_size_max", "virtual_size", Op::Lte),
+            ("min_ram_max", "min_ram", Op::Lte),
+            ("min_disk_min", "min_disk", Op::Gte),
+            ("min_disk", "min_disk", Op::Eq),
+        ] {
+            let l = ask(&format!("{key}=7")).unwrap();
+            assert!(matches!(l.filters[0], Filter::Int(c, o, 7) if c == column && o == op), "{key}");
+        }
         assert!(matches!(&ask("os_distro=debian").unwrap().filters[0], Filter::Property(..)));
     }
 
@@ -269,6 +283,7 @@ mod tests {
             "protected=maybe",
             "size_min=x",
             "size_max=-1",
+            "min_ram_min=x",
             "created_at=yesterday",
             "created_at=near:2026-01-01T00:00:00Z",
             "name=in:%22a",

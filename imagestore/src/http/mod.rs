@@ -53,6 +53,7 @@ impl From<ImageError> for Error {
         let text = e.to_string();
         match e {
             ImageError::NotFound(_) | ImageError::Missing(_) => Error::not_found(text),
+            ImageError::Gone(_) => Error::new(StatusCode::GONE, text),
             ImageError::Forbidden(_) => Error::forbidden(text),
             ImageError::Invalid(_) => Error::bad_request(text),
             ImageError::Conflict(_) => Error::conflict(text),

@@ -9,6 +9,8 @@
 mod bytes;
 mod gpt;
 pub(crate) mod qcow2;
+#[cfg(test)]
+pub(crate) mod samples;
 mod source;
 mod vdi;
 mod vhd;
@@ -232,7 +234,7 @@ pub(crate) async fn inspect(
     Ok(Inspection { format: declared, virtual_size, layout })
 }
 
-/// Inspects a file in memory and walks its whole map: for fuzzers and properties. At most `pieces` steps.
+/// Inspects a file in memory and walks its whole map: for properties. At most `pieces` steps.
 pub fn inspect_bytes(
     file: &[u8],
     declared: Format,

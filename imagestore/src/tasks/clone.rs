@@ -4,7 +4,7 @@ use super::subject;
 use crate::data::Disk;
 use crate::model::{Form, RbdSource, Status};
 use crate::store::images as rows;
-use crate::{ImageError, Images};
+use crate::{ImageError, Images, signature};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Timestamp, Tx};
@@ -54,6 +54,7 @@ impl Operation for CloneDisk {
                 image = row;
                 (image.status, image.form) = (Status::Active, Form::Disk);
                 (image.size, image.virtual_size) = (size, size);
+                signature::forget(&mut image);
                 image.updated_at = Timestamp::now();
                 rows::update(&mut tx, &image).await?;
                 Ok(tx.commit().await?)

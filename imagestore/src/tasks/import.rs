@@ -246,6 +246,7 @@ impl Import {
         let row = rows::get_locked(&mut tx, &p.image).await?;
         let Some(mut row) = row.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
         described(job).apply(&mut row);
+        signature::check(&row)?;
         finished.apply(&mut row);
         row.store = if asked { home } else { copies.remove(0) };
         row.copies = copies;

@@ -6,7 +6,7 @@ use crate::imports::ended;
 use crate::locations::Expected;
 use crate::model::{Digest, Form, Image, RbdSource, Status};
 use crate::store::{images as rows, tasks as task_rows, uploads};
-use crate::{ImageError, Images};
+use crate::{ImageError, Images, signature};
 use async_trait::async_trait;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,7 @@ impl Locate {
         let (Some(mut image), Some(digest)) = (row.filter(|i| is_at(i, &p.task)), digest) else {
             return Ok(());
         };
+        signature::check(&image)?;
         (image.status, image.form) = (Status::Active, Form::Disk);
         (image.size, image.virtual_size) = (Some(digest.size), Some(digest.size));
         image.checksum = digest.md5;
