@@ -66,9 +66,9 @@ pub(crate) async fn ensure_copy(
     bytes: u64,
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<(), Error> {
-    ensure_empty(tier, name, bytes).await?;
     let from = parent.pool.rbd().open_snapshot(&parent.image, &parent.snap).await?;
     with(from, |from| async move {
+        ensure_empty(tier, name, bytes.max(from.size().await?)).await?;
         let to = tier.pool.rbd().open(name).await?;
         with(to, |to| async move { copy_image(&from, &to, progress).await.map(drop) }).await
     })

@@ -119,23 +119,43 @@ impl Volumes {
         Ok(tx.commit().await?)
     }
 
-    /// Whether a volume is encrypted as a type says, its own or another. Inside the transaction that gives it the type, so that no volume is made
-    /// in the clear while its type is being encrypted.
+    /// How a type wants its volumes to be encrypted, held in `tx`, so that no volume is made in the clear while its type is
+    /// being encrypted.
+    pub(crate) async fn wanted_format(
+        &self,
+        tx: &mut Tx,
+        type_id: &str,
+    ) -> Result<Option<EncryptionFormat>, VolumeError> {
+        tx.lock(&lock_key(type_id)).await?;
+        let wanted = store::encryption::of_type(tx.conn(), type_id).await?;
+        wanted.map(|e| e.format()).transpose()
+    }
+
+    /// How a volume that another type is given must be encrypted anew; `None` where it stays as it is. Inside the
+    /// transaction that gives it the type.
+    pub(crate) async fn reseals(
+        &self,
+        tx: &mut Tx,
+        kind: &VolumeType,
+        volume: &Volume,
+    ) -> Result<Option<Option<EncryptionFormat>>, VolumeError> {
+        let wanted = self.wanted_format(tx, &kind.id).await?;
+        let is = match &volume.encryption_key_id {
+            Some(_) => store::encryption::of_type(tx.conn(), &volume.type_id).await?,
+            None => None,
+        };
+        let is = is.map(|e| e.format()).transpose()?;
+        Ok((wanted != is).then_some(wanted))
+    }
+
+    /// Refuses unless a volume is encrypted as its type says. Inside the transaction that gives it the type.
     pub(crate) async fn encrypted_as(
         &self,
         tx: &mut Tx,
         kind: &VolumeType,
         volume: &Volume,
     ) -> Result<(), VolumeError> {
-        tx.lock(&lock_key(&kind.id)).await?;
-        let wanted = store::encryption::of_type(tx.conn(), &kind.id).await?;
-        let is = match &volume.encryption_key_id {
-            Some(_) => store::encryption::of_type(tx.conn(), &volume.type_id).await?,
-            None => None,
-        };
-        let formats = [wanted, is].map(|e| e.map(|e| e.format()).transpose());
-        let [wanted, is] = formats;
-        if wanted? == is? {
+        if self.reseals(tx, kind, volume).await?.is_none() {
             return Ok(());
         }
         Err(VolumeError::InvalidVolume(format!(
@@ -160,6 +180,14 @@ impl Volumes {
         let format = self.format_of(&volume.type_id).await?;
         let format = format.ok_or_else(|| VolumeError::TypeNotFound(volume.type_id.clone()))?;
         Ok(Some((format, self.keys.get(key).await?)))
+    }
+
+    /// Forgets a passphrase that no row names any more: an imported record may have the same one as another.
+    pub(crate) async fn forget_unused_key(&self, key: Option<&str>) -> Result<(), VolumeError> {
+        match key {
+            Some(key) if !store::keys::is_used(self.db.read(), key).await? => self.keys.remove(key).await,
+            _ => Ok(()),
+        }
     }
 
     /// What a host needs to open an encrypted volume, for the host agent that is to attach it: nothing is checked.
@@ -203,6 +231,25 @@ impl Encryption {
             Some(512) | None => Ok(EncryptionFormat { luks2, aes256: true }),
             Some(other) => unknown(&format!("keys of {other} bits")),
         }
+    }
+}
+
+/// An [`EncryptionFormat`], in rows and records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Format {
+    pub(crate) luks2: bool,
+    pub(crate) aes256: bool,
+}
+
+impl From<EncryptionFormat> for Format {
+    fn from(EncryptionFormat { luks2, aes256 }: EncryptionFormat) -> Self {
+        Format { luks2, aes256 }
+    }
+}
+
+impl From<Format> for EncryptionFormat {
+    fn from(Format { luks2, aes256 }: Format) -> Self {
+        EncryptionFormat { luks2, aes256 }
     }
 }
 

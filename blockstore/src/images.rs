@@ -78,9 +78,11 @@ impl Volumes {
         put("min_disk", Some(image.min_disk.to_string()));
         put("min_ram", Some(image.min_ram.to_string()));
         put("size", image.size.map(|s| s.to_string()));
-        let gib = source.size_bytes.div_ceil(GIB);
-        let size_gib = i64::try_from(gib).unwrap_or(i64::MAX);
         let key = self.key_of_image(&image).await?;
+        // An encrypted volume's image may be larger than the volume by its header.
+        let header = if key.is_some() { crate::encryption::HEADER } else { 0 };
+        let gib = source.size_bytes.saturating_sub(header).div_ceil(GIB);
+        let size_gib = i64::try_from(gib).unwrap_or(i64::MAX);
         let bytes = source.size_bytes;
         Ok(Origin { size_gib, min_disk: i64::from(image.min_disk), bytes, key, metadata })
     }

@@ -29,6 +29,10 @@ pub(crate) trait KeyManager: Send + Sync {
     async fn owner(&self, id: &str) -> Result<Option<String>, VolumeError>;
     /// Forgets a secret. One that is not there is no error.
     async fn remove(&self, id: &str) -> Result<(), VolumeError>;
+    /// A secret as whoever has the same root secret can take it over, and nobody else can read it; `NotFound`.
+    async fn export(&self, id: &str) -> Result<String, VolumeError>;
+    /// Takes over what was exported under the same id. One that is there stays; `NotFound` where this cannot be opened.
+    async fn import(&self, id: &str, project_id: &str, exported: &str) -> Result<(), VolumeError>;
 }
 
 /// Secrets in this cloud's own rows.
@@ -67,6 +71,19 @@ impl LocalKeys {
             .await
     }
 
+    /// What [`LocalKeys::keep`] sealed under an id.
+    async fn open(&self, id: &str, text: &str) -> Result<Secret, VolumeError> {
+        let mut sealed = BASE64_STANDARD.decode(text).map_err(|_| broken())?;
+        if sealed.len() < NONCE_LEN {
+            return Err(broken());
+        }
+        let mut rest = sealed.split_off(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(&sealed).map_err(|_| broken())?;
+        let opened =
+            self.root().await?.open_in_place(nonce, Aad::from(id), &mut rest).map_err(|_| broken())?;
+        Ok(Secret(String::from_utf8(opened.to_vec()).map_err(|_| broken())?))
+    }
+
     async fn keep(&self, id: &str, project_id: &str, secret: &Secret) -> Result<(), VolumeError> {
         let nonce: [u8; NONCE_LEN] = random()?;
         let mut sealed = secret.0.clone().into_bytes();
@@ -101,17 +118,21 @@ impl KeyManager for LocalKeys {
     }
 
     async fn get(&self, id: &str) -> Result<Secret, VolumeError> {
+        self.open(id, &self.export(id).await?).await
+    }
+
+    async fn export(&self, id: &str) -> Result<String, VolumeError> {
         let absent = || VolumeError::NotFound(format!("Encryption key {id} could not be found."));
-        let (_, text) = store::keys::get(self.db.read(), id).await?.ok_or_else(absent)?;
-        let mut sealed = BASE64_STANDARD.decode(text).map_err(|_| broken())?;
-        if sealed.len() < NONCE_LEN {
-            return Err(broken());
-        }
-        let mut rest = sealed.split_off(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(&sealed).map_err(|_| broken())?;
-        let opened =
-            self.root().await?.open_in_place(nonce, Aad::from(id), &mut rest).map_err(|_| broken())?;
-        Ok(Secret(String::from_utf8(opened.to_vec()).map_err(|_| broken())?))
+        Ok(store::keys::get(self.db.read(), id).await?.ok_or_else(absent)?.1)
+    }
+
+    async fn import(&self, id: &str, project_id: &str, exported: &str) -> Result<(), VolumeError> {
+        self.open(id, exported)
+            .await
+            .map_err(|_| VolumeError::NotFound(format!("Encryption key {id} cannot be opened here.")))?;
+        let mut tx = self.db.begin().await?;
+        store::keys::insert(&mut tx, id, project_id, exported).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn owner(&self, id: &str) -> Result<Option<String>, VolumeError> {

@@ -36,6 +36,7 @@ mod moving;
 mod policy;
 mod qos;
 mod quotas;
+mod recrypt;
 mod reimage;
 mod scheduler;
 mod schedules;
@@ -117,6 +118,7 @@ impl Volumes {
         if config.backup_driver == BackupDriver::Directory && config.backup_directory.is_none() {
             return Err(VolumeError::Config("the backup driver directory needs backup_directory".into()));
         }
+        images.follow_deletions(images::KEY_PROPERTY, tasks::forget_key::KIND);
         let keys = Arc::new(keys::LocalKeys::new(db.clone(), config.key_file.clone()));
         let volumes = Volumes {
             db,

@@ -5,6 +5,7 @@ use crate::scheduler::{Hints, Request};
 use crate::status::{Step, VolumeStatus};
 use crate::{VolumeError, Volumes, quotas, store, tasks};
 use api::Context;
+use pool::EncryptionFormat;
 use state::Tx;
 
 /// The words of `migration_status`.
@@ -69,10 +70,15 @@ impl Volumes {
                     .into(),
             ));
         }
-        self.encrypted_as(&mut tx, &kind, &volume).await?;
+        let reseals = self.reseals(&mut tx, &kind, &volume).await?;
+        if reseals.is_some() && (volume.status != VolumeStatus::Available || !volume.attachments.is_empty()) {
+            return Err(VolumeError::InvalidVolume(
+                "Retype needs volume to be in available state where its encryption changes.".into(),
+            ));
+        }
         self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
-        if !self.offers(&volume.tier, &kind) {
-            return self.retype_elsewhere(tx, ctx, volume, &kind, on_demand).await;
+        if reseals.is_some() || !self.offers(&volume.tier, &kind) {
+            return self.retype_elsewhere(tx, ctx, volume, &kind, reseals, on_demand).await;
         }
         self.carry_type(&mut tx, &mut volume, &kind).await?;
         self.write(&mut tx, &mut volume).await?;
@@ -101,10 +107,20 @@ impl Volumes {
         ctx: &Context,
         mut volume: Volume,
         kind: &VolumeType,
+        reseals: Option<Option<EncryptionFormat>>,
         on_demand: bool,
     ) -> Result<(), VolumeError> {
+        // What is encrypted in another way is written anew, as upstream does: what hangs on the old image cannot come along.
+        if reseals.is_some()
+            && on_demand
+            && !store::snapshots::of_volume(tx.conn(), &volume.id).await?.is_empty()
+        {
+            return self.stays(tx, ctx, volume, "Volume must not have snapshots.").await;
+        }
         let size_gib = volume.size_gib;
-        let want = Request { kind, size_gib, hints: &Hints::default(), prefer: None };
+        let here = volume.tier.clone();
+        let prefer = reseals.is_some().then_some(here.as_str());
+        let want = Request { kind, size_gib, hints: &Hints::default(), prefer };
         let to = if on_demand { self.place(want).await? } else { None };
         let Some(to) = to else {
             let reason = if on_demand {
@@ -120,7 +136,7 @@ impl Volumes {
         .await?;
         volume.migration_status = Some(phase::STARTING.into());
         self.write(&mut tx, &mut volume).await?;
-        tasks::migrate::spawn(&mut tx, ctx, &volume, &to, Some(&kind.id)).await?;
+        tasks::migrate::spawn(&mut tx, ctx, &volume, &to, Some((&kind.id, reseals))).await?;
         Ok(tx.commit().await?)
     }
 

@@ -1,5 +1,6 @@
 //! Volumes: who may do what to them, and when.
 
+use crate::backup::Backup;
 use crate::model::{Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType};
 use crate::scheduler::Request;
 use crate::status::{Step, VolumeStatus};
@@ -39,6 +40,7 @@ struct Origin {
     encrypted: Option<Option<String>>,
     /// Bytes that it is made of, where they are copied.
     bytes: u64,
+    backup: Option<Backup>,
 }
 
 impl Origin {
@@ -172,12 +174,10 @@ impl Volumes {
         let kind = self.type_for(ctx, &project, new.volume_type.as_deref(), origin.type_id.take()).await?;
         let zone = self.zone(new.zone.as_deref())?;
         let encryption = self.format_of(&kind.id).await?;
-        if encryption.is_some() && matches!(new.source, Source::Backup(_)) {
-            return Err(VolumeError::NotImplemented(
-                "A backup cannot be restored into an encrypted volume yet.".into(),
-            ));
+        match &origin.backup {
+            Some(backup) => backup.goes_into(&kind.id, encryption)?,
+            None => origin.goes_into(&kind, encryption.is_some(), size)?,
         }
-        origin.goes_into(&kind, encryption.is_some(), size)?;
         // Without a tier the volume is made all the same, and fails where its owner can see why.
         let prefer = origin.tier.as_deref();
         let tier = self.place(Request { kind: &kind, size_gib: size, hints: &new.hints, prefer }).await?;
@@ -197,7 +197,7 @@ impl Volumes {
             zone,
             bootable: origin.bootable,
             multiattach: kind.multiattach() || origin.multiattach,
-            metadata: new.metadata,
+            metadata: crate::backup::sourced(new.metadata, origin.backup.as_ref()),
             admin_metadata: Metadata::new(),
             image_metadata: origin.image_metadata,
             snapshot_id: origin.snapshot_id,
@@ -242,6 +242,7 @@ impl Volumes {
             tier: None,
             encrypted: None,
             bytes: 0,
+            backup: None,
         };
         match &new.source {
             Source::Empty => {}
@@ -268,6 +269,8 @@ impl Volumes {
                 let (backup, facts) = self.restorable(ctx, id, new.size_gib).await?;
                 origin.size_gib = Some(backup.size_gib);
                 (origin.bootable, origin.image_metadata) = (facts.bootable, facts.image_metadata);
+                origin.type_id = facts.sealed.map(|s| s.type_id);
+                origin.backup = Some(backup);
             }
             Source::Volume(id) => {
                 let of = self.find(ctx, id, "volume:get").await?;

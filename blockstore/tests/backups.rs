@@ -201,6 +201,7 @@ async fn a_chain_of_incremental_backups() {
             assert_eq!(bytes_at(&kit, &again, &places).await, wanted, "{id}");
             let volume = kit.volumes.get(&kit::ctx("alice"), &again).await.unwrap();
             assert!(volume.bootable && volume.metadata.get("mark").is_some_and(|m| m == "mine"));
+            assert_eq!(volume.metadata.get("src_backup_id"), Some(id));
             kit.delete(&again).await;
         }
         let (status, body) =

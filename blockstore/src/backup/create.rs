@@ -31,6 +31,9 @@ struct Params {
     base: String,
     bytes: u64,
     parent: Option<Parent>,
+    /// The passphrase of an encrypted volume, and the id that the backup keeps it under.
+    #[serde(default)]
+    keys: Option<(String, String)>,
     asker: Asker,
 }
 
@@ -59,6 +62,7 @@ pub(super) async fn spawn(
         base: backup.base.clone(),
         bytes: backup.bytes(),
         parent,
+        keys: volume.encryption_key_id.clone().zip(backup.key().map(str::to_owned)),
         asker: Asker::of(ctx, &backup.project_id),
     };
     NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
@@ -91,6 +95,9 @@ impl Operation for Create {
 
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let params: Params = job.params()?;
+        if let Some((of, key)) = params.keys.as_ref().filter(|_| step == "snapshot") {
+            self.0.keys.copy(of, key, &params.asker.project_id).await.map_err(failed)?;
+        }
         match step {
             "snapshot" if params.snapshot_id.is_some() => Ok(()),
             "snapshot" => {
@@ -129,6 +136,10 @@ impl Operation for Create {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
+        // The record stays, with nothing to open.
+        if let Some((_, key)) = &params.keys {
+            self.0.keys.remove(key).await.map_err(failed)?;
+        }
         self.finish(&params, Err((&job.id, reason))).await.map_err(failed)
     }
 }

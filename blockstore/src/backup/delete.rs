@@ -20,6 +20,8 @@ struct Params {
     backup_id: String,
     place: Place,
     bytes: u64,
+    #[serde(default)]
+    key: Option<String>,
     asker: Asker,
 }
 
@@ -28,6 +30,7 @@ pub(super) async fn spawn(tx: &mut Tx, ctx: &Context, backup: &Backup) -> Result
         backup_id: backup.id.clone(),
         place: backup.place.clone(),
         bytes: backup.bytes(),
+        key: backup.key().map(str::to_owned),
         asker: Asker::of(ctx, &backup.project_id),
     };
     NewTask { kind: KIND, subject: &subject(&backup.volume_id) }.spawn(tx, &params).await?;
@@ -52,7 +55,8 @@ impl Operation for Delete {
             let driver = self.0.driver(&params.place).await.map_err(failed)?;
             driver.remove(&params.place, params.bytes).await.map_err(moving)?;
         }
-        self.finish(&params, None).await.map_err(failed)
+        self.finish(&params, None).await.map_err(failed)?;
+        self.0.forget_unused_key(params.key.as_deref()).await.map_err(failed)
     }
 
     async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {

@@ -36,7 +36,8 @@ pub(super) async fn restore(
         // Shrinking forgets what was there, a clone's parent too, and leaves its snapshots alone.
         let size = target.size().await?;
         target.resize(0, true).await?;
-        target.resize(size, false).await?;
+        // A container may be larger than the volume that it was made as.
+        target.resize(size.max(bytes), false).await?;
         driver.fill(place, bytes, &target).await?;
         Ok(target.flush().await?)
     };

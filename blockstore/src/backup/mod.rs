@@ -20,7 +20,8 @@ pub(crate) mod restore;
 pub(crate) mod store;
 
 use crate::config::BackupDriver;
-use crate::disk::GIB;
+use crate::disk::{self, GIB};
+use crate::encryption::Format;
 use crate::model::{Metadata, NewVolume, Source, Volume, snap_name};
 use crate::status::{BackupStatus, SnapshotStatus, Step};
 use crate::volumes::{Change, lock_key};
@@ -28,8 +29,18 @@ use crate::{VolumeError, Volumes};
 use api::{Context, Page};
 use data::Place;
 pub use objects::{BackupStore, Repository, StoreError};
+use pool::EncryptionFormat;
 use serde::{Deserialize, Serialize};
 use state::{Timestamp, Tx};
+
+/// What the metadata of a restored volume names its backup by, as upstream's.
+const SOURCE: &str = "src_backup_id";
+
+/// The metadata of a volume that is made of a backup, or of none.
+pub(crate) fn sourced(mut metadata: Metadata, backup: Option<&Backup>) -> Metadata {
+    metadata.extend(backup.map(|b| (SOURCE.to_owned(), b.id.clone())));
+    metadata
+}
 
 /// A backup, as its row has it.
 #[derive(Debug, Clone)]
@@ -70,6 +81,20 @@ pub(crate) struct Facts {
     /// What its owner has written on it.
     #[serde(default)]
     pub(crate) metadata: Metadata,
+    #[serde(default)]
+    pub(crate) sealed: Option<Sealed>,
+}
+
+/// What opens the backup of an encrypted volume. The backup holds the container as it is, and has a passphrase's id of its own,
+/// so that it can be restored when the volume is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    /// The passphrase's id.
+    pub(crate) key: String,
+    pub(crate) type_id: String,
+    pub(crate) format: Format,
+    /// Bytes of the container, which may be larger than the volume.
+    pub(crate) bytes: u64,
 }
 
 impl Backup {
@@ -79,7 +104,31 @@ impl Backup {
     }
 
     fn bytes(&self) -> u64 {
-        self.size_gib.unsigned_abs() * GIB
+        self.volume.sealed.as_ref().map_or(self.size_gib.unsigned_abs() * GIB, |s| s.bytes)
+    }
+
+    /// The id of the passphrase that opens it, where one does.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.volume.sealed.as_ref().map(|s| s.key.as_str())
+    }
+
+    /// Whether it can be restored into a volume of a type, as upstream has it: what is encrypted into its own type only, which
+    /// must still mean the same.
+    pub(crate) fn goes_into(
+        &self,
+        type_id: &str,
+        encryption: Option<EncryptionFormat>,
+    ) -> Result<(), VolumeError> {
+        let fits = match &self.volume.sealed {
+            Some(s) => s.type_id == type_id && encryption.map(Format::from) == Some(s.format),
+            None => encryption.is_none(),
+        };
+        let source = self.volume.sealed.as_ref().map_or("in the clear", |s| s.type_id.as_str());
+        fits.then_some(()).ok_or_else(|| {
+            VolumeError::InvalidVolume(format!(
+                "The source volume type '{source}' is different than the destination volume type '{type_id}'."
+            ))
+        })
     }
 }
 
@@ -164,10 +213,8 @@ impl Volumes {
         {
             return self.find_backup(ctx, id, "backup:get").await;
         }
+        let container = self.container_bytes(ctx, &new).await?;
         let (mut tx, mut volume) = self.hold(ctx, &new.volume_id, "backup:create").await?;
-        if volume.encryption_key_id.is_some() {
-            return Err(VolumeError::NotImplemented("Encrypted volumes cannot be backed up yet.".into()));
-        }
         let now = Timestamp::now();
         let (size_gib, data_timestamp) = match &new.snapshot_id {
             Some(id) => self.snapshot_to_back_up(&mut tx, &volume, id).await?,
@@ -177,6 +224,7 @@ impl Volumes {
                 (volume.size_gib, now)
             }
         };
+        let sealed = self.sealed(&mut tx, &volume, size_gib, container).await?;
         let project_id = ctx.project_id().map_err(VolumeError::Refused)?.to_owned();
         let parent = match new.incremental {
             true => Some(self.parent_of_next(&mut tx, &project_id, &volume, size_gib).await?),
@@ -206,6 +254,7 @@ impl Volumes {
                 bootable: volume.bootable,
                 image_metadata: volume.image_metadata.clone(),
                 metadata: volume.metadata.clone(),
+                sealed,
             },
             data_timestamp,
             created_at: now,
@@ -216,6 +265,46 @@ impl Volumes {
         create::spawn(&mut tx, ctx, &backup, parent.as_ref(), &volume).await?;
         tx.commit().await?;
         Ok(backup)
+    }
+
+    /// The bytes of an encrypted volume's image, or of its snapshot's; `None` where it is in the clear, or where there is no
+    /// image, which is for others to say.
+    async fn container_bytes(&self, ctx: &Context, new: &NewBackup) -> Result<Option<u64>, VolumeError> {
+        let volume = self.find(ctx, &new.volume_id, "backup:create").await?;
+        if volume.encryption_key_id.is_none() || volume.tier.is_empty() {
+            return Ok(None);
+        }
+        let (tier, image) = (self.tiers.get(&volume.tier)?, volume.image_name());
+        let bytes = match &new.snapshot_id {
+            Some(id) => disk::snap_size(&tier, &image, &snap_name(id)).await,
+            None => disk::size(&tier, &image).await,
+        };
+        match bytes {
+            Err(pool::Error::NotFound { .. }) => Ok(None),
+            other => Ok(other?),
+        }
+    }
+
+    /// What the backup of an encrypted volume must know to be opened.
+    async fn sealed(
+        &self,
+        tx: &mut Tx,
+        volume: &Volume,
+        size_gib: i64,
+        container: Option<u64>,
+    ) -> Result<Option<Sealed>, VolumeError> {
+        if volume.encryption_key_id.is_none() {
+            return Ok(None);
+        }
+        let format = self.wanted_format(tx, &volume.type_id).await?;
+        let format = format.ok_or_else(|| VolumeError::TypeNotFound(volume.type_id.clone()))?;
+        let least = size_gib.unsigned_abs() * GIB;
+        Ok(Some(Sealed {
+            key: state::new_id(),
+            type_id: volume.type_id.clone(),
+            format: format.into(),
+            bytes: container.map_or(least, |b| b.max(least)),
+        }))
     }
 
     /// Whether the next backup of a volume can be made on one of these.
@@ -446,6 +535,11 @@ impl Volumes {
         Ok((backup, facts))
     }
 
+    /// The id of the passphrase that opens a backup, for the cloud's own use.
+    pub(crate) async fn backup_key(&self, id: &str) -> Result<Option<String>, VolumeError> {
+        Ok(store::get(self.db.read(), id).await?.and_then(|b| b.key().map(str::to_owned)))
+    }
+
     /// A volume is being made of it, in the same transaction.
     pub(crate) async fn begin_restore(
         &self,
@@ -486,11 +580,11 @@ impl Volumes {
                 volume.size_gib, backup.size_gib
             )));
         }
-        if volume.encryption_key_id.is_some() {
-            return Err(VolumeError::NotImplemented(
-                "A backup cannot be restored into an encrypted volume yet.".into(),
-            ));
-        }
+        let encryption = match &volume.encryption_key_id {
+            Some(_) => self.wanted_format(&mut tx, &volume.type_id).await?,
+            None => None,
+        };
+        backup.goes_into(&volume.type_id, encryption)?;
         let refuse =
             |_: &Volume| VolumeError::InvalidVolume("Volume to be restored to must be available".into());
         self.advance(&mut tx, &mut volume, Step::Restore, refuse).await?;

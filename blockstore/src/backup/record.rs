@@ -4,6 +4,8 @@
 use super::data::{DataError, Place};
 use super::{Backup, Facts, invalid, store};
 use crate::config::BackupDriver;
+use crate::disk::GIB;
+use crate::encryption::HEADER;
 use crate::model::Metadata;
 use crate::status::BackupStatus;
 use crate::{VolumeError, Volumes};
@@ -44,6 +46,9 @@ struct Record {
     place: Place,
     object_count: i64,
     volume: Facts,
+    /// The passphrase of an encrypted one, sealed with this cloud's root secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     /// Microseconds.
     data_timestamp: i64,
     created_at: i64,
@@ -55,7 +60,12 @@ impl Volumes {
         if b.status != BackupStatus::Available {
             return Err(invalid(format!("Backup status must be available and not {}.", b.status)));
         }
+        let key = match b.key() {
+            Some(key) => Some(self.keys.export(key).await?),
+            None => None,
+        };
         let record = Record {
+            key,
             id: b.id,
             volume_id: b.volume_id,
             snapshot_id: b.snapshot_id,
@@ -96,6 +106,14 @@ impl Volumes {
         if !self.is_there(&record.place).await? {
             return Err(invalid("What the record describes is not in the storage.".into()));
         }
+        if let (Some(sealed), Some(key)) = (&record.volume.sealed, &record.key) {
+            self.keys.import(&sealed.key, &project_id, key).await.map_err(|e| invalid(e.to_string()))?;
+        }
+        if let Some(sealed) = &record.volume.sealed
+            && self.keys.owner(&sealed.key).await?.is_none()
+        {
+            return Err(invalid("What the record describes is encrypted, and its key is not there.".into()));
+        }
         let backup = record.into_backup(ctx, project_id);
         let mut tx = self.db.begin().await?;
         tx.lock(&super::lock_name(&backup.id)).await?;
@@ -120,6 +138,9 @@ fn read(url: &str) -> Result<Record, VolumeError> {
         record.place.driver == BackupDriver::Rbd || plain(&record.place.owner) && plain(&record.place.tier);
     let named = named && owned;
     let sized = (1..=crate::quotas::MOST_GIB).contains(&record.size);
+    let least = record.size.unsigned_abs() * GIB;
+    let sealed = record.volume.sealed.as_ref();
+    let sized = sized && sealed.is_none_or(|s| (least..=least + HEADER).contains(&s.bytes));
     if named && sized { Ok(record) } else { Err(bad()) }
 }
 

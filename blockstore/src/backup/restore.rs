@@ -24,7 +24,19 @@ struct Params {
     bytes: u64,
     /// The volume's tier.
     to: String,
+    #[serde(default)]
+    keys: Option<Keys>,
     asker: Asker,
+}
+
+/// The passphrase of an encrypted backup becomes the volume's.
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    of: String,
+    /// The id that the volume keeps it under from then on.
+    new: String,
+    /// What the volume had before.
+    old: Option<String>,
 }
 
 pub(super) async fn spawn(
@@ -39,6 +51,11 @@ pub(super) async fn spawn(
         place: backup.place.clone(),
         bytes: backup.bytes(),
         to: volume.tier.clone(),
+        keys: backup.key().map(|key| Keys {
+            of: key.to_owned(),
+            new: state::new_id(),
+            old: volume.encryption_key_id.clone(),
+        }),
         asker: Asker::of(ctx, &volume.project_id),
     };
     NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
@@ -60,7 +77,11 @@ impl Operation for Restore {
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let params: Params = job.params()?;
         if step == "settle" {
-            return self.finish(&params, None).await.map_err(failed);
+            self.finish(&params, None).await.map_err(failed)?;
+            return self.forget(params.keys.as_ref().and_then(|k| k.old.as_deref())).await;
+        }
+        if let Some(Keys { of, new, .. }) = &params.keys {
+            self.0.keys.copy(of, new, &params.asker.project_id).await.map_err(failed)?;
         }
         let from = self.0.driver(&params.place).await.map_err(failed)?;
         let to = self.0.tiers.get(&params.to).map_err(storage)?;
@@ -75,11 +96,16 @@ impl Operation for Restore {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.finish(&params, Some((&job.id, reason))).await.map_err(failed)
+        self.finish(&params, Some((&job.id, reason))).await.map_err(failed)?;
+        self.forget(params.keys.as_ref().map(|k| k.new.as_str())).await
     }
 }
 
 impl Restore {
+    async fn forget(&self, key: Option<&str>) -> Result<(), StepError> {
+        self.0.forget_unused_key(key).await.map_err(failed)
+    }
+
     /// The backup is `available` again, whatever has become of the volume.
     async fn finish(&self, params: &Params, failure: Option<(&String, &str)>) -> Result<(), VolumeError> {
         let mut tx = self.0.db.begin().await?;
@@ -95,7 +121,7 @@ impl Restore {
         Ok(tx.commit().await?)
     }
 
-    /// The volume boots, or does not, as the one that was backed up.
+    /// The volume boots, or does not, as the one that was backed up, and opens with its passphrase.
     async fn restore_facts(&self, tx: &mut Tx, params: &Params) -> Result<(), VolumeError> {
         let backup = store::get(tx.conn(), &params.backup_id).await?;
         let volume = crate::store::volumes::get(tx.conn(), &params.volume_id).await?;
@@ -103,6 +129,10 @@ impl Restore {
             volume.bootable = backup.volume.bootable;
             volume.image_metadata = backup.volume.image_metadata;
             volume.metadata.extend(backup.volume.metadata);
+            volume.metadata.insert(super::SOURCE.into(), params.backup_id.clone());
+            if let Some(keys) = &params.keys {
+                volume.encryption_key_id = Some(keys.new.clone());
+            }
             crate::store::volumes::save(tx, &volume).await?;
         }
         Ok(())
@@ -121,7 +151,7 @@ impl Volumes {
         let backup = store::get(self.db.read(), id).await.map_err(failed)?;
         let backup = backup.ok_or_else(|| StepError::fail("The backup is gone."))?;
         let from = self.driver(&backup.place).await.map_err(failed)?;
-        disk::ensure_empty(tier, name, bytes).await.map_err(storage)?;
+        disk::ensure_empty(tier, name, bytes.max(backup.bytes())).await.map_err(storage)?;
         driver::restore(&*from, &backup.place, backup.bytes(), (tier, name)).await.map_err(moving)
     }
 }

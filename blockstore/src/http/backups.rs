@@ -48,6 +48,9 @@ fn detail(v: &Shared, ask: &Ask, b: &Backup) -> Value {
     if ask.at(56) {
         view["user_id"] = json!(b.user_id);
     }
+    if let Some(key) = b.key().filter(|_| ask.at(64)) {
+        view["encryption_key_id"] = json!(key);
+    }
     view
 }
 

@@ -8,10 +8,11 @@ fn name() -> Value {
     json!({"type": ["string", "null"], "minLength": 0, "maxLength": 255})
 }
 
+/// Keys may have slashes, as Kubernetes' have (`cinder.csi.openstack.org/cluster`).
 fn metadata() -> Value {
     json!({
         "type": ["object", "null"],
-        "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+        "patternProperties": {"^[a-zA-Z0-9-_:. /]{1,255}$": {"type": "string", "maxLength": 255}},
         "additionalProperties": false,
     })
 }
@@ -59,17 +60,11 @@ macro_rules! schemas {
 }
 
 schemas! {
-    CREATE_VOLUME = {
-        let mut schema = object("volume", json!({
-            "name": name(), "description": name(), "display_name": name(), "display_description": name(),
-            "volume_type": {"type": ["string", "null"], "minLength": 1, "maxLength": 255},
-            "metadata": metadata(), "snapshot_id": id_or_null(), "source_volid": id_or_null(),
-            "consistencygroup_id": id_or_null(), "group_id": id_or_null(), "backup_id": id_or_null(),
-            "size": size(), "availability_zone": name(), "multiattach": boolean(),
-            "image_id": id_or_null(), "imageRef": id_or_null(),
-            "OS-SCH-HNT:scheduler_hints": {"type": ["object", "null"]},
-        }), &[]);
-        schema["properties"]["OS-SCH-HNT:scheduler_hints"] = json!({"type": ["object", "null"]});
+    CREATE_VOLUME = create_volume();
+    /// Before 3.53 what is not known in a volume is not read.
+    CREATE_VOLUME_LOOSE = {
+        let mut schema = create_volume();
+        schema["properties"]["volume"]["additionalProperties"] = json!(true);
         schema
     };
     UPDATE_VOLUME = object("volume", json!({
@@ -187,7 +182,7 @@ schemas! {
         "properties": {"qos_specs": {
             "type": "object", "required": ["name"],
             "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "\\S"}},
-            "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+            "patternProperties": {"^[a-zA-Z0-9-_:. /]{1,255}$": {"type": "string", "maxLength": 255}},
             "additionalProperties": false,
         }},
     });
@@ -195,13 +190,15 @@ schemas! {
         "type": "object", "required": ["qos_specs"], "additionalProperties": false,
         "properties": {"qos_specs": {
             "type": "object", "minProperties": 1,
-            "patternProperties": {"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+            "patternProperties": {"^[a-zA-Z0-9-_:. /]{1,255}$": {"type": "string", "maxLength": 255}},
             "additionalProperties": false,
         }},
     });
     QOS_KEYS = json!({
         "type": "object", "required": ["keys"], "additionalProperties": false,
-        "properties": {"keys": {"type": "array", "minItems": 1, "items": {"type": "string", "maxLength": 255}}},
+        "properties": {"keys": {
+            "type": "array", "uniqueItems": true, "items": {"type": "string", "minLength": 1, "maxLength": 255},
+        }},
     });
     UPLOAD = object("os-volume_upload_image", json!({
         "image_name": {"type": "string", "minLength": 1, "maxLength": 255},
@@ -249,6 +246,23 @@ fn schedule() -> Value {
     })
 }
 
+fn create_volume() -> Value {
+    let mut schema = object(
+        "volume",
+        json!({
+            "name": name(), "description": name(), "display_name": name(), "display_description": name(),
+            "volume_type": name(), "metadata": metadata(), "snapshot_id": id_or_null(), "source_volid": id_or_null(),
+            "consistencygroup_id": id_or_null(), "group_id": id_or_null(), "backup_id": id_or_null(),
+            "size": size(), "availability_zone": name(), "multiattach": boolean(),
+            "image_id": id_or_null(), "imageRef": id_or_null(),
+            "OS-SCH-HNT:scheduler_hints": {"type": ["object", "null"]},
+        }),
+        &[],
+    );
+    schema["properties"]["OS-SCH-HNT:scheduler_hints"] = json!({"type": ["object", "null"]});
+    schema
+}
+
 fn encryption() -> Value {
     json!({
         "provider": {"type": "string", "minLength": 1, "maxLength": 255},
@@ -288,6 +302,11 @@ mod tests {
         }
         assert!(CREATE_VOLUME.check(&json!({"volume": {"name": "x".repeat(256)}})).is_err());
         assert!(CREATE_VOLUME.check(&json!({"volume": {"colour": 1}})).is_err());
+        assert!(CREATE_VOLUME_LOOSE.check(&json!({"volume": {"colour": 1}})).is_ok());
+        assert!(CREATE_VOLUME_LOOSE.check(&json!({"volume": {"size": 0}})).is_err());
+        let tags = json!({"cinder.csi.openstack.org/cluster": "k", "csi.storage.k8s.io/pvc/name": "n"});
+        assert!(CREATE_VOLUME.check(&json!({"volume": {"metadata": tags}})).is_ok());
+        assert!(CREATE_VOLUME.check(&json!({"volume": {"metadata": {"a,b": "c"}}})).is_err());
         assert!(META.check(&json!({"meta": {}})).is_err());
         assert!(CREATE_TYPE.check(&json!({"volume_type": {"name": ""}})).is_err());
     }

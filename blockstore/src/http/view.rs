@@ -33,7 +33,9 @@ pub(super) fn summary(ask: &Ask, v: &Volume) -> Value {
 pub(super) fn plain(ask: &Ask, v: &Volume) -> Map<String, Value> {
     let mut metadata = v.metadata.clone();
     metadata.extend(v.admin_metadata.clone());
-    let attached = v.attachments.iter().filter(|a| a.status == AttachStatus::Attached);
+    // An attachment is seen until it is gone: who waits for that may then use the volume.
+    let seen = |a: &&Attachment| matches!(a.status, AttachStatus::Attached | AttachStatus::Detaching);
+    let attached = v.attachments.iter().filter(seen);
     let view = json!({
         "id": v.id,
         "status": v.status.as_str(),

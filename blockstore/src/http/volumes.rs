@@ -1,6 +1,6 @@
 //! `/volumes`
 
-use super::schemas::{CREATE_VOLUME, UPDATE_VOLUME};
+use super::schemas::{CREATE_VOLUME, CREATE_VOLUME_LOOSE, UPDATE_VOLUME};
 use super::{Answer, Ask, Shared, boolean, filters, inner, integer, text, view};
 use crate::model::{Metadata, NewVolume, Source};
 use crate::scheduler::Hints;
@@ -66,7 +66,8 @@ async fn create(
     ask: Ask,
     Json(body): Json<Value>,
 ) -> Answer<(StatusCode, Json<Value>)> {
-    CREATE_VOLUME.check(&body)?;
+    let schema = if ask.at(53) { &CREATE_VOLUME } else { &CREATE_VOLUME_LOOSE };
+    schema.check(&body)?;
     let volume = volumes.create(&ask.ctx, asked(&ask, &body)?).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"volume": view::plain(&ask, &volume)}))))
 }

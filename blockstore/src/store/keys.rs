@@ -34,6 +34,22 @@ pub(crate) async fn remove(tx: &mut Tx, id: &str) -> Result<(), VolumeError> {
     Ok(())
 }
 
+/// Whether a volume's or a backup's row names a secret.
+pub(crate) async fn is_used<'e>(
+    db: impl Executor<'e, Database = Any>,
+    id: &str,
+) -> Result<bool, VolumeError> {
+    let n: i64 = sqlx::query_scalar(
+        "SELECT CAST((SELECT COUNT(*) FROM volumes WHERE encryption_key_id = $1) \
+         + (SELECT COUNT(*) FROM backups WHERE volume LIKE $2) AS BIGINT)",
+    )
+    .bind(id)
+    .bind(format!("%\"key\":\"{id}\"%"))
+    .fetch_one(db)
+    .await?;
+    Ok(n > 0)
+}
+
 /// The root secret: `fresh`, where there was none.
 pub(crate) async fn root(db: &Db, fresh: &str) -> Result<String, VolumeError> {
     let mut tx = db.begin().await?;

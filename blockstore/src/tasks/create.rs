@@ -135,7 +135,16 @@ impl Create {
         }
         let id = volume.id.clone();
         let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
-        disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)
+        disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)?;
+        self.still_there(source).await
+    }
+
+    /// What is deleted while it is copied reads as zeroes: a copy counts only where its image is there afterwards, too.
+    async fn still_there(&self, source: &Source) -> Result<(), StepError> {
+        match source {
+            Source::Image(id) => self.0.image_parent(id).await.map(drop).map_err(failed),
+            _ => Ok(()),
+        }
     }
 
     /// Sees to it that the volume has its passphrase; whether its source is encrypted with it already.
@@ -147,7 +156,8 @@ impl Create {
                 Some(s) => self.row(&s.volume_id).await?.and_then(|v| v.encryption_key_id),
                 None => None,
             },
-            Source::Empty | Source::Backup(_) => None,
+            Source::Backup(id) => self.0.backup_key(id).await?,
+            Source::Empty => None,
         };
         match &of {
             Some(of) => self.0.keys.copy(of, key, &volume.project_id).await?,
@@ -181,7 +191,8 @@ impl Create {
                 .await
         })
         .await
-        .map_err(storage)
+        .map_err(storage)?;
+        self.still_there(source).await
     }
 
     /// The limits of the type's QoS specs; for a clone, instead of its parent's.

@@ -58,7 +58,11 @@ impl Operation for Delete {
         }
         // It may have moved since it was asked for.
         let row = store::volumes::get(self.0.db.read(), &params.volume_id).await.map_err(failed)?;
-        let params = Params { tier: row.map_or(params.tier.clone(), |v| v.tier), ..params };
+        let (tier, key) = match row {
+            Some(v) => (v.tier, v.encryption_key_id),
+            None => (params.tier.clone(), params.key.clone()),
+        };
+        let params = Params { tier, key, ..params };
         let removed = match self.0.tiers.get(&params.tier) {
             Ok(tier) => {
                 self.quiet(&params).await?;

@@ -4,17 +4,18 @@
 //! lock, while nobody has it attached. A volume that serves live may be attached from there on (`reserve` then says
 //! `success`): after that there is no way back, and the rest is tried for as long as it takes.
 
-use super::{LOOK_AGAIN, failed, storage, subject, sweep};
+use super::{LOOK_AGAIN, failed, limit, storage, subject, sweep};
+use crate::encryption::Format;
 use crate::messages::{Action, Asker};
 use crate::migrate::phase;
 use crate::model::{Volume, image_name};
 use crate::moving::{self, Way};
 use crate::status::{Step, VolumeStatus};
 use crate::volumes::lock_key;
-use crate::{VolumeError, Volumes, disk, quotas, store};
+use crate::{VolumeError, Volumes, disk, quotas, recrypt, store};
 use api::Context;
 use async_trait::async_trait;
-use pool::{Removed, Tier};
+use pool::{EncryptionFormat, Removed, Tier};
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Tx};
 use std::sync::Arc;
@@ -31,12 +32,34 @@ struct Params {
     to: String,
     /// The types before and after, where they differ.
     types: Option<(String, String)>,
+    /// It is encrypted in another way from then on.
+    #[serde(default)]
+    reseal: Option<Reseal>,
     asker: Asker,
+}
+
+/// A passphrase for another. `None`: in the clear.
+#[derive(Serialize, Deserialize)]
+struct Reseal {
+    before: Option<String>,
+    after: Option<String>,
+    format: Option<Format>,
+}
+
+impl Reseal {
+    fn format(&self) -> Option<EncryptionFormat> {
+        self.format.map(EncryptionFormat::from)
+    }
 }
 
 impl Params {
     fn image(&self) -> String {
         image_name(&self.volume_id)
+    }
+
+    /// What the old image's rest in the trash is called.
+    fn former(&self) -> String {
+        if self.reseal.is_some() { recrypt::trashed(&self.image()) } else { self.image() }
     }
 }
 
@@ -45,13 +68,19 @@ pub(crate) async fn spawn(
     ctx: &Context,
     volume: &Volume,
     to: &str,
-    new_type: Option<&str>,
+    new_type: Option<(&str, Option<Option<EncryptionFormat>>)>,
 ) -> Result<(), VolumeError> {
+    let reseal = new_type.and_then(|(_, reseal)| reseal).map(|format| Reseal {
+        before: volume.encryption_key_id.clone(),
+        after: format.map(|_| state::new_id()),
+        format: format.map(Format::from),
+    });
     let params = Params {
         volume_id: volume.id.clone(),
         from: volume.tier.clone(),
         to: to.to_owned(),
-        types: new_type.map(|new| (volume.type_id.clone(), new.to_owned())),
+        types: new_type.map(|(new, _)| (volume.type_id.clone(), new.to_owned())),
+        reseal,
         asker: Asker::of(ctx, &volume.project_id),
     };
     NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
@@ -95,6 +124,9 @@ impl Operation for Migrate {
             return Err(StepError::Wait(LATER));
         }
         let (from, to) = self.tiers(&params)?;
+        if let Some(reseal) = &params.reseal {
+            return self.unseal_back(&params, reseal, &from, &to).await;
+        }
         moving::take_back(&from, &to, &params.image()).await.map_err(storage)?;
         let back = from.pool.rbd().exists(&params.image()).await.map_err(storage)?;
         if back { self.switch_back(&params).await.map_err(failed) } else { Ok(()) }
@@ -102,7 +134,8 @@ impl Operation for Migrate {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.settle(&params, false, Some((&job.id, reason))).await.map_err(failed)
+        let trashed = job.recall("trashed").unwrap_or(false);
+        self.settle(&params, trashed, Some((&job.id, reason))).await.map_err(failed)
     }
 }
 
@@ -129,6 +162,9 @@ impl Migrate {
         }
         let (from, to) = self.tiers(params)?;
         let image = params.image();
+        if let Some(reseal) = &params.reseal {
+            return self.reseal(&volume, reseal, &from, &to).await;
+        }
         let served = moving::serves(&from, &to, &image).await.map_err(storage)?;
         let way = if served { Way::Live } else { moving::way(&from, &to, &image).await.map_err(storage)? };
         job.remember("live", &(way == Way::Live))?;
@@ -139,27 +175,94 @@ impl Migrate {
         .map_err(storage)
     }
 
+    /// A fresh image with what the volume holds, encrypted as its new type says.
+    async fn reseal(
+        &self,
+        volume: &Volume,
+        reseal: &Reseal,
+        from: &Tier,
+        to: &Tier,
+    ) -> Result<(), StepError> {
+        // It has its type still, and its passphrase.
+        let before = self.0.encryption_of(volume).await.map_err(failed)?;
+        let after = self.seal_after(volume, reseal).await.map_err(failed)?;
+        let bytes = volume.size_gib.unsigned_abs() * disk::GIB;
+        recrypt::prepare((from, &before), (to, &after), &volume.image_name(), bytes, told(&volume.id))
+            .await
+            .map_err(storage)
+    }
+
+    async fn seal_after(&self, volume: &Volume, reseal: &Reseal) -> Result<recrypt::Seal, VolumeError> {
+        let (Some(key), Some(format)) = (&reseal.after, reseal.format()) else { return Ok(None) };
+        self.0.keys.ensure(key, &volume.project_id).await?;
+        Ok(Some((format, self.0.keys.get(key).await?)))
+    }
+
+    /// The old image serves again, unless it is gone already; one passphrase remains.
+    async fn unseal_back(
+        &self,
+        params: &Params,
+        reseal: &Reseal,
+        from: &Tier,
+        to: &Tier,
+    ) -> Result<(), StepError> {
+        let row = store::volumes::get(self.0.db.read(), &params.volume_id).await.map_err(failed)?;
+        let switched = row.is_some_and(|v| v.encryption_key_id == reseal.after);
+        let back = recrypt::take_back(from, to, &params.image(), switched).await.map_err(storage)?;
+        if back {
+            self.switch_back(params).await.map_err(failed)?;
+        }
+        let needless = if back { &reseal.after } else { &reseal.before };
+        self.forget_key(needless.as_deref()).await
+    }
+
+    async fn forget_key(&self, key: Option<&str>) -> Result<(), StepError> {
+        match key {
+            Some(key) => self.0.keys.remove(key).await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
     /// The row follows, and the type with it.
     async fn switch(&self, params: &Params, live: bool) -> Result<(), VolumeError> {
         let id = &params.volume_id;
+        if params.reseal.is_some() {
+            let (from, to) = (self.0.tiers.get(&params.from)?, self.0.tiers.get(&params.to)?);
+            recrypt::switch(&from, &to, &params.image()).await?;
+        }
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
         let Some(mut volume) = store::volumes::get(tx.conn(), id).await? else {
             return Err(VolumeError::VolumeNotFound(id.clone()));
         };
-        if volume.tier == params.to {
+        let switched = match &params.reseal {
+            Some(reseal) => volume.encryption_key_id == reseal.after,
+            None => volume.tier == params.to,
+        };
+        if switched {
             return Ok(());
         }
         if let Some((before, after)) = params.types.as_ref().filter(|(before, _)| *before == volume.type_id) {
             let kind = store::types::get(tx.conn(), after)
                 .await?
                 .ok_or_else(|| VolumeError::TypeNotFound(after.clone()))?;
+            if let Some(reseal) = &params.reseal {
+                if self.0.wanted_format(&mut tx, &kind.id).await? != reseal.format() {
+                    return Err(VolumeError::InvalidVolume(
+                        "The type's encryption has changed meanwhile.".into(),
+                    ));
+                }
+                volume.encryption_key_id = reseal.after.clone();
+            }
             self.0.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
             debug_assert_ne!(before, after);
             self.0.carry_type(&mut tx, &mut volume, &kind).await?;
         }
         if live {
             volume.migration_status = Some(phase::COMPLETING.into());
+        } else {
+            // The limits do not come along with a copy.
+            limit::spawn(&mut tx, id).await?;
         }
         store::volumes::save(&mut tx, &volume).await?;
         store::volumes::set_tier(&mut tx, id, &params.to).await?;
@@ -176,6 +279,9 @@ impl Migrate {
             && volume.type_id == *after
             && let Some(kind) = store::types::get(tx.conn(), before).await?
         {
+            if let Some(reseal) = &params.reseal {
+                volume.encryption_key_id = reseal.before.clone();
+            }
             self.0.carry_type(&mut tx, &mut volume, &kind).await?;
             store::volumes::save(&mut tx, &volume).await?;
         }
@@ -193,8 +299,17 @@ impl Migrate {
         if live {
             return moving::commit(&to, &params.image()).await.map_err(storage);
         }
-        moving::settle(&to, &params.image()).await.map_err(storage)?;
-        let removed = disk::remove(&from, &params.image()).await.map_err(storage)?;
+        let removed = match &params.reseal {
+            Some(reseal) => {
+                let removed = recrypt::commit(&from, &to, &params.image()).await.map_err(storage)?;
+                self.forget_key(reseal.before.as_deref()).await?;
+                removed
+            }
+            None => {
+                moving::settle(&to, &params.image()).await.map_err(storage)?;
+                disk::remove(&from, &params.image()).await.map_err(storage)?
+            }
+        };
         if removed == Removed::Trashed {
             job.remember("trashed", &true)?;
         }
@@ -258,7 +373,7 @@ impl Migrate {
             }
         }
         if trashed {
-            sweep::spawn(&mut tx, &params.from, &params.image(), None).await?;
+            sweep::spawn(&mut tx, &params.from, &params.former(), None).await?;
         }
         if let Some((task, reason)) = failure {
             self.0.tell(&mut tx, task, &params.asker, Action::Migrate, ("VOLUME", id), reason).await?;
