@@ -10,6 +10,8 @@ mod attr;
 mod bootstrap;
 pub mod error;
 mod floating_ip;
+#[cfg(test)]
+mod fuzzing;
 mod http;
 mod ipam;
 pub mod model;

@@ -16,7 +16,7 @@ use crate::container::{Container, ContainerInfo};
 use crate::grants::{self, Permission};
 use crate::meta::ObjectMeta;
 use crate::sharing::Ownership;
-use crate::{ObjectError, ObjectStore};
+use crate::{ObjectError, ObjectStore, reseller};
 use api::Caller;
 use std::borrow::Cow;
 use std::fmt;
@@ -28,6 +28,8 @@ use std::sync::Arc;
 pub struct Access {
     /// Absent: nobody in particular.
     pub caller: Option<Arc<Caller>>,
+    /// The service that asks on the caller's behalf, with a token of its own.
+    pub(crate) service: Option<Arc<Caller>>,
     /// The page that sent the browser here.
     pub referer: Option<String>,
     /// The request itself was signed with a key of an account or a container (TempURL, FormPost): it may do there what
@@ -203,7 +205,7 @@ impl Container {
     /// Whether public access is restricted, and the caller is of another project than the bucket.
     fn closed_to(&self, access: &Access) -> bool {
         self.info.sharing.public_access.is_some_and(|b| b.restrict_buckets)
-            && access.project() != Some(&self.project_id)
+            && access.project() != Some(reseller::split(&self.project_id).1)
             && self.rules.as_ref().is_some_and(|r| r.is_public())
     }
 
@@ -232,10 +234,17 @@ impl ObjectStore {
 
     /// Whether the caller owns the account: they see ACLs and keys.
     pub(crate) fn is_owner(&self, access: &Access, project: &str) -> bool {
-        let operator = |c: &Arc<Caller>| self.inner.config.operator_roles.iter().any(|r| c.has_role(r));
+        let roles = reseller::operator_roles(&self.inner.config, project);
+        let operator = |c: &Arc<Caller>| roles.iter().any(|r| c.has_role(r));
         self.is_reseller_admin(access)
             || access.granted_in(project) == Some(AccountGrant::Admin)
-            || (access.project() == Some(project) && access.caller.as_ref().is_some_and(operator))
+            || (self.is_home(access, project) && access.caller.as_ref().is_some_and(operator))
+    }
+
+    /// Whether an account is of the caller's project, and what must come beside the caller's token is there.
+    pub(crate) fn is_home(&self, access: &Access, account: &str) -> bool {
+        access.project() == Some(reseller::split(account).1)
+            && reseller::admits(&self.inner.config, account, access.service.as_deref())
     }
 
     /// Whose the objects of a container are, and whether S3's ACLs count there.
@@ -277,7 +286,7 @@ impl ObjectStore {
         let owns = signed || self.is_owner(access, project) || granted == Some(AccountGrant::ReadWrite);
         if container.is_some_and(|c| c.info.sharing.requester_pays)
             && !owns
-            && access.project() != Some(project)
+            && !self.is_home(access, project)
             && !agrees_to_pay(access)
         {
             return Err(ObjectError::Forbidden);
@@ -291,7 +300,7 @@ impl ObjectStore {
         let looks = matches!(need, Need::Read | Need::List | Need::Look | Need::ReadAcl);
         let reader = |c: &Arc<Caller>| self.inner.config.reader_roles.iter().any(|r| c.has_role(r));
         let reads = looks && granted.is_some()
-            || looks && access.project() == Some(project) && access.caller.as_ref().is_some_and(reader);
+            || looks && self.is_home(access, project) && access.caller.as_ref().is_some_and(reader);
         Ok(owns || reads)
     }
 

@@ -1,4 +1,5 @@
-//! Accounts: one for each project, named `AUTH_<project>`; they exist once something was put into them.
+//! Accounts: one for each project, named `AUTH_<project>`, and those of further prefixes ([`crate::reseller`]); they
+//! exist once something was put into them.
 
 use crate::access::{Access, Need};
 use crate::container::{Container, Counts};
@@ -25,6 +26,8 @@ pub struct AccountInfo {
     pub acl: Option<AccountAcl>,
     /// Whether ETags are quoted, as RFC 9110 wants it and Swift does not by itself.
     pub quoted_etags: Option<bool>,
+    /// Whether nothing in it is changed, whatever the configuration says of all accounts.
+    pub read_only: Option<bool>,
 }
 
 /// `X-Account-Access-Control`: `user`, `project:user`, `project:*` and the like, by what they may.

@@ -3,6 +3,7 @@
 //!
 //! It travels with the task, beside the engine's functions rather than through them: none of them needs it.
 
+use state::Timestamp;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -19,6 +20,8 @@ pub(crate) struct Cause {
     pub(crate) who: String,
     pub(crate) source: Option<IpAddr>,
     pub(crate) request_id: String,
+    /// When it was done first, in another container; absent, it is done now.
+    pub(crate) at: Option<Timestamp>,
 }
 
 /// What is being done.

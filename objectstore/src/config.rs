@@ -1,7 +1,8 @@
 //! What an operator may say about the object store.
 
-use crate::http::RateLimits;
+use crate::http::{CnameConfig, RateLimits};
 use crate::sharing::Ownership;
+use crate::sync::SyncConfig;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -68,11 +69,26 @@ pub struct Config {
     pub body_idle_s: u64,
     pub limits: Limits,
     pub ratelimit: RateLimits,
+    pub sync: SyncConfig,
     /// Domains below which a host name names an account, and a container in it, of Swift:
     /// `container.AUTH_project.domain` (upstream's domain remap).
     pub swift_domains: Vec<String>,
+    /// Other names of such accounts (upstream's CNAME lookup). Whatever comes by a name that is neither one nor below one
+    /// of `swift_domains` is then looked up, and refused where that leads nowhere: the API's own host name belongs there
+    /// too.
+    pub cname: CnameConfig,
+    /// `/endpoints/account/container/object` tells which OSDs have an object's first bytes (upstream's list_endpoints), to
+    /// whoever asks: for listeners in the cluster's own network.
+    pub list_endpoints: bool,
     /// ETags are quoted in Swift's answers too, unless an account or a container says otherwise.
     pub quoted_etags: bool,
+    /// What names of accounts begin with beside `AUTH_`: accounts of their own, one for each project (upstream's
+    /// reseller prefixes). One for `AUTH` says what those ask for.
+    pub reseller_prefixes: Vec<ResellerPrefix>,
+    /// Nothing is changed through either door (405), but in accounts of which a reseller admin says otherwise with
+    /// `X-Account-Sysmeta-Read-Only: false`; with `true` that account alone is so. And whether deletions go on.
+    pub read_only: bool,
+    pub read_only_allows_deletes: bool,
     /// Roles that own the account of a project (any of them).
     pub operator_roles: Vec<String>,
     /// Roles that may read in the account of a project.
@@ -98,6 +114,21 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The region that S3 clients sign for; other regions are accepted and answered with this one.
     pub s3_region: String,
+}
+
+/// Accounts whose names begin alike: `SERVICE_<project>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResellerPrefix {
+    /// Without the underscore: `SERVICE`.
+    pub name: String,
+    /// Roles of which the service must have one whose token comes in `X-Service-Token` beside the user's. None: no such
+    /// token is asked for.
+    #[serde(default)]
+    pub service_roles: Vec<String>,
+    /// Roles that own such an account of their project, in the place of the common `operator_roles`.
+    #[serde(default)]
+    pub operator_roles: Vec<String>,
 }
 
 /// One storage policy.
@@ -189,8 +220,14 @@ impl Default for Config {
             body_idle_s: 60,
             limits: Limits::default(),
             ratelimit: RateLimits::default(),
+            sync: SyncConfig::default(),
             swift_domains: Vec::new(),
+            cname: CnameConfig::default(),
+            list_endpoints: false,
             quoted_etags: false,
+            reseller_prefixes: Vec::new(),
+            read_only: false,
+            read_only_allows_deletes: false,
             operator_roles: vec!["member".into(), "manager".into(), "admin".into()],
             reader_roles: vec!["reader".into()],
             reseller_admin_role: "ResellerAdmin".into(),

@@ -13,10 +13,11 @@ use crate::notify::{self, Notification};
 use crate::policy::StoragePolicy;
 use crate::sharing::Sharing;
 use crate::store::{self, containers::Row};
+use crate::sync::SyncWith;
 use crate::version::{History, ObjectLock, Versioning};
 use crate::{ObjectError, ObjectStore};
 use serde::{Deserialize, Serialize};
-use state::Timestamp;
+use state::{Timestamp, Tx};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +46,8 @@ pub struct ContainerInfo {
     pub notifications: Vec<Notification>,
     /// Whether ETags are quoted in Swift's answers.
     pub quoted_etags: Option<bool>,
+    /// What it is kept in step with.
+    pub sync: SyncWith,
 }
 
 impl ContainerInfo {
@@ -273,6 +276,7 @@ impl ObjectStore {
                 self.check_change(&row, &before)?;
                 row.changed_at = now;
                 store::containers::set_info(&mut tx, row.id, &row.info, now).await?;
+                begin_sync(&mut tx, &row, &before).await?;
                 tx.wake(store::CHANGED);
                 tx.commit().await?;
                 self.announce().await;
@@ -296,6 +300,7 @@ impl ObjectStore {
         };
         store::accounts::ensure(&mut tx, project).await?;
         store::containers::insert(&mut tx, &row).await?;
+        begin_sync(&mut tx, &row, &ContainerInfo::default()).await?;
         if is_bucket_name(name) {
             let owner = store::containers::claim_bucket(&mut tx, name, row.id).await?;
             if new.as_bucket && owner != row.id {
@@ -337,6 +342,7 @@ impl ObjectStore {
         change(&mut row.info)?;
         self.check_change(&row, &before)?;
         store::containers::set_info(&mut tx, row.id, &row.info, Timestamp::now()).await?;
+        begin_sync(&mut tx, &row, &before).await?;
         if !row.info.notifications.is_empty() {
             store::topics::begin(&mut tx, &row.id.to_string()).await?;
         }
@@ -413,6 +419,15 @@ impl ObjectStore {
             return Err(ObjectError::BadName("container name too long"));
         }
         Ok(())
+    }
+}
+
+/// Notes what a container is to be kept in step with from now on.
+async fn begin_sync(tx: &mut Tx, row: &Row, before: &ContainerInfo) -> Result<(), ObjectError> {
+    let sync = &row.info.sync;
+    match sync.sends() && *sync != before.sync {
+        true => store::syncs::begin(tx, row.id, &sync.to).await,
+        false => Ok(()),
     }
 }
 

@@ -40,6 +40,9 @@ pub enum ObjectError {
     /// Something in the request makes no sense; the text is for the caller.
     #[error("{0}")]
     Invalid(String),
+    /// The account, or all of them, may not be changed.
+    #[error("writes are disabled for this account")]
+    ReadOnly,
     #[error("the caller may not do this")]
     Forbidden,
     /// The object opens only with the key that its writer has.

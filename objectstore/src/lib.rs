@@ -25,12 +25,15 @@ mod container;
 mod credentials;
 mod digest;
 mod error;
+#[cfg(test)]
+mod fuzzing;
 mod grants;
 mod growth;
 mod http;
 pub mod index;
 mod large;
 mod lifecycle;
+mod location;
 mod meta;
 mod names;
 mod notify;
@@ -38,10 +41,12 @@ mod object;
 mod policy;
 mod quota;
 mod range;
+mod reseller;
 mod seal;
 mod sharing;
 mod store;
 mod sweep;
+mod sync;
 mod upload;
 mod version;
 
@@ -50,17 +55,18 @@ pub use access_log::AccessLog;
 pub use account::{
     Account, AccountAcl, AccountGrant, AccountInfo, AccountItem, AccountQuery, PolicyUsage, Usage,
 };
-pub use config::{Config, Limits, PolicyConfig};
+pub use config::{Config, Limits, PolicyConfig, ResellerPrefix};
 pub use container::{Container, ContainerInfo, Counts, Made, NewContainer, is_bucket_name};
 pub use credentials::{Credential, Credentials};
 pub use digest::{Algorithm, md5_hex};
 pub use error::ObjectError;
 pub use grants::{Grant, Grantee, Permission};
-pub use http::RateLimits;
+pub use http::{CnameConfig, RateLimits};
 pub use large::{Assembly, Segment};
 pub use lifecycle::{
     Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, Transition, When,
 };
+pub use location::Location;
 pub use meta::{Checksum, Kind, Large, Layout, ObjectMeta, Part};
 pub use names::{ContainerId, MAX_OBJECT_NAME, Tag};
 pub use notify::{Notification, Topic};
@@ -73,6 +79,7 @@ pub use seal::{CustomerKey, Seal, SealWith, Sealer};
 pub use sharing::{CorsRule, Ownership, PublicAccessBlock, RoutingRule, Sharing, Website};
 pub use store::MIGRATIONS;
 pub use store::scrub::Damage;
+pub use sync::{Realm, SyncConfig, SyncKey, SyncWith};
 pub use upload::{NamedPart, PartPage, Upload, UploadPage, UploadQuery, Whole};
 pub use version::{
     DefaultRetention, History, HistoryMode, Lock, LockMode, ObjectLock, Period, Retention, VersionId,
@@ -110,8 +117,10 @@ pub(crate) struct Inner {
     pub(crate) dirty: account::Dirty,
     pub(crate) sweeper: sweep::Sweeper,
     pub(crate) deliverer: notify::Deliverer,
+    pub(crate) syncer: sync::Syncer,
     pub(crate) logs: access_log::AccessLogs,
     pub(crate) rates: http::Rates,
+    pub(crate) locations: location::Locations,
     /// Somebody has said whether ETags are quoted, as far as this process knows.
     pub(crate) quotes: AtomicBool,
     pub(crate) growth: growth::Growth,
@@ -143,6 +152,7 @@ impl ObjectStore {
         config: Config,
     ) -> Result<Self, ObjectError> {
         db.migrate(&MIGRATIONS).await?;
+        reseller::check(&config)?;
         let cached = Duration::from_secs(config.container_cache_s);
         let standing = Arc::new(AtomicBool::new(false));
         let inner = Inner {
@@ -154,8 +164,10 @@ impl ObjectStore {
             silence: announce::Silence::default(),
             dirty: account::Dirty::default(),
             deliverer: notify::Deliverer::default(),
+            syncer: sync::Syncer::default(),
             logs: access_log::AccessLogs::default(),
             rates: http::Rates::default(),
+            locations: location::Locations::default(),
             quotes: AtomicBool::new(config.quoted_etags),
             names: object::NameLocks::default(),
             known_names: object::KnownNames::default(),

@@ -1,5 +1,6 @@
 //! Content on its way through a door: request bodies in, object content out.
 
+use super::relay::paced;
 use crate::large::Assembly;
 use crate::object::{Body, Source};
 use crate::range::Span;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, header};
+use std::time::Duration;
 
 /// The length that a request announces.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -25,9 +27,14 @@ pub(crate) fn upload(body: HttpBody, headers: &HeaderMap) -> Body {
     Body::new(frames(body), content_length(headers))
 }
 
-/// All of a small body: XML, manifests, lists of names. `None` where it is larger than `most`.
-pub(crate) async fn read_small(body: HttpBody, most: usize) -> Result<Option<Bytes>, ObjectError> {
-    let mut frames = std::pin::pin!(frames(body));
+/// All of a small body: manifests, lists of names. `None` where it is larger than `most`; a client that sends nothing for
+/// `idle` is given up.
+pub(crate) async fn read_small(
+    body: HttpBody,
+    most: usize,
+    idle: Duration,
+) -> Result<Option<Bytes>, ObjectError> {
+    let mut frames = paced(frames(body), idle);
     let mut all = bytes::BytesMut::new();
     while let Some(frame) = frames.next().await {
         let frame = frame?;
@@ -150,6 +157,11 @@ pub(crate) fn http_date(secs: i64) -> String {
 }
 
 impl ObjectStore {
+    /// How long a client may send nothing in the middle of a body.
+    pub(crate) fn body_idle(&self) -> Duration {
+        Duration::from_secs(self.config().body_idle_s)
+    }
+
     /// Bytes that a GET of this request should ask for at first: none for a HEAD, none where a range lies further
     /// back than the first read would reach.
     pub(crate) fn first_read_for(&self, head: bool, range: Option<&crate::range::Ranges>) -> u64 {

@@ -3,6 +3,8 @@
 mod content;
 mod facts;
 mod form;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod manifest;
 mod precondition;
 mod relay;
@@ -10,5 +12,6 @@ mod s3;
 mod swift;
 mod tar;
 
-pub use swift::RateLimits;
-pub(crate) use swift::Rates;
+pub(crate) use s3::sigv4::encode;
+pub use swift::{CnameConfig, RateLimits};
+pub(crate) use swift::{Rates, parse_timestamp, timestamp};

@@ -13,6 +13,8 @@
 //! u<name>\x01<upload>   a multipart upload in progress
 //! v<name>..<order>      a version of an object that `o<name>` does not show: an older one, or a delete marker
 //! x<name>               tombstone: the version at which the object was deleted
+//! y<tag>                a change that the other end of a container in step is to hear of, in the order of time
+//! z<name>               when an object of such a container was deleted
 //! ```
 //!
 //! Every entry carries the RADOS version of the head write that it reports. Versions of one head only grow, also
@@ -33,6 +35,10 @@ pub(crate) const LOG: &str = "l";
 /// Events that somebody wants to be told of: see [`crate::notify`].
 pub(crate) const EVENT: &str = "q";
 
+/// What another container is to hear of, and what was deleted when: see [`crate::sync`].
+pub(crate) const SYNC_ROW: &str = "y";
+pub(crate) const SYNC_GRAVE: &str = "z";
+
 /// Where the change is logged that was made to this version of a shard.
 pub(crate) fn log_key(version: u64) -> String {
     format!("{LOG}{version:016x}")
@@ -42,7 +48,8 @@ pub(crate) fn log_key(version: u64) -> String {
 pub(crate) fn name_of(key: &str, value: &[u8]) -> Option<String> {
     let rest = key.get(1..)?;
     match key.as_bytes().first()? {
-        b'o' | b'x' => Some(rest.to_owned()),
+        b'o' | b'x' | b'z' => Some(rest.to_owned()),
+        b'y' => std::str::from_utf8(value).ok().filter(|name| !name.is_empty()).map(str::to_owned),
         b'v' | b'd' => parse_version_key(rest),
         b'e' => rest.split_once('.').map(|(_, name)| name.to_owned()),
         b'u' => parse_upload_key(rest).map(|(name, _)| name.to_owned()),
@@ -86,6 +93,14 @@ pub(crate) fn garbage_key(tag: Tag) -> String {
 
 pub(crate) fn event_key(event: Tag) -> String {
     format!("{EVENT}{event}")
+}
+
+pub(crate) fn sync_row_key(change: Tag) -> String {
+    format!("{SYNC_ROW}{change}")
+}
+
+pub(crate) fn sync_grave_key(name: &str) -> String {
+    format!("{SYNC_GRAVE}{name}")
 }
 
 pub(crate) fn expiry_key(due: i64, name: &str) -> String {
@@ -479,12 +494,14 @@ mod tests {
             version_key(name, tag),
             buried_version_key(name, tag),
             expiry_key(7, name),
+            sync_grave_key(name),
             upload_key(name, tag),
         ];
         for key in keys {
             assert_eq!(name_of(&key, b"").as_deref(), Some(name), "{key:?}");
         }
         assert_eq!(name_of(&intent_key(tag), intent(name, None).as_bytes()).as_deref(), Some(name));
+        assert_eq!(name_of(&sync_row_key(tag), name.as_bytes()).as_deref(), Some(name));
         assert_eq!(name_of(&garbage_key(tag), b"x"), None);
     }
 

@@ -16,8 +16,10 @@ use std::collections::{BinaryHeap, VecDeque};
 
 /// The OSD gives no more rows than this in one operation.
 const MOST_ROWS: usize = 1000;
-/// Rows that are read at once where most of them may be jumped over.
+/// Rows that are read at once where most of them may be jumped over. Another read costs about as much as so many rows.
 const FEW_ROWS: usize = 64;
+/// Jumps until it is looked again whether jumping is still cheaper than reading.
+const JUMPS: usize = 16;
 
 /// A row, of those in order: by name, an object before its older versions, the newest first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +43,8 @@ struct Cursor {
     after: String,
     more: bool,
     chunk: usize,
+    /// Jumps to be made yet: the rows that share a prefix are more than another read costs.
+    jumps: usize,
 }
 
 impl Cursor {
@@ -73,9 +77,11 @@ impl Cursor {
 
     /// Leaves out everything that begins with `prefix`, as keys have it.
     fn skip(&mut self, prefix: &str) {
+        let at_hand = self.rows.len();
         while self.rows.front().is_some_and(|(key, _)| key[1..].starts_with(prefix)) {
             self.rows.pop_front();
         }
+        let left_out = at_hand - self.rows.len() + 1;
         if self.rows.is_empty() && self.more && self.after[1..].starts_with(prefix) {
             // The greatest character there is: nothing with this prefix is behind it but names that go on with
             // that very character, and those are met and left out one by one.
@@ -83,7 +89,13 @@ impl Cursor {
             if past > self.after {
                 self.after = past;
             }
-            self.chunk = (self.chunk / 2).clamp(1, 16);
+            if left_out >= FEW_ROWS {
+                self.jumps = JUMPS;
+            }
+            // Until it jumps, it reads on in ever larger steps.
+            if let Some(left) = self.jumps.checked_sub(1) {
+                (self.jumps, self.chunk) = (left, if left == 0 { FEW_ROWS } else { 2 });
+            }
         }
     }
 }
@@ -125,6 +137,7 @@ impl<'a> Merge<'a> {
             after: after.clone(),
             more: true,
             chunk,
+            jumps: 0,
         };
         self.cursors.extend(shards.into_iter().map(cursor));
     }

@@ -53,6 +53,8 @@ impl ObjectStore {
         let version = loop {
             let op = match self.condition_version(container, name, &condition).await? {
                 Some(version) => WriteOp::new().assert_version(version),
+                // What comes now is none of its business.
+                None if matches!(condition, Condition::Older(_)) => return Err(ObjectError::NoSuchObject),
                 None => WriteOp::new().assert_exists(),
             };
             match container.policy.data.write_op(&oid, op.remove()).await {

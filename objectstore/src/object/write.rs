@@ -19,7 +19,7 @@ use crate::object::receive::{Home, Received};
 use crate::policy::StoragePolicy;
 use crate::seal::{CustomerKey, Seal, SealWith, Sealer};
 use crate::version::{Lock, VersionId};
-use crate::{ObjectError, ObjectStore, cause, fail, notify};
+use crate::{ObjectError, ObjectStore, cause, fail, notify, sync};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use futures::stream::BoxStream;
@@ -50,6 +50,8 @@ pub struct NewObject {
     pub policy: Option<Arc<StoragePolicy>>,
     /// The body is a static large object's manifest.
     pub large: Option<Large>,
+    /// When it was written first, in another container; absent, it is written now.
+    pub modified: Option<Timestamp>,
 }
 
 /// A checksum in base64 that comes with the body, or behind it.
@@ -116,6 +118,8 @@ pub enum Condition {
     Match(Vec<String>),
     /// The object is still the one whose head has this RADOS version.
     Unchanged(u64),
+    /// There is none, or it is from before this time.
+    Older(Timestamp),
     /// The object is as the request says it is, in all that it says: its ETag, the seconds of its time, its bytes.
     Like { etags: Option<Vec<String>>, modified: Option<i64>, size: Option<u64> },
 }
@@ -125,7 +129,8 @@ impl Condition {
     /// RADOS version of its head.
     pub(super) fn admit(&self, found: Option<(&ObjectMeta, u64)>) -> Result<(), ObjectError> {
         let holds = match (self, found) {
-            (Condition::Always, _) | (Condition::Absent, None) => true,
+            (Condition::Always, _) | (Condition::Absent | Condition::Older(_), None) => true,
+            (Condition::Older(at), Some((meta, _))) => sync::coarse(meta.modified.0) < sync::coarse(*at),
             (Condition::Absent, Some(_)) => false,
             (_, None) => return Err(ObjectError::NoSuchObject),
             (Condition::Match(etags), Some((meta, _))) => meta.answers_to(etags),
@@ -227,7 +232,7 @@ impl ObjectStore {
         let meta = ObjectMeta {
             size: received.size,
             etag: received.sums.etag,
-            modified: Modified(Timestamp::now()),
+            modified: Modified(new.modified.unwrap_or_else(Timestamp::now)),
             content_type: new.content_type,
             kind: if new.large.is_some() { Kind::Slo } else { Kind::Plain },
             layout: Layout {
@@ -291,6 +296,10 @@ impl ObjectStore {
             let op = match &condition {
                 Condition::Always => WriteOp::new(),
                 Condition::Absent => WriteOp::new().create_exclusive(),
+                Condition::Older(_) => match self.condition_version(container, name, &condition).await? {
+                    Some(version) => WriteOp::new().assert_version(version),
+                    None => WriteOp::new().create_exclusive(),
+                },
                 matching => match self.condition_version(container, name, matching).await? {
                     Some(version) => WriteOp::new().assert_version(version),
                     None => return Err(ObjectError::PreconditionFailed),
@@ -313,8 +322,10 @@ impl ObjectStore {
             };
             match written {
                 Ok(outcome) => break outcome.version,
-                Err(e) if e.is_exists() => return Err(ObjectError::PreconditionFailed),
-                Err(e) if e.is_cancelled() || e.is_not_found() => {
+                Err(e) if e.is_exists() && condition == Condition::Absent => {
+                    return Err(ObjectError::PreconditionFailed);
+                }
+                Err(e) if e.is_cancelled() || e.is_not_found() || e.is_exists() => {
                     attempts += 1;
                     if attempts > 20 {
                         return Err(ObjectError::Contended);
@@ -355,11 +366,13 @@ impl ObjectStore {
         let shard = container.shard_of(name);
         let change = notify::told(container, change);
         let told = matches!(change, Change::Told(..));
+        let change = sync::told(container, change);
         match self.inner.index.commit_foreseen(&container.policy.index, shard, change, foreseen).await {
             Ok(done) => {
                 if told {
                     self.inner.deliverer.wake();
                 }
+                self.inner.syncer.changed(container);
                 self.inner.dirty.add(container);
                 self.grow_if_full(container, done.rows);
                 let shard = done.shard.unwrap_or(shard);

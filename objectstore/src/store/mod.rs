@@ -7,6 +7,7 @@ pub(crate) mod graves;
 pub(crate) mod growth;
 pub(crate) mod keys;
 pub(crate) mod scrub;
+pub(crate) mod syncs;
 pub(crate) mod topics;
 
 use state::Migrations;
@@ -20,6 +21,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("0003_topics", include_str!("../../migrations/0003_topics.sql")),
         ("0004_growth", include_str!("../../migrations/0004_growth.sql")),
         ("0005_scrub", include_str!("../../migrations/0005_scrub.sql")),
+        ("0006_syncs", include_str!("../../migrations/0006_syncs.sql")),
     ],
 };
 

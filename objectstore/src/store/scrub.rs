@@ -102,6 +102,12 @@ pub(crate) async fn record(
     Ok(tx.commit().await?)
 }
 
+/// How much is on record.
+pub(crate) async fn count(db: &Db) -> Result<i64, ObjectError> {
+    let count = sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM object_damage");
+    Ok(count.fetch_one(db.read()).await?)
+}
+
 /// All that is on record, the oldest first.
 pub(crate) async fn damage(db: &Db) -> Result<Vec<Damage>, ObjectError> {
     let rows: Vec<(String, Vec<u8>, String, String, i64)> = sqlx::query_as(

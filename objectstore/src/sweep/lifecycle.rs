@@ -44,7 +44,7 @@ impl ObjectStore {
     /// with a time of theirs.
     pub async fn lifecycle_once(&self, now: Timestamp) -> Result<(), ObjectError> {
         let (who, request_id) = (String::new(), String::new());
-        let cause = Cause { doing: Doing::Age, who, source: None, request_id };
+        let cause = Cause { doing: Doing::Age, who, source: None, request_id, at: None };
         cause::within(Some(cause), self.age_all(now)).await
     }
 

@@ -114,6 +114,7 @@ impl ObjectStore {
         let heart = tokio::spawn(self.clone().beat(stop.clone()));
         let lives = tokio::spawn(self.clone().lifecycle_rounds(stop.clone()));
         let tells = tokio::spawn(self.clone().deliver_rounds(stop.clone()));
+        let syncs = tokio::spawn(self.clone().sync_rounds(stop.clone()));
         let logs = tokio::spawn(self.clone().log_rounds(stop.clone()));
         let scrubs = tokio::spawn(self.clone().scrubs(stop.clone()));
         let growths = tokio::spawn(self.clone().growths(stop.clone()));
@@ -133,7 +134,7 @@ impl ObjectStore {
                 _ = counts.tick() => self.logged("counts", self.flush_counts().await),
             }
         }
-        let _ = tokio::join!(rounds, heart, lives, tells, logs, growths, scrubs);
+        let _ = tokio::join!(rounds, heart, lives, tells, syncs, logs, growths, scrubs);
         self.logged("counts", self.flush_counts().await);
         self.logged("farewell", self.farewell().await);
     }

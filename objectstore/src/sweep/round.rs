@@ -41,6 +41,7 @@ impl ObjectStore {
                 for shard in container.shards() {
                     while self.sweep_shard(&container, shard).await? {}
                 }
+                self.forget_deletions(&container).await?;
                 let counts = self.counts(&container).await?;
                 if counts != known {
                     self.inner.dirty.add(&container);

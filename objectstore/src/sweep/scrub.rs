@@ -3,6 +3,9 @@
 //! ([`ObjectStore::damage`]) until it is sound, replaced or deleted; nothing is repaired here, and no good copy is
 //! thrown away.
 //!
+//! Every process tells how much is damaged as a metric (`aquifer_object_damaged`), and how many bytes it has looked at
+//! (`aquifer_object_scrubbed_bytes_total`); which objects they are stands in the log and in the rows.
+//!
 //! One process is at it at a time; how far it has come is a row, so another goes on where it ended. What is encrypted
 //! with a client's key cannot be opened and is not looked at; everything else that is encrypted is.
 
@@ -51,6 +54,7 @@ struct Pace {
 
 impl Pace {
     async fn take(&mut self, bytes: usize) {
+        metrics::counter!("aquifer_object_scrubbed_bytes_total").increment(bytes as u64);
         self.bytes += bytes as u64;
         let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_s.max(1) as f64);
         if let Some(wait) = due.checked_sub(self.since.elapsed()) {
@@ -98,11 +102,19 @@ impl ObjectStore {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            self.logged("scrub", self.tell_damage().await);
             tokio::select! {
                 () = stop.cancelled() => return,
                 done = self.scrub_if_due(every) => self.logged("scrub", done),
             }
         }
+    }
+
+    /// Says as a metric how much is on record.
+    async fn tell_damage(&self) -> Result<(), ObjectError> {
+        let count = scrub::count(&self.inner.db).await?;
+        metrics::gauge!("aquifer_object_damaged").set(count as f64);
+        Ok(())
     }
 
     async fn scrub_if_due(&self, every: i64) -> Result<(), ObjectError> {
@@ -149,6 +161,7 @@ impl ObjectStore {
             }
         }
         self.forget_mended().await?;
+        self.tell_damage().await?;
         progress = Progress {
             ended_at: Timestamp::now().micros(),
             began_at: progress.began_at,
@@ -204,7 +217,8 @@ impl ObjectStore {
         match self.look_at(container, name, id, pace).await? {
             Some((second, Verdict::Damaged(what))) if first == second => {
                 tracing::error!(container = %container.id, object = name, version = %id, what, "an object is damaged");
-                scrub::record(&self.inner.db, container.id, name, id, Some(&what)).await
+                scrub::record(&self.inner.db, container.id, name, id, Some(&what)).await?;
+                self.tell_damage().await
             }
             _ => Ok(()),
         }

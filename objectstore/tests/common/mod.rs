@@ -1,6 +1,8 @@
 //! A store of its own for every test: its own database, its own namespaces on the shared cluster.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod wire;
+
 use api::{Caller, DomainRef, Error, ProjectRef, RoleRef, Scope, Secret, TokenValidator, UserRef};
 use async_trait::async_trait;
 use objectstore::*;

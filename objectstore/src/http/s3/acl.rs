@@ -217,7 +217,7 @@ fn of_canned(name: &str, owners: &Owners<'_>) -> S3Result<Vec<Grant>> {
 }
 
 /// `id="…", uri="…", emailAddress="…"`, with quotes or without.
-fn grantees(text: &str) -> Option<Vec<(String, String)>> {
+pub(super) fn grantees(text: &str) -> Option<Vec<(String, String)>> {
     let mut out = Vec::new();
     for one in text.split(',') {
         let (kind, value) = one.split_once('=')?;
@@ -234,7 +234,7 @@ fn grantees(text: &str) -> Option<Vec<(String, String)>> {
     Some(out)
 }
 
-fn grantee(kind: &str, value: &str) -> S3Result<Grantee> {
+pub(super) fn grantee(kind: &str, value: &str) -> S3Result<Grantee> {
     let id = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     match kind.to_ascii_lowercase().as_str() {
         "id" if (1..=64).contains(&value.len()) && value.bytes().all(id) => {
@@ -268,7 +268,7 @@ fn bounded(grants: Vec<Grant>, owner: &str) -> S3Result<Vec<Grant>> {
     Ok(grants.into_iter().filter(others).collect())
 }
 
-fn of_document(body: &[u8], owner: &str) -> S3Result<Vec<Grant>> {
+pub(super) fn of_document(body: &[u8], owner: &str) -> S3Result<Vec<Grant>> {
     let node = Node::parse(body, "AccessControlPolicy")?;
     let said = node.child("Owner").and_then(|o| o.value("ID")).map(str::trim);
     match said {

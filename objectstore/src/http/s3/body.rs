@@ -7,6 +7,7 @@ use super::error::{self, S3Error, S3Result};
 use crate::ObjectError;
 use crate::digest::{Algorithm, Sums};
 use crate::http::content::{content_length, frames};
+use crate::http::relay::paced;
 use crate::meta::Checksum;
 use crate::object::{Body, Claim, Expect};
 use base64::Engine;
@@ -91,7 +92,8 @@ impl Call {
 
     async fn read_small(&self, body: Body) -> S3Result<Bytes> {
         let most = self.store.config().limits.max_xml_size;
-        let Body { mut stream, expect, length, .. } = body;
+        let Body { stream, expect, length, .. } = body;
+        let mut stream = paced(stream, self.store.body_idle());
         // One that is not much too large is read to its end: a client that is still sending does not hear an answer.
         let drained = 4 * most as u64;
         if length.is_some_and(|n| n > drained) {

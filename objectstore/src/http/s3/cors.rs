@@ -36,7 +36,7 @@ pub(super) async fn answer(call: &Call) -> S3Result<Response> {
     }
 }
 
-fn parse(body: &[u8]) -> S3Result<Vec<CorsRule>> {
+pub(super) fn parse(body: &[u8]) -> S3Result<Vec<CorsRule>> {
     if body.len() > LARGEST {
         return Err(malformed_xml());
     }

@@ -70,18 +70,15 @@ fn how(call: &Call, container: &Container) -> DeleteVersion {
 }
 
 /// One object that a request for many names.
-struct Named<'a> {
+pub(super) struct Named<'a> {
     key: &'a str,
     version: Option<VersionId>,
     condition: Condition,
 }
 
-pub(super) async fn many(call: Call) -> S3Result<Response> {
-    let container = call.store.find_bucket(&call.access, &call.bucket).await?;
-    let body = call.small_body().await?;
-    let node = Node::parse(&body, "Delete")?;
-    let quiet = node.value("Quiet") == Some("true");
-    let mut all: Vec<Named<'_>> = Vec::new();
+/// The objects that a document names, at least one and not too many.
+pub(super) fn named(node: &Node) -> S3Result<Vec<Named<'_>>> {
+    let mut all = Vec::new();
     for object in node.all("Object") {
         let version = object.value("VersionId").filter(|v| !v.is_empty());
         all.push(Named {
@@ -90,9 +87,18 @@ pub(super) async fn many(call: Call) -> S3Result<Response> {
             condition: like(object.value("ETag"), object.value("LastModifiedTime"), object.value("Size"))?,
         });
     }
-    if all.is_empty() || all.len() > MOST {
-        return Err(malformed_xml());
+    match all.len() {
+        1..=MOST => Ok(all),
+        _ => Err(malformed_xml()),
     }
+}
+
+pub(super) async fn many(call: Call) -> S3Result<Response> {
+    let container = call.store.find_bucket(&call.access, &call.bucket).await?;
+    let body = call.small_body().await?;
+    let node = Node::parse(&body, "Delete")?;
+    let quiet = node.value("Quiet") == Some("true");
+    let all = named(&node)?;
     let how = how(&call, &container);
     let mut deletions = Vec::with_capacity(all.len());
     for Named { key, version, condition } in &all {

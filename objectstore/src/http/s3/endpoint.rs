@@ -126,7 +126,7 @@ impl Endpoint {
             _ => return None,
         };
         let who = call.access.project().unwrap_or_default().to_owned();
-        Some(Cause { doing, who, source: call.facts.source(), request_id: id.to_owned() })
+        Some(Cause { doing, who, source: call.facts.source(), request_id: id.to_owned(), at: None })
     }
 }
 

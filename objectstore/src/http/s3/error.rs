@@ -161,7 +161,7 @@ impl From<ObjectError> for S3Error {
             O::NoSuchObject => return no_such_key(),
             O::NoSuchTopic => return S3Error::new(404, "NotFound", "Topic does not exist"),
             O::NoSuchVersion => return no_such_version(),
-            O::IsMarker => return method_not_allowed(),
+            O::IsMarker | O::ReadOnly => return method_not_allowed(),
             O::Locked => return locked(),
             O::NoHistory => return precondition(),
             O::NotEmpty | O::HasVersions => return bucket_not_empty(),

@@ -63,7 +63,7 @@ fn check_classes(call: &Call, rules: &[LifecycleRule]) -> S3Result<()> {
     }
 }
 
-fn read(body: &[u8]) -> S3Result<Vec<LifecycleRule>> {
+pub(super) fn read(body: &[u8]) -> S3Result<Vec<LifecycleRule>> {
     let node = Node::parse(body, "LifecycleConfiguration")?;
     let mut rules: Vec<LifecycleRule> = Vec::new();
     for rule in node.all("Rule") {

@@ -87,7 +87,7 @@ fn show(lock: &ObjectLock) -> Response {
     xml_reply(StatusCode::OK, xml)
 }
 
-fn read(body: &[u8]) -> S3Result<ObjectLock> {
+pub(super) fn read(body: &[u8]) -> S3Result<ObjectLock> {
     let node = Node::parse(body, "ObjectLockConfiguration")?;
     if node.value("ObjectLockEnabled") != Some("Enabled") {
         return Err(malformed_xml());
@@ -218,7 +218,7 @@ pub(super) async fn of_object(call: &Call, what: &str) -> S3Result<Response> {
     Ok(response)
 }
 
-fn read_retention(body: &[u8]) -> S3Result<Option<Retention>> {
+pub(super) fn read_retention(body: &[u8]) -> S3Result<Option<Retention>> {
     let node = Node::parse(body, "Retention")?;
     match (node.value("Mode"), node.value("RetainUntilDate")) {
         (None, None) => Ok(None),

@@ -45,7 +45,7 @@ async fn check_target(call: &Call, project: &str, bucket: &str) -> S3Result<()> 
     }
 }
 
-fn read(body: &[u8]) -> S3Result<Option<AccessLog>> {
+pub(super) fn read(body: &[u8]) -> S3Result<Option<AccessLog>> {
     let node = Node::parse(body, "BucketLoggingStatus")?;
     let Some(enabled) = node.child("LoggingEnabled") else { return Ok(None) };
     if enabled.child("TargetGrants").is_some_and(|g| !g.children.is_empty()) {

@@ -16,6 +16,8 @@ mod cors;
 mod delete;
 mod endpoint;
 mod error;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod lifecycle;
 mod list;
 mod lock;
@@ -190,8 +192,24 @@ impl Call {
             asks.action = endpoint.action(&self.method, &self.query);
         }
         let bucket = self.bucket.clone();
+        self.writable(endpoint).await?;
         self.expect_owner(&bucket, "x-amz-expected-bucket-owner").await?;
         Ok(self)
+    }
+
+    /// Refuses a change of what is not to be changed.
+    async fn writable(&self, endpoint: Endpoint) -> S3Result<()> {
+        if !matches!(self.method, Method::PUT | Method::POST | Method::DELETE) {
+            return Ok(());
+        }
+        let deletes = self.method == Method::DELETE || endpoint == Endpoint::DeleteObjects;
+        let own = self.access.project().unwrap_or_default();
+        let checked = match self.store.find_bucket(&self.access, &self.bucket).await {
+            Ok(container) => self.store.check_writable(&container.project_id, deletes).await,
+            Err(crate::ObjectError::NoSuchContainer) => self.store.check_writable(own, deletes).await,
+            Err(e) => Err(e),
+        };
+        Ok(checked?)
     }
 
     /// Whether a bucket is whose the request says.

@@ -160,7 +160,7 @@ pub(super) async fn complete(call: Call) -> S3Result<Response> {
     Ok(response)
 }
 
-fn named_parts(body: &[u8]) -> S3Result<Vec<NamedPart>> {
+pub(super) fn named_parts(body: &[u8]) -> S3Result<Vec<NamedPart>> {
     let node = Node::parse(body, "CompleteMultipartUpload")?;
     let mut parts = Vec::new();
     for part in node.all("Part") {

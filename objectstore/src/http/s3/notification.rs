@@ -59,7 +59,7 @@ async fn check_topics(call: &Call, wishes: &[Notification], project: &str) -> S3
     Ok(())
 }
 
-fn read(body: &[u8]) -> S3Result<Vec<Notification>> {
+pub(super) fn read(body: &[u8]) -> S3Result<Vec<Notification>> {
     let node = Node::parse(body, "NotificationConfiguration")?;
     let mut wishes: Vec<Notification> = Vec::new();
     for child in &node.children {

@@ -22,7 +22,6 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bytes of all fields together, and how many there may be.
 const MOST_BYTES: usize = 32 << 10;
@@ -51,7 +50,7 @@ impl Fields {
 
 /// What a policy allows.
 #[derive(Debug, Clone, PartialEq)]
-struct Policy {
+pub(super) struct Policy {
     expires: DateTime<Utc>,
     rules: Vec<Rule>,
     /// Bytes of the file, at least and at most.
@@ -68,7 +67,7 @@ struct Rule {
 }
 
 impl Policy {
-    fn parse(json: &[u8]) -> S3Result<Policy> {
+    pub(super) fn parse(json: &[u8]) -> S3Result<Policy> {
         let value: Value = serde_json::from_slice(json).map_err(|_| bad_policy("Invalid JSON."))?;
         let expires = value.get("expiration").ok_or_else(|| bad_policy("Policy missing expiration."))?;
         let expires = expires.as_str().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
@@ -163,7 +162,7 @@ pub(super) fn is_form(call: &Call) -> bool {
 pub(super) async fn object(call: Call) -> S3Result<Response> {
     let boundary = call.header("content-type").and_then(form::boundary).unwrap_or_default();
     let (body, _) = call.take_body().ok_or_else(error::internal)?;
-    let idle = Duration::from_secs(call.store.config().body_idle_s);
+    let idle = call.store.body_idle();
     let mut form = Form::new(paced(content::frames(body), idle), &boundary);
     let answered = upload(call, &mut form).await;
     if answered.is_err() {

@@ -43,7 +43,7 @@ pub(super) async fn access_block(call: &Call) -> S3Result<Response> {
     }
 }
 
-fn parse_block(body: &[u8]) -> S3Result<PublicAccessBlock> {
+pub(super) fn parse_block(body: &[u8]) -> S3Result<PublicAccessBlock> {
     let node = Node::parse(body, "PublicAccessBlockConfiguration")?;
     let mut block = PublicAccessBlock::default();
     for child in &node.children {
@@ -96,7 +96,7 @@ pub(super) async fn ownership(call: &Call) -> S3Result<Response> {
     }
 }
 
-fn parse_ownership(body: &[u8]) -> S3Result<Ownership> {
+pub(super) fn parse_ownership(body: &[u8]) -> S3Result<Ownership> {
     let node = Node::parse(body, "OwnershipControls")?;
     match node.all("Rule").collect::<Vec<_>>().as_slice() {
         [rule] => {

@@ -5,6 +5,7 @@ use super::auth::credential;
 use super::error::{S3Error, S3Result, access_denied, entity_too_large};
 use super::sigv4::{Claim, Request as Signed, SNS, parse_query};
 use super::xml::Xml;
+use crate::http::content::read_small;
 use crate::notify::Topic;
 use crate::store::topics::Row;
 use crate::{Access, ObjectStore};
@@ -55,7 +56,7 @@ fn code(s3: &'static str) -> &'static str {
 
 async fn answer(store: ObjectStore, request: Request, id: &str) -> S3Result<String> {
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, MOST).await.map_err(|_| entity_too_large())?;
+    let body = read_small(body, MOST, store.body_idle()).await?.ok_or_else(entity_too_large)?;
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let signed = Signed { method: parts.method.as_str(), path, query, headers: &parts.headers };
     let claim = Claim::of(&signed)?.filter(|c| c.service == SNS).ok_or_else(access_denied)?;

@@ -142,7 +142,7 @@ pub(super) async fn of_bucket(call: &Call) -> S3Result<Response> {
 }
 
 /// Accepts what is built: one rule, for AES256.
-fn parse(body: &[u8]) -> S3Result<()> {
+pub(super) fn parse(body: &[u8]) -> S3Result<()> {
     let node = Node::parse(body, "ServerSideEncryptionConfiguration")?;
     let rules: Vec<&Node> = node.all("Rule").collect();
     let [rule] = rules.as_slice() else { return Err(malformed_xml()) };

@@ -45,7 +45,7 @@ fn not_configured() -> S3Error {
     S3Error::not_configured("NoSuchWebsiteConfiguration", text)
 }
 
-fn parse(body: &[u8]) -> S3Result<Website> {
+pub(super) fn parse(body: &[u8]) -> S3Result<Website> {
     let node = Node::parse(body, "WebsiteConfiguration")?;
     let filled = |node: Option<&Node>, name: &str| {
         node.and_then(|n| n.value(name)).map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())

@@ -5,7 +5,7 @@ use super::headers::{self, Out};
 use super::listing::{self, Format};
 use super::{Call, archive, bulk, reply};
 use crate::account::{Account, AccountAcl, AccountGrant, AccountInfo, AccountQuery, Usage};
-use crate::{Need, ObjectError};
+use crate::{Need, ObjectError, reseller};
 use axum::response::Response;
 use http::{Method, StatusCode};
 use state::Timestamp;
@@ -22,6 +22,9 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
         _ => Err(SwiftError::method_not_allowed("HEAD, GET, POST, OPTIONS")),
     }
 }
+
+/// Whether an account may be changed: a reseller admin's to say.
+pub(super) const READ_ONLY: &str = "x-account-sysmeta-read-only";
 
 /// An account's own headers.
 fn about(call: &Call, account: &Account, usage: &Usage) -> Out {
@@ -78,7 +81,7 @@ async fn list(call: Call) -> SwiftResult<Response> {
     let account = call.store.account(&call.access, &call.project).await?;
     let usage = call.store.account_usage(&call.project).await?;
     let out = about(&call, &account, &usage);
-    Ok(reply::listing(out, format, listing::account(format, &format!("AUTH_{}", call.project), &items)))
+    Ok(reply::listing(out, format, listing::account(format, &reseller::name(&call.project), &items)))
 }
 
 async fn update(call: Call) -> SwiftResult<Response> {
@@ -86,6 +89,9 @@ async fn update(call: Call) -> SwiftResult<Response> {
         return Err(SwiftError::forbidden());
     }
     call.store.check(&call.access, &call.project, None, Need::Own)?;
+    if call.headers.contains_key(READ_ONLY) && !call.store.is_reseller_admin(&call.access) {
+        return Err(SwiftError::forbidden());
+    }
     let limits = call.store.config().limits.clone();
     // Tried once outside, so that what is wrong is told in Swift's words.
     change(&call, &mut AccountInfo::default(), &limits)?;
@@ -123,6 +129,9 @@ fn change(call: &Call, info: &mut AccountInfo, limits: &crate::Limits) -> SwiftR
     info.quota_objects = quota(&["account-quota-count"], &mut given, info.quota_objects, "count")?;
     if let Some(text) = call.header("x-account-access-control") {
         info.acl = read_acl(text)?;
+    }
+    if let Some(text) = call.header(READ_ONLY) {
+        info.read_only = Some(text.trim()).filter(|t| !t.is_empty()).map(super::is_true);
     }
     headers::want_quotes(&mut info.quoted_etags, &call.headers, "account");
     headers::merge(&mut info.meta, &given, "Account", limits)

@@ -15,7 +15,7 @@ use crate::http::s3::sigv4::encode;
 use crate::http::s3::xml::escape_into;
 use crate::http::tar::{Entry, Reader};
 use crate::object::{Body, Condition, NewObject};
-use crate::{MAX_OBJECT_NAME, Need, ObjectError};
+use crate::{MAX_OBJECT_NAME, Need, ObjectError, reseller};
 use async_compression::tokio::bufread::{BzDecoder, GzipDecoder};
 use axum::body::Body as HttpBody;
 use axum::response::Response;
@@ -24,7 +24,6 @@ use http::StatusCode;
 use serde_json::json;
 use std::collections::HashMap;
 use std::io;
-use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
@@ -93,7 +92,7 @@ pub(super) async fn extract(call: Call) -> SwiftResult<Response> {
         return Err(SwiftError::unauthorized());
     }
     let format = Format::of(&call)?;
-    let idle = Duration::from_secs(call.store.config().body_idle_s);
+    let idle = call.store.body_idle();
     let frames = paced(content::frames(call.take_body()), idle).map_err(io::Error::other);
     let body = StreamReader::new(frames);
     let from: Box<dyn AsyncRead + Send + Unpin> = match kind.as_str() {
@@ -182,7 +181,7 @@ impl Extraction<'_> {
     }
 
     fn shown(&self, path: &[u8]) -> String {
-        let mut out = format!("/v1/AUTH_{}/", self.call.project);
+        let mut out = format!("/v1/{}/", reseller::name(&self.call.project));
         encode(&mut out, path, true);
         out.chars().take(SHOWN).collect()
     }

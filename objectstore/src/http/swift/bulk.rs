@@ -98,7 +98,7 @@ impl Summary {
 
 pub(super) async fn delete(call: Call) -> SwiftResult<Response> {
     let most = call.store.config().limits.max_deletes_per_request;
-    let body = content::read_small(call.take_body(), most * 2048).await?;
+    let body = content::read_small(call.take_body(), most * 2048, call.store.body_idle()).await?;
     let body = body.ok_or_else(|| SwiftError::of(StatusCode::PAYLOAD_TOO_LARGE))?;
     let text =
         std::str::from_utf8(&body).map_err(|_| SwiftError::precondition("Invalid UTF8 or contains NULL"))?;

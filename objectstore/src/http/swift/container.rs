@@ -3,7 +3,7 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::{self, Format};
-use super::{Call, archive, bulk, reply, versions};
+use super::{Call, archive, bulk, reply, sync, versions};
 use crate::container::{Container, ContainerInfo, Counts, NewContainer};
 use crate::http::content::{http_date, last_modified_secs};
 use crate::index::ListQuery;
@@ -46,9 +46,13 @@ fn about(call: &Call, container: &Container, counts: Counts) -> Out {
     let shown = container.info.meta.iter().filter(|(k, _)| owner || !k.starts_with("temp-url-key"));
     out.metadata("x-container-meta-", shown);
     if owner {
-        for (name, acl) in
-            [("x-container-read", &container.info.read), ("x-container-write", &container.info.write)]
-        {
+        let info = &container.info;
+        for (name, acl) in [
+            ("x-container-read", &info.read),
+            ("x-container-write", &info.write),
+            ("x-container-sync-to", &info.sync.to),
+            ("x-container-sync-key", &info.sync.key.0),
+        ] {
             if !acl.is_empty() {
                 out.set(name, acl);
             }
@@ -109,14 +113,7 @@ fn change(call: &Call, info: &mut ContainerInfo) -> SwiftResult<()> {
             return Err(SwiftError::bad_request(format!("Invalid {what} quota.")));
         }
     }
-    // There is no other cloud to keep in step with.
-    if let Some(to) = call.header("x-container-sync-to").filter(|t| !t.is_empty()) {
-        let what = match to.strip_prefix("//") {
-            Some(rest) => format!("No realm key for {:?}", rest.split('/').next().unwrap_or_default()),
-            None => "Invalid host in X-Container-Sync-To".to_owned(),
-        };
-        return Err(SwiftError::bad_request(what));
-    }
+    sync::change(call, info)?;
     headers::want_quotes(&mut info.quoted_etags, &call.headers, "container");
     for (name, kept) in [("x-container-read", &mut info.read), ("x-container-write", &mut info.write)] {
         if call.headers.contains_key(name.replacen("x-", "x-remove-", 1)) {

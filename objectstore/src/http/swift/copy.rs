@@ -9,7 +9,7 @@ use crate::http::content::{content_length, http_date, last_modified_secs};
 use crate::http::manifest;
 use crate::object::Body;
 use crate::range::{Ranges, Span};
-use crate::{Need, Permission};
+use crate::{Need, Permission, reseller};
 use axum::response::Response;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
@@ -62,10 +62,8 @@ fn end(call: &Call, header: &'static str, account: &'static str) -> SwiftResult<
     })?;
     let project = match call.header(account) {
         None => call.project.clone(),
-        Some(name) => match name.strip_prefix("AUTH_") {
-            Some(project) if !project.is_empty() && !project.contains('/') => project.to_owned(),
-            _ => return Err(SwiftError::precondition("Account name cannot contain slashes")),
-        },
+        Some(name) => reseller::key(name)
+            .ok_or_else(|| SwiftError::precondition("Account name cannot contain slashes"))?,
     };
     Ok(End { project, container: container.to_owned(), object: object.to_owned(), version })
 }
@@ -121,7 +119,7 @@ async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
     let mut out = Out::default();
     out.metadata("x-object-meta-", new.user.iter().map(|(k, v)| (k, v)))
         .set("x-copied-from", quoted(&from.container, &from.object))
-        .set("x-copied-from-account", format!("AUTH_{}", from.project))
+        .set("x-copied-from-account", reseller::name(&from.project))
         .set("x-copied-from-last-modified", http_date(last_modified_secs(opened.meta.modified.0)));
     let body = Body::new(opened.content.stream(span), Some(span.len()));
     let written = store.put_object(&target, new, body, condition(&call)?).await?;

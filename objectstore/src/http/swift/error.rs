@@ -152,6 +152,12 @@ impl From<ObjectError> for SwiftError {
             }
             O::NoHistory => return status(412),
             O::IsMarker => return SwiftError::of(StatusCode::NOT_FOUND),
+            O::ReadOnly => {
+                return SwiftError::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "Writes are disabled for this account.",
+                );
+            }
             O::Locked => return SwiftError::new(StatusCode::FORBIDDEN, "The object is locked."),
             O::NoSuchContainer | O::NoSuchObject | O::NoSuchTopic => return status(404),
             O::NotEmpty | O::HasVersions | O::OtherPolicy | O::BucketExists { .. } => return status(409),

@@ -18,7 +18,6 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use state::Timestamp;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Most bytes of a field, and fields of a form.
 const LONGEST: usize = 4096;
@@ -107,7 +106,7 @@ struct Outcome {
 
 pub(super) async fn upload(call: &Call) -> SwiftResult<Response> {
     let boundary = call.header("content-type").and_then(form::boundary).unwrap_or_default();
-    let idle = Duration::from_secs(call.store.config().body_idle_s);
+    let idle = call.store.body_idle();
     let mut form = Form::new(paced(content::frames(call.take_body()), idle), &boundary);
     let outcome = run(call, &mut form).await;
     if !outcome.as_ref().is_ok_and(|o| o.status.is_success()) {

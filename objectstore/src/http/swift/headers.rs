@@ -149,6 +149,18 @@ pub(crate) fn timestamp(at: Timestamp) -> String {
     format!("{:010}.{:05}", at.secs(), at.micros().rem_euclid(1_000_000) / 10)
 }
 
+/// The time of `X-Timestamp`; other Swifts may put an offset behind it.
+pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let text = text.trim().split(['_', '-', '+']).next()?;
+    let (secs, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if secs.is_empty() || secs.len() > 11 || !digits(secs) || !digits(fraction) {
+        return None;
+    }
+    let micros: i64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
+    Some(Timestamp(secs.parse::<i64>().ok()? * 1_000_000 + micros))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,5 +205,12 @@ mod tests {
     #[test]
     fn timestamps_have_five_decimals() {
         assert_eq!(timestamp(Timestamp(1_792_544_523_012_349)), "1792544523.01234");
+        let read = |text: &str| parse_timestamp(text).map(|t| t.micros());
+        assert_eq!(read("1792544523.01234"), Some(1_792_544_523_012_340));
+        assert_eq!(read("1792544523.01234_0000000000000001"), Some(1_792_544_523_012_340));
+        assert_eq!(read(" 7 "), Some(7_000_000));
+        for bad in ["", "x", "-1.5", "1e9", "1.x", "999999999999"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 }

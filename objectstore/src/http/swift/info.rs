@@ -77,8 +77,12 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
         "container_quotas": {},
         "crossdomain": {},
         "account_acls": {},
+        "container_sync": {"realms": super::sync::realms(&config.sync)},
         "etag_quoter": {"enable_by_default": config.quoted_etags},
     });
+    if config.read_only {
+        info["read_only"] = json!({});
+    }
     if config.ratelimit.are_set() {
         let rate = |rate: u32| if rate > 0 { json!([[0, rate]]) } else { json!([]) };
         info["ratelimit"] = json!({
@@ -90,6 +94,9 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
     }
     if !config.swift_domains.is_empty() {
         info["domain_remap"] = json!({"default_reseller_prefix": null});
+        if config.cname.enabled {
+            info["cname_lookup"] = json!({"lookup_depth": config.cname.lookup_depth});
+        }
     }
     let body = info.to_string();
     stamped(([(CONTENT_TYPE, "application/json; charset=UTF-8")], body).into_response())

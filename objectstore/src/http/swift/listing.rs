@@ -4,6 +4,7 @@ use super::Call;
 use super::error::{SwiftError, SwiftResult};
 use crate::account::AccountItem;
 use crate::index::Item;
+use crate::reseller;
 use state::Timestamp;
 use std::fmt::Write;
 
@@ -76,7 +77,8 @@ pub(crate) fn limit(call: &Call, most: usize) -> SwiftResult<usize> {
 
 /// Times in listings: microseconds, no zone.
 pub(crate) fn time(at: Timestamp) -> String {
-    at.micros_naive()
+    // As far as `X-Timestamp` tells it: a copy that is kept in step elsewhere shows the same.
+    Timestamp(at.micros().div_euclid(10) * 10).micros_naive()
 }
 
 pub(crate) fn container(format: Format, project: &str, name: &str, items: &[Item]) -> String {
@@ -137,7 +139,7 @@ fn json_item(out: &mut String, project: &str, item: &Item) {
 fn symlink(out: &mut String, project: &str, link: &[(String, String)]) {
     let of = |name: &str| link.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let Some(target) = of("x-symlink-target") else { return };
-    let own = format!("AUTH_{project}");
+    let own = reseller::name(project);
     let path = format!("/v1/{}/{target}", of("x-symlink-target-account").unwrap_or(&own));
     let _ = write!(out, ", \"symlink_path\": {}", json(&path));
     if let (Some(etag), Some(bytes)) = (of("x-symlink-target-etag"), of("x-symlink-target-bytes")) {

@@ -7,11 +7,15 @@
 mod account;
 mod archive;
 mod bulk;
+mod cname;
 mod container;
 mod copy;
 mod cors;
+mod endpoints;
 mod error;
 mod formpost;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod headers;
 mod info;
 mod listing;
@@ -22,9 +26,12 @@ mod reply;
 mod slo;
 mod staticweb;
 mod symlink;
+mod sync;
 mod tempurl;
 mod versions;
 
+pub use cname::CnameConfig;
+pub(crate) use headers::{parse_timestamp, timestamp};
 pub use ratelimit::RateLimits;
 pub(crate) use ratelimit::Rates;
 
@@ -32,7 +39,7 @@ use crate::access::{Asks, DELETE, GET, PUT};
 use crate::account::AccountGrant;
 use crate::cause::{Cause, Doing};
 use crate::http::facts::{self, RequestFacts};
-use crate::{Access, ObjectError, ObjectStore, cause, notify};
+use crate::{Access, ObjectError, ObjectStore, cause, notify, reseller};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -42,6 +49,7 @@ use error::{SwiftError, SwiftResult};
 use http::header::ETAG;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
+use state::Timestamp;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +63,7 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// The path as it came.
     pub(crate) path: String,
+    /// The account: see [`reseller::key`].
     pub(crate) project: String,
     /// Empty where the path ends before it.
     pub(crate) container: String,
@@ -63,6 +72,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     body: Mutex<Body>,
     pub(crate) tempurl: Option<tempurl::Granted>,
+    /// The request comes from another cloud's container sync: when what it tells of was done there.
+    pub(crate) synced: Option<Timestamp>,
     /// Symlinks that were followed to get here.
     links: u32,
 }
@@ -105,7 +116,11 @@ pub(crate) fn is_true(value: &str) -> bool {
 impl ObjectStore {
     /// Swift's routes, to be merged into the API listener's router.
     pub fn swift_router(&self) -> Router {
-        Router::new()
+        let router = match self.config().list_endpoints {
+            true => Router::new().route("/endpoints/{*path}", any(endpoints::answer)),
+            false => Router::new(),
+        };
+        router
             .route("/info", get(info::show))
             .route("/healthcheck", get(info::healthcheck))
             .route("/crossdomain.xml", get(info::crossdomain))
@@ -156,6 +171,7 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
             return Ok(cors::options(&call).await);
         }
         page = cors::Page::of(&call).await;
+        call.writable().await?;
         if formpost::is_form(&call) {
             let cause = call.cause(Doing::Write(notify::POST), &id);
             return cause::within(Some(cause), formpost::upload(&call)).await;
@@ -265,13 +281,13 @@ impl Call {
         let action = action(&parts.method, &container, &object);
         let asks = Asks { action, key: object.clone(), facts, tags: Vec::new() };
         let (source, _) = facts::source(&parts, store.config());
-        let project = account.strip_prefix("AUTH_").filter(|p| !p.is_empty() && p.len() <= 64);
+        let project = reseller::key(&account).filter(|key| reseller::is_known(store.config(), key));
         Ok(Call {
             store,
             access: Access { asks: Some(asks), ..Access::default() },
             source,
             method: parts.method,
-            project: project.ok_or_else(SwiftError::unauthorized)?.to_owned(),
+            project: project.ok_or_else(SwiftError::unauthorized)?,
             container,
             object,
             query,
@@ -279,6 +295,7 @@ impl Call {
             headers: parts.headers,
             body: Mutex::new(body),
             tempurl: None,
+            synced: None,
             links: 0,
         })
     }
@@ -286,6 +303,10 @@ impl Call {
     /// Finds out who asks: by token, by a signed URL, or nobody.
     async fn identify(&mut self) -> SwiftResult<()> {
         self.access.referer = self.header("referer").map(str::to_owned);
+        if let Some((signed, at)) = sync::check(self).await? {
+            (self.access.signed, self.synced) = (Some(signed), Some(at));
+            return Ok(());
+        }
         if self.query.has("temp_url_sig") || self.query.has("temp_url_expires") {
             let granted = tempurl::check(self).await?;
             self.access.signed = Some(granted.signed.clone());
@@ -296,9 +317,27 @@ impl Call {
         let Some(token) = token.filter(|t| !t.is_empty()) else { return Ok(()) };
         self.access.caller = Some(self.validate(&token).await?);
         if let Some(service) = self.header("x-service-token").filter(|t| !t.is_empty()) {
-            self.validate(service).await?;
+            let service = service.to_owned();
+            self.access.service = Some(self.validate(&service).await?);
         }
         self.admit_by_account().await
+    }
+
+    /// Refuses a change of an account, the copy's in the end, that is not to be changed.
+    async fn writable(&self) -> SwiftResult<()> {
+        let deletes = match self.method.as_str() {
+            "DELETE" => true,
+            "PUT" | "POST" | "COPY" => false,
+            _ => return Ok(()),
+        };
+        let to = self.header("destination-account").filter(|_| self.method.as_str() == "COPY");
+        let to = to.and_then(reseller::key).unwrap_or_else(|| self.project.clone());
+        // The way back, for whoever may go it.
+        let tells = self.container.is_empty() && self.headers.contains_key(account::READ_ONLY);
+        if tells && self.method == Method::POST && !self.query.has("bulk-delete") {
+            return Ok(());
+        }
+        Ok(self.store.check_writable(&to, deletes).await?)
     }
 
     /// What the request does to objects, for those who want to be told.
@@ -316,7 +355,7 @@ impl Call {
 
     fn cause(&self, doing: Doing, id: &str) -> Cause {
         let who = self.access.project().unwrap_or_default().to_owned();
-        Cause { doing, who, source: self.source, request_id: id.to_owned() }
+        Cause { doing, who, source: self.source, request_id: id.to_owned(), at: self.synced }
     }
 
     async fn answer(self) -> SwiftResult<Response> {
@@ -361,6 +400,7 @@ impl Call {
             headers: self.headers.clone(),
             body: Mutex::default(),
             tempurl: None,
+            synced: None,
             links: self.links,
         }
     }

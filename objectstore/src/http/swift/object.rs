@@ -2,7 +2,7 @@
 
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, KEPT, Out};
-use super::{Call, archive, copy, reply, slo, symlink, tempurl, versions};
+use super::{Call, archive, copy, reply, slo, symlink, sync, tempurl, versions};
 use crate::http::content::{self, http_date, last_modified_secs};
 use crate::http::manifest::{self, DLO, Opened};
 use crate::http::precondition::{self, Outcome};
@@ -22,6 +22,8 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     }
     let manifest = call.query.get("multipart-manifest").map(str::to_owned);
     match (call.method.as_str(), manifest.as_deref()) {
+        ("PUT", _) if call.synced.is_some() => sync::put(call).await,
+        ("DELETE", _) if call.synced.is_some() => sync::delete(call).await,
         ("GET" | "HEAD", _) => read(call).await,
         ("PUT", _) if call.query.has("extract-archive") => Box::pin(archive::extract(call)).await,
         ("PUT", _) if call.query.has("version-id") => versions::restore(call).await,

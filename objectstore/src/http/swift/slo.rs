@@ -23,8 +23,8 @@ use serde_json::json;
 /// A segment as a client names it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Named {
-    path: Option<String>,
+pub(super) struct Named {
+    pub(super) path: Option<String>,
     etag: Option<String>,
     #[serde(default)]
     size_bytes: Option<serde_json::Value>,
@@ -33,7 +33,7 @@ struct Named {
 }
 
 impl Named {
-    fn size(&self) -> Result<Option<u64>, &'static str> {
+    pub(super) fn size(&self) -> Result<Option<u64>, &'static str> {
         match &self.size_bytes {
             None | Some(serde_json::Value::Null) => Ok(None),
             Some(serde_json::Value::Number(n)) => n.as_u64().map(Some).ok_or("Invalid size_bytes"),
@@ -88,7 +88,7 @@ pub(super) async fn put(call: Call) -> SwiftResult<Response> {
 async fn read_manifest(call: &Call) -> SwiftResult<Vec<Named>> {
     let limits = call.store.config().limits.clone();
     let body = call.take_body();
-    let text = content::read_small(body, limits.max_manifest_size).await?;
+    let text = content::read_small(body, limits.max_manifest_size, call.store.body_idle()).await?;
     let text = text.ok_or_else(|| {
         let most = limits.max_manifest_size;
         SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("Manifest File > {most} bytes"))
@@ -96,7 +96,7 @@ async fn read_manifest(call: &Call) -> SwiftResult<Vec<Named>> {
     manifest_of(&text, limits.max_manifest_segments)
 }
 
-fn manifest_of(text: &[u8], most: usize) -> SwiftResult<Vec<Named>> {
+pub(super) fn manifest_of(text: &[u8], most: usize) -> SwiftResult<Vec<Named>> {
     let named: Vec<Named> = serde_json::from_slice(text).map_err(|e| match e.is_data() {
         false => SwiftError::bad_request("Manifest must be valid JSON.\n"),
         true => SwiftError::bad_request(format!("Errors:\n{e}\n")),

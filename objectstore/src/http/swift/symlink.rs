@@ -11,7 +11,7 @@ use crate::access::GET;
 use crate::http::s3::sigv4::encode;
 use crate::meta::ObjectMeta;
 use crate::object::NewObject;
-use crate::{Kind, ObjectError, Permission};
+use crate::{Kind, ObjectError, Permission, reseller};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use percent_encoding::percent_decode_str;
@@ -50,10 +50,8 @@ impl Target {
         })?;
         let project = match account.filter(|a| !a.is_empty()) {
             None => String::new(),
-            Some(name) => match name.strip_prefix("AUTH_") {
-                Some(project) if !project.is_empty() && !project.contains('/') => project.to_owned(),
-                _ => return Err(SwiftError::precondition("Account name cannot contain slashes")),
-            },
+            Some(name) => reseller::key(name)
+                .ok_or_else(|| SwiftError::precondition("Account name cannot contain slashes"))?,
         };
         Ok(Target { project, container, object })
     }
@@ -71,13 +69,14 @@ impl Target {
 
     fn path(&self, own: &str) -> String {
         let project = if self.project.is_empty() { own } else { &self.project };
-        let mut out = format!("/v1/AUTH_{project}/");
+        let mut out = format!("/v1/{}/", reseller::name(project));
         encode(&mut out, format!("{}/{}", self.container, self.object).as_bytes(), true);
         out
     }
 }
 
 /// Makes a link of an object that is being put, if its request says so. Where its answer tells what it is bound to.
+/// What comes from another cloud was looked at there: its target may come later.
 pub(super) async fn describe(call: &Call, new: &mut NewObject) -> SwiftResult<bool> {
     let Some(text) = call.header(TARGET).filter(|t| !t.is_empty()) else {
         return match call.headers.contains_key(ACCOUNT) || call.headers.contains_key(ETAG) {
@@ -97,12 +96,18 @@ pub(super) async fn describe(call: &Call, new: &mut NewObject) -> SwiftResult<bo
     encode(&mut link, format!("{}/{}", target.container, target.object).as_bytes(), true);
     new.headers.push((TARGET.to_owned(), link));
     if !target.project.is_empty() {
-        new.headers.push((ACCOUNT.to_owned(), format!("AUTH_{}", target.project)));
+        new.headers.push((ACCOUNT.to_owned(), reseller::name(&target.project)));
     }
     if !call.headers.contains_key("content-type") {
         new.content_type = "application/symlink".to_owned();
     }
     if let Some(etag) = call.header(ETAG).map(|e| e.trim().trim_matches('"')).filter(|e| !e.is_empty()) {
+        if call.synced.is_some() {
+            new.headers.push((ETAG.to_owned(), etag.to_owned()));
+            let bytes = call.header(BYTES).and_then(|b| b.parse::<u64>().ok()).unwrap_or(0);
+            new.headers.push((BYTES.to_owned(), bytes.to_string()));
+            return Ok(true);
+        }
         let (found, bytes) = look_up(call, project, &target).await?;
         if found != etag {
             return Err(mismatch(&found, etag));

@@ -2,8 +2,8 @@
 
 use super::Call;
 use super::error::{SwiftError, SwiftResult};
-use crate::ObjectError;
 use crate::access::Signed;
+use crate::{ObjectError, reseller};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
 use hmac::{Hmac, KeyInit, Mac};
@@ -60,7 +60,7 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
     let signed_path = match q.get("temp_url_prefix") {
         None => raw_path(call),
         Some(prefix) if call.object.starts_with(prefix) => {
-            format!("prefix:/v1/AUTH_{}/{}/{prefix}", call.project, call.container)
+            format!("prefix:/v1/{}/{}/{prefix}", reseller::name(&call.project), call.container)
         }
         Some(_) => return Err(refused()),
     };
@@ -95,7 +95,7 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
 
 /// The path as it is signed: decoded.
 fn raw_path(call: &Call) -> String {
-    format!("/v1/AUTH_{}/{}/{}", call.project, call.container, call.object)
+    format!("/v1/{}/{}/{}", reseller::name(&call.project), call.container, call.object)
 }
 
 fn parse_expires(text: &str) -> Option<i64> {

@@ -6,7 +6,8 @@ use super::headers::Out;
 use super::object::created;
 use super::{Call, is_true, listing, reply};
 use crate::container::{Container, ContainerInfo};
-use crate::http::content::content_length;
+use crate::http::content::{content_length, frames};
+use crate::http::relay::paced;
 use crate::index::{VersionItem, VersionQuery};
 use crate::object::{Condition, DeleteVersion, Deleted, MARKER_TYPE};
 use crate::version::{History, HistoryMode, VersionId, Versioning};
@@ -129,7 +130,10 @@ pub(super) async fn restore(call: Call) -> SwiftResult<Response> {
     let chunked = call.headers.contains_key(header::TRANSFER_ENCODING);
     let empty = match content_length(&call.headers) {
         Some(n) => n == 0,
-        None if chunked => call.take_body().into_data_stream().next().await.is_none(),
+        None if chunked => {
+            let mut frames = paced(frames(call.take_body()), call.store.body_idle());
+            frames.next().await.transpose()?.is_none()
+        }
         None => return Err(SwiftError::of(StatusCode::LENGTH_REQUIRED)),
     };
     if !empty {
