@@ -1,5 +1,6 @@
 //! The cloud under measurement, and a session with it.
 
+use crate::command::run;
 use crate::{BenchError, Result};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -135,25 +136,40 @@ impl Cloud {
         Ok(command)
     }
 
+    /// A tool of Ceph's, as the cluster's administrator.
+    pub(crate) fn tool(&self, program: &str) -> Result<Command> {
+        let mut command = self.beside_engines(program)?;
+        command.arg("-c").arg(self.ceph_conf()).args(["-n", "client.admin"]);
+        Ok(command)
+    }
+
+    /// Bytes that the OSDs have answered to reads.
+    pub(crate) fn bytes_read(&self) -> Result<u64> {
+        let osds = run(self.tool("ceph")?.args(["osd", "ls"]))?;
+        let one = |osd: &str| -> Result<u64> {
+            let said = run(self.tool("ceph")?.args(["tell", &format!("osd.{osd}"), "perf", "dump"]))?;
+            let counters: Value = serde_json::from_str(&said).unwrap_or_default();
+            let read = counters["osd"]["op_r_out_bytes"].as_u64();
+            read.ok_or_else(|| BenchError::Said(format!("osd.{osd} does not say what it has read")))
+        };
+        osds.split_whitespace().map(one).sum()
+    }
+
     pub(crate) async fn session(&self) -> Result<Session> {
+        self.session_of("aquifer").await
+    }
+
+    pub(crate) async fn admin(&self) -> Result<Session> {
+        self.session_of("aquifer-admin").await
+    }
+
+    async fn session_of(&self, name: &str) -> Result<Session> {
         let clouds = self.clouds()?;
-        let auth = &clouds["clouds"]["aquifer"]["auth"];
-        let domain = json!({"id": "default"});
-        let body = json!({"auth": {
-            "identity": {"methods": ["password"], "password": {"user":
-                {"name": auth["username"], "password": auth["password"], "domain": domain}}},
-            "scope": {"project": {"name": auth["project_name"], "domain": domain}}}});
+        let auth = &clouds["clouds"][name]["auth"];
+        let [user, password, project] =
+            ["username", "password", "project_name"].map(|k| auth[k].as_str().unwrap_or_default());
         let base = self.base();
-        let http = reqwest::Client::new();
-        let r = http
-            .post(format!("{base}/identity/v3/auth/tokens"))
-            .json(&body)
-            .send()
-            .await?
-            .error_for_status()?;
-        let token =
-            r.headers().get("x-subject-token").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        Ok(Session { base, token, http })
+        Session::login(&format!("{base}/identity/v3"), &base, user, password, project).await
     }
 }
 
@@ -163,13 +179,53 @@ impl Drop for Cloud {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Session {
     base: String,
     token: String,
     http: reqwest::Client,
+    /// Ids of who it is, and in which project.
+    pub(crate) user: String,
+    pub(crate) project: String,
 }
 
 impl Session {
+    /// Calls go to what is at `base`.
+    pub(crate) async fn login(
+        identity: &str,
+        base: &str,
+        user: &str,
+        password: &str,
+        project: &str,
+    ) -> Result<Session> {
+        let domain = json!({"id": "default"});
+        let body = json!({"auth": {
+            "identity": {"methods": ["password"],
+                "password": {"user": {"name": user, "password": password, "domain": domain}}},
+            "scope": {"project": {"name": project, "domain": domain}}}});
+        let http = reqwest::Client::new();
+        let url = format!("{identity}/auth/tokens");
+        let response = http.post(url).json(&body).send().await?.error_for_status()?;
+        let token = response.headers().get("x-subject-token").and_then(|v| v.to_str().ok());
+        let token = token.unwrap_or_default().to_owned();
+        let body: Value = response.json().await?;
+        let (user, project) = (id(&body["token"]["user"])?, id(&body["token"]["project"])?);
+        Ok(Session { base: base.to_owned(), token, http, user, project })
+    }
+
+    /// The same who, elsewhere.
+    pub(crate) fn at(&self, base: &str) -> Session {
+        Session { base: base.to_owned(), ..self.clone() }
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) fn request(&self, method: &str, path: &str) -> Result<reqwest::RequestBuilder> {
         let method = method.parse().map_err(|_| BenchError::Said(format!("no method {method}")))?;
         let request = self.http.request(method, format!("{}{path}", self.base));

@@ -4,21 +4,19 @@
 //! A password's hash takes what it takes, on both sides; there the comparison is with bcrypt alone on the cores.
 
 pub(crate) mod many;
-mod upstream;
-mod wrk;
 
 use crate::cloud::Cloud;
 use crate::report::Report;
+use crate::upstream::{self, KEYSTONE, Served, Upstream};
+use crate::wrk::{self, Load};
 use crate::{BenchError, Result};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use upstream::{Keystone, Served};
-use wrk::Load;
 
 /// Projects that a listing shows.
 const PROJECTS: usize = 100;
 /// The cost of both sides' passwords.
-const COST: u32 = 12;
+pub(crate) const COST: u32 = 12;
 
 /// One side: where it is, and what the requests need.
 struct Side {
@@ -99,23 +97,22 @@ fn aim(what: &str) -> &'static str {
 }
 
 pub(crate) async fn against_keystone(cloud: &Cloud, seconds: u64, report: &mut Report) -> Result<()> {
-    let mut keystone = Keystone::install()?;
+    let mut keystone = Upstream::install()?;
     let password = cloud.admin_password()?;
     let ours = Side::prepare(&format!("{}/identity/v3", cloud.base()), &password).await?;
-    for served in [Served::KeepAlive, Served::Close] {
-        let url = keystone.start(served)?;
-        let theirs = Side::prepare(&url, upstream::PASSWORD).await?;
-        let suffix = if served == Served::KeepAlive { "keep-alive" } else { "a connection each" };
+    for served in Served::BOTH {
+        keystone.start(&KEYSTONE, served)?;
+        let theirs = Side::prepare(&keystone.identity(), upstream::PASSWORD).await?;
         for ((what, connections, own), (_, _, other)) in ours.loads().into_iter().zip(theirs.loads()) {
             let run = |load: &Load| wrk::run(load, connections, seconds, served == Served::Close);
             let (own, other) = (run(&own)?, run(&other)?);
-            report.rates(&format!("{what}, {suffix}"), own, other, aim(what));
+            report.rates(&format!("{what}, {}", served.suffix()), own, other, aim(what));
         }
         if served == Served::Close {
             let theirs = keystone.memory()?;
             report.sizes("RSS after the run", cloud.memory()?, theirs, "≤ 1/5");
         }
-        keystone.stop_service()?;
+        keystone.stop(&KEYSTONE)?;
     }
     let alone = bcrypt_alone(Duration::from_secs(seconds))?;
     let (_, connections, login) = ours.loads().remove(4);

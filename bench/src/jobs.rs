@@ -1,7 +1,8 @@
-//! Volumes in numbers and sizes: many at once, long lists, large ones with many snapshots; what copies cost that are
+//! Volumes in numbers and sizes: many at once, large ones with many snapshots; what copies cost that are
 //! none; what an incremental backup costs beside a full one.
 
 use crate::cloud::{Cloud, Session, id};
+use crate::command::run;
 use crate::report::Report;
 use crate::volumes::tier;
 use crate::{BenchError, Result};
@@ -12,39 +13,38 @@ use rand::Rng;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-const VOLUMES: &str = "/volume/v3/volumes";
+pub(crate) const VOLUMES: &str = "/volume/v3/volumes";
 /// Made at once.
 const AT_ONCE: usize = 200;
-/// In the list.
-const LISTED: usize = 1000;
 const SNAPSHOTS: usize = 100;
-/// A volume's content, where it matters.
-const USED_MIB: u64 = 2048;
+/// The content of the volume that becomes an image, and of the one that is backed up.
+const IMAGED_MIB: u64 = 10 << 10;
+const BACKED_UP_MIB: u64 = 2 << 10;
 
 /// The demo project has a small quota, as everybody's.
-const SETTINGS: &str = "[volume]\nquota = { volumes = -1, snapshots = -1, gigabytes = -1, backups = -1, \
+pub(crate) const SETTINGS: &str = "[volume]\nquota = { volumes = -1, snapshots = -1, gigabytes = -1, backups = -1, \
     backup_gigabytes = -1, per_volume_gigabytes = -1, groups = -1 }\n";
 
 pub(crate) async fn volumes(cloud: &mut Cloud, runs: usize, report: &mut Report) -> Result<()> {
     cloud.configure(SETTINGS)?;
     let session = cloud.session().await?;
     many(&session, report).await?;
-    list(&session, runs, report).await?;
     large(&session, runs.min(3), report).await?;
-    copies(cloud, &session, runs.min(3), report).await?;
+    to_image(cloud, &session, runs.min(3), report).await?;
+    backups(cloud, &session, runs.min(3), report).await?;
     cloud.configure("")
 }
 
-async fn create(session: &Session, volume: Value) -> Result<String> {
+pub(crate) async fn create(session: &Session, volume: Value) -> Result<String> {
     id(&session.call("POST", VOLUMES, Some(json!({"volume": volume}))).await?["volume"])
 }
 
-async fn ready(session: &Session, volume: &str) -> Result<()> {
+pub(crate) async fn ready(session: &Session, volume: &str) -> Result<()> {
     session.until(&format!("{VOLUMES}/{volume}"), "/volume/status", "available").await
 }
 
 /// Nothing is on its way to be a volume, or not to be one.
-async fn all_done(session: &Session) -> Result<()> {
+pub(crate) async fn all_done(session: &Session) -> Result<()> {
     for status in ["creating", "deleting", "error"] {
         let path = format!("{VOLUMES}?limit=1&status={status}");
         while session.call("GET", &path, None).await?["volumes"].as_array().is_some_and(|l| !l.is_empty()) {
@@ -69,35 +69,12 @@ async fn many(session: &Session, report: &mut Report) -> Result<()> {
     delete(session, made).await
 }
 
-async fn delete(session: &Session, volumes: Vec<String>) -> Result<()> {
+pub(crate) async fn delete(session: &Session, volumes: Vec<String>) -> Result<()> {
     for some in volumes.chunks(50) {
         let paths: Vec<_> = some.iter().map(|v| format!("{VOLUMES}/{v}?cascade=true")).collect();
         try_join_all(paths.iter().map(|p| session.call("DELETE", p, None))).await?;
     }
     all_done(session).await
-}
-
-async fn list(session: &Session, runs: usize, report: &mut Report) -> Result<()> {
-    let mut made = Vec::new();
-    for _ in 0..LISTED / 50 {
-        made.extend(try_join_all((0..50).map(|_| create(session, json!({"size": 1})))).await?);
-    }
-    all_done(session).await?;
-    let mut times = Vec::new();
-    for run in 0..=runs {
-        let began = Instant::now();
-        let found = session.call("GET", &format!("{VOLUMES}/detail?limit={LISTED}"), None).await?;
-        let took = began.elapsed();
-        let n = found["volumes"].as_array().map_or(0, Vec::len);
-        if n != LISTED {
-            return Err(BenchError::Said(format!("the list has {n} volumes")));
-        }
-        if run > 0 {
-            times.push(took);
-        }
-    }
-    report.plain("a list of 1,000 volumes in detail", &times, "–");
-    delete(session, made).await
 }
 
 /// A volume of 1 TiB with 100 snapshots: what the client waits for when it deletes it.
@@ -124,37 +101,65 @@ async fn large(session: &Session, runs: usize, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// A volume with content: into an image, against a copy by `rbd`; backed up in full, and again after 1% has changed.
-async fn copies(cloud: &Cloud, session: &Session, runs: usize, report: &mut Report) -> Result<()> {
-    let clusters = pool::Clusters::connect(&[pool::ClusterConfig::new("bench", cloud.ceph_conf())]).await?;
-    let tiers = pool::Tiers::new(&clusters, &[tier("volumes")])?;
-    let rbd = tiers.get("volumes")?.pool.rbd();
-    let volume = create(session, json!({"size": 10})).await?;
-    ready(session, &volume).await?;
-    let image = format!("volume-{volume}");
-    write(&rbd, &image, 0..USED_MIB).await?;
-    let (mut ours, mut copied, mut full, mut part) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for run in 0..runs {
+/// A volume with content into an image, against a copy by `rbd`.
+async fn to_image(cloud: &Cloud, session: &Session, runs: usize, report: &mut Report) -> Result<()> {
+    let volume = filled(cloud, session, IMAGED_MIB).await?;
+    let (mut ours, mut copied) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
         let began = Instant::now();
-        let body = json!({"os-volume_upload_image": {"image_name": "bench", "disk_format": "raw",
-            "container_format": "bare", "force": true}});
-        let path = format!("{VOLUMES}/{volume}/action");
-        let made = session.call("POST", &path, Some(body)).await?;
-        let made = made["os-volume_upload_image"]["image_id"].as_str().unwrap_or_default().to_owned();
-        let path = format!("/image/v2/images/{made}");
-        session.until(&path, "/status", "active").await?;
+        let image = image_of(session, &volume).await?;
         ours.push(began.elapsed());
-        session.call("DELETE", &path, None).await?;
+        session.call("DELETE", &format!("/image/v2/images/{image}"), None).await?;
         ready(session, &volume).await?;
-        copied.push(copy(cloud, &image)?);
+    }
+    // Once: it takes as long as all the rest.
+    copied.push(copy(cloud, &format!("volume-{volume}"))?);
+    report.against("volume with 10 GiB in it → image (`rbd cp`)", &ours, &copied, "0.01×");
+    delete(session, vec![volume]).await
+}
+
+/// An image that shares a volume's bytes.
+pub(crate) async fn image_of(session: &Session, volume: &str) -> Result<String> {
+    let body = json!({"os-volume_upload_image": {"image_name": "bench", "disk_format": "raw",
+        "container_format": "bare", "force": true}});
+    let made = session.call("POST", &format!("{VOLUMES}/{volume}/action"), Some(body)).await?;
+    let made = made["os-volume_upload_image"]["image_id"].as_str().unwrap_or_default().to_owned();
+    session.until(&format!("/image/v2/images/{made}"), "/status", "active").await?;
+    Ok(made)
+}
+
+/// Backed up in full, and again after 1% has changed: the time, and what the OSDs have read for it.
+async fn backups(cloud: &Cloud, session: &Session, runs: usize, report: &mut Report) -> Result<()> {
+    let volume = filled(cloud, session, BACKED_UP_MIB).await?;
+    let rbd = rbd(cloud).await?;
+    let changed = BACKED_UP_MIB / 100;
+    let (mut full, mut part, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..runs {
         full.push(back_up(session, &volume, false).await?);
         let at = u64::try_from(run).unwrap_or_default() * 100;
-        write(&rbd, &image, at..at + USED_MIB / 100).await?;
+        write(&rbd, &format!("volume-{volume}"), at..at + changed).await?;
+        let before = cloud.bytes_read()?;
         part.push(back_up(session, &volume, true).await?);
+        read.push((cloud.bytes_read()? - before) as f64 / f64::from(1u32 << 20));
     }
-    report.against("volume with 2 GiB in it → image (`rbd cp`)", &ours, &copied, "0.01×");
+    read.sort_by(f64::total_cmp);
+    let read = read.get(read.len() / 2).copied().unwrap_or_default();
     report.against("backup after 1% has changed (a full one)", &part, &full, "0.05×");
+    report.sizes("what it reads of the volume's 2 GiB (what has changed)", read, changed as f64, "1.1×");
     delete(session, vec![volume]).await
+}
+
+async fn rbd(cloud: &Cloud) -> Result<pool::Rbd> {
+    let clusters = pool::Clusters::connect(&[pool::ClusterConfig::new("bench", cloud.ceph_conf())]).await?;
+    Ok(pool::Tiers::new(&clusters, &[tier("volumes")])?.get("volumes")?.pool.rbd())
+}
+
+/// A volume of 10 GiB that begins with so many MiB of random bytes.
+async fn filled(cloud: &Cloud, session: &Session, mib: u64) -> Result<String> {
+    let volume = create(session, json!({"size": 10})).await?;
+    ready(session, &volume).await?;
+    write(&rbd(cloud).await?, &format!("volume-{volume}"), 0..mib).await?;
+    Ok(volume)
 }
 
 /// Random bytes into these MiB.
@@ -174,10 +179,7 @@ async fn write(rbd: &pool::Rbd, image: &str, range: std::ops::Range<u64>) -> Res
 }
 
 fn copy(cloud: &Cloud, image: &str) -> Result<Duration> {
-    let rbd = |args: &[&str]| -> Result<()> {
-        let conf = cloud.ceph_conf();
-        crate::images::run(cloud.beside_engines("rbd")?.arg("-c").arg(conf).arg("--no-progress").args(args))
-    };
+    let rbd = |args: &[&str]| run(cloud.tool("rbd")?.arg("--no-progress").args(args));
     let began = Instant::now();
     rbd(&["cp", &format!("volumes/{image}"), "volumes/bench-copy"])?;
     let took = began.elapsed();

@@ -7,13 +7,17 @@
 
 mod boot;
 mod cloud;
+mod command;
 mod identity;
 mod images;
 mod jobs;
+mod lists;
 mod memory;
 mod objects;
 mod report;
+mod upstream;
 mod volumes;
+mod wrk;
 
 use clap::{Parser, ValueEnum};
 use cloud::Cloud;
@@ -24,11 +28,13 @@ use std::path::PathBuf;
 enum Part {
     /// Nothing → ready, stop → ready, idle memory.
     Start,
-    /// Volume from image against a bare librbd clone.
+    /// Volumes from image, snapshot and volume against bare librbd clones.
     Volume,
     /// Volumes in numbers: many at once, long lists, large ones; images of them and backups against copies.
     Volumes,
-    /// Image upload against `rbd import` and `qemu-img convert`.
+    /// Lists of volumes and images against upstream's Cinder and Glance, which are installed for it.
+    Lists,
+    /// Image upload and download against `rbd import`, `rbd export` and `qemu-img convert`.
     Image,
     /// POST server → user space against plain QEMU on a clone.
     Boot,
@@ -49,7 +55,7 @@ struct Args {
     /// Counted runs of each side, after one that is not counted.
     #[arg(long, default_value_t = 7)]
     runs: usize,
-    /// Seconds of each load on identity.
+    /// Seconds of each load on identity, lists and objects.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// The users of `--only users`; each has a tenth of the assignments, at least one.
@@ -102,13 +108,16 @@ async fn main() -> Result<()> {
     }
     let session = cloud.session().await?;
     if wanted(Part::Volume) {
-        volumes::from_image(&cloud, &session, args.runs, &mut report).await?;
+        volumes::clones(&mut cloud, args.runs, &mut report).await?;
     }
     if wanted(Part::Volumes) {
         jobs::volumes(&mut cloud, args.runs, &mut report).await?;
     }
+    if wanted(Part::Lists) {
+        lists::against_upstream(&mut cloud, args.seconds, &mut report).await?;
+    }
     if wanted(Part::Image) {
-        images::upload(&mut cloud, args.runs.min(3), &mut report).await?;
+        images::transfers(&mut cloud, args.runs.min(3), &mut report).await?;
     }
     if wanted(Part::Boot) {
         boot::to_user_space(&cloud, &session, args.runs.min(5), &mut report).await?;

@@ -3,10 +3,11 @@
 
 use super::s3::Door;
 use crate::cloud::Cloud;
+use crate::command::run;
 use crate::{BenchError, Result};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const ACCESS_KEY: &str = "AQUIFERBENCH";
@@ -19,34 +20,18 @@ pub(super) struct RadosGw {
     pub(super) door: Door,
 }
 
-/// A Ceph tool, as the cluster's administrator.
-fn tool(cloud: &Cloud, program: &str) -> Result<Command> {
-    let mut command = cloud.beside_engines(program)?;
-    command.arg("-c").arg(cloud.ceph_conf()).args(["-n", "client.admin"]);
-    Ok(command)
-}
-
-fn run(command: &mut Command) -> Result<String> {
-    let out = command.stdin(Stdio::null()).output()?;
-    match out.status.success() {
-        true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
-        false => {
-            Err(BenchError::Said(format!("{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim())))
-        }
-    }
-}
-
 impl RadosGw {
     pub(super) fn start(cloud: &Cloud) -> Result<RadosGw> {
         // As many placement groups as the pool that the cloud's objects are in.
         for pool in ["default.rgw.buckets.data", "default.rgw.buckets.index"] {
-            run(tool(cloud, "ceph")?.args(["osd", "pool", "create", pool, "16", "16"]))?;
+            run(cloud.tool("ceph")?.args(["osd", "pool", "create", pool, "16", "16"]))?;
         }
         let admin = ["user", "create", "--uid=bench", "--display-name=bench", "--max-buckets=1000000"];
         let keys = [format!("--access-key={ACCESS_KEY}"), format!("--secret-key={SECRET}")];
-        run(tool(cloud, "radosgw-admin")?.args(admin).args(keys))?;
+        run(cloud.tool("radosgw-admin")?.args(admin).args(keys))?;
         let log: PathBuf = cloud.dir.path().join("log/radosgw.log");
-        let child = tool(cloud, "radosgw")?
+        let child = cloud
+            .tool("radosgw")?
             .arg("-f")
             .arg(format!("--rgw_frontends=beast port={PORT} tcp_nodelay=1"))
             .arg("--rgw_enable_usage_log=false")
@@ -84,7 +69,7 @@ impl Drop for RadosGw {
 /// What `rados bench` makes of it: operations a second written and read, of so many bytes, so many at once.
 pub(super) fn rados_bench(cloud: &Cloud, bytes: usize, at_once: usize, seconds: u64) -> Result<(f64, f64)> {
     let bench = |mode: &[&str]| -> Result<f64> {
-        let mut command = tool(cloud, "rados")?;
+        let mut command = cloud.tool("rados")?;
         command.args(["-p", "objects", "-N", "bench", "bench", &seconds.to_string()]).args(mode);
         let said = run(command.args(["-t", &at_once.to_string()]))?;
         let iops = said.lines().find_map(|l| l.strip_prefix("Average IOPS:")?.trim().parse().ok());
@@ -92,6 +77,6 @@ pub(super) fn rados_bench(cloud: &Cloud, bytes: usize, at_once: usize, seconds: 
     };
     let write = bench(&["write", "-b", &bytes.to_string(), "--no-cleanup"])?;
     let read = bench(&["rand"])?;
-    run(tool(cloud, "rados")?.args(["-p", "objects", "-N", "bench", "cleanup"]))?;
+    run(cloud.tool("rados")?.args(["-p", "objects", "-N", "bench", "cleanup"]))?;
     Ok((write, read))
 }

@@ -11,7 +11,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(super) fn get(base: &str, path: &str, headers: Vec<(&str, String)>) -> Load {
+    pub(crate) fn get(base: &str, path: &str, headers: Vec<(&str, String)>) -> Load {
         let mut script = String::new();
         for (name, value) in headers {
             let _ = writeln!(script, "wrk.headers[{name:?}] = {value:?}");
@@ -19,7 +19,7 @@ impl Load {
         Load { url: format!("{base}{path}"), script }
     }
 
-    pub(super) fn post(base: &str, path: &str, body: &Value) -> Load {
+    pub(crate) fn post(base: &str, path: &str, body: &Value) -> Load {
         // JSON of plain text is a Lua string as well, once quoted.
         let body = body.to_string();
         let script = format!(
@@ -30,7 +30,7 @@ impl Load {
 }
 
 /// Answers a second. Any that is not a success ends the measurement: it would be of something else.
-pub(super) fn run(load: &Load, connections: usize, seconds: u64, close: bool) -> Result<f64> {
+pub(crate) fn run(load: &Load, connections: usize, seconds: u64, close: bool) -> Result<f64> {
     let mut script = load.script.clone();
     if close {
         script.push_str("wrk.headers[\"Connection\"] = \"close\"\n");
