@@ -1,7 +1,7 @@
 //! Moving an image to another tier, with its snapshots. What is here can be done twice.
 //!
 //! - In one cluster, RBD's live migration: once it is prepared the target serves, and reads from the source what has not come
-//!   over yet. It wants an image that nobody has open and that no clone keeps a deleted snapshot of.
+//!   over yet. It wants an image that nobody has open, that no clone keeps a deleted snapshot of, and that is no such clone.
 //! - Everything else is copied, snapshot by snapshot, each as what differs from the one before. How far the copy is stands
 //!   at the target, so that whoever takes it up carries on there. The source stays whole until the copy is.
 
@@ -45,8 +45,10 @@ pub(crate) async fn way(from: &Tier, to: &Tier, name: &str) -> Result<Way, Error
         return Ok(Way::Copy);
     }
     let Some(image) = from.pool.rbd().open_read_only(name).await.optional()? else { return Ok(Way::Live) };
-    let all = disk::with(image, |image| async move { image.snap_list_all().await }).await?;
-    Ok(if all.iter().all(|s| s.kind == SnapshotKind::User) { Way::Live } else { Way::Copy })
+    let look = |image: Image| async move { Ok((image.snap_list_all().await?, image.parent().await?)) };
+    let (all, parent) = disk::with(image, look).await?;
+    let kept = all.iter().any(|s| s.kind != SnapshotKind::User);
+    Ok(if kept || parent.is_some_and(|p| p.snap_deleted) { Way::Copy } else { Way::Live })
 }
 
 /// Lets the target serve. `Busy` while somebody has the source open.

@@ -187,9 +187,13 @@ async fn an_image_that_clones_keep_a_deleted_snapshot_of_moves_too() {
         p.migration(&v, "success").await;
         p.is_in(&v, "fast", &s).await;
         assert!(p.kit.open(&clone.id).await.read_at(0, 4096).await.unwrap().iter().all(|b| *b == 2));
-        // The old image waits, out of sight, for the clone that needs it.
+        // The old image waits, out of sight, for the clone that needs it; which needs it no more when it has moved as well.
         assert_eq!(p.kit.trash().await, 1);
-        p.kit.delete(&clone.id).await;
+        p.migrate(&clone, "fast").await;
+        p.migration(&clone, "success").await;
+        let moved = p.tier("fast").pool.rbd().open_read_only(&clone.image_name()).await.unwrap();
+        assert!(moved.read_at(0, 4096).await.unwrap().iter().all(|b| *b == 2));
+        assert_eq!(moved.parent().await.unwrap(), None);
         until("the trash is empty", || async { (p.kit.trash().await == 0).then_some(()) }).await;
     }
 }

@@ -95,8 +95,8 @@ impl ImageHandle {
         .map(drop)
     }
 
-    /// The parent and the (snapshot name, snapshot's kind) it was cloned from.
-    pub(crate) fn parent(&self) -> Result<Option<(RawLink, String, u64)>, Errno> {
+    /// The parent, and of the snapshot that it is a clone of the name, and whether that was deleted.
+    pub(crate) fn parent(&self) -> Result<Option<(RawLink, String, bool)>, Errno> {
         // SAFETY: librbd fills both; copied, then cleaned up by it.
         unsafe {
             let mut image: decl::rbd_linked_image_spec_t = MaybeUninit::zeroed().assume_init();
@@ -106,7 +106,9 @@ impl ImageHandle {
                 Err(e) => return Err(e),
                 Ok(_) => {}
             }
-            let out = (link(&image), string(snap.name), snap.id);
+            let deleted =
+                snap.namespace_type == decl::rbd_snap_namespace_type_t_RBD_SNAP_NAMESPACE_TYPE_TRASH;
+            let out = (link(&image), string(snap.name), deleted);
             decl::rbd_linked_image_spec_cleanup(&mut image);
             decl::rbd_snap_spec_cleanup(&mut snap);
             Ok(Some(out))

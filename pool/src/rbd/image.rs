@@ -68,11 +68,18 @@ pub struct ImageLink {
     pub trash: bool,
     /// The parent's snapshot; for one that is in the trash, the name it has there. `None` for a child.
     pub snap: Option<String>,
+    /// That snapshot was deleted: its clones alone keep it.
+    pub snap_deleted: bool,
 }
 
 impl ImageLink {
-    fn new(l: RawLink, snap: Option<String>) -> Self {
-        Self { pool: l.pool, namespace: l.namespace, id: l.id, name: l.name, trash: l.trash, snap }
+    fn parent((l, snap, snap_deleted): (RawLink, String, bool)) -> Self {
+        Self { snap: Some(snap), snap_deleted, ..Self::child(l) }
+    }
+
+    fn child(l: RawLink) -> Self {
+        let RawLink { pool, namespace, id, name, trash } = l;
+        Self { pool, namespace, id, name, trash, snap: None, snap_deleted: false }
     }
 }
 
@@ -233,7 +240,7 @@ impl Image {
             data_pool_id: i.data_pool_id,
             created: time(i.created),
             block_name_prefix: i.block_name_prefix,
-            parent: parent.map(|(l, snap, _)| ImageLink::new(l, Some(snap))),
+            parent: parent.map(ImageLink::parent),
         })
     }
 
@@ -251,19 +258,19 @@ impl Image {
     /// The snapshot it is a clone of; `None` for one that is not, or has been flattened.
     pub async fn parent(&self) -> Result<Option<ImageLink>, Error> {
         let parent = self.run(Work::Short, "get parent of", |i| i.parent()).await?;
-        Ok(parent.map(|(l, snap, _)| ImageLink::new(l, Some(snap))))
+        Ok(parent.map(ImageLink::parent))
     }
 
     /// The clones of this image: of all its snapshots, or of the one that is open.
     pub async fn children(&self) -> Result<Vec<ImageLink>, Error> {
         let all = self.run(Work::Short, "list children of", |i| i.children(false)).await?;
-        Ok(all.into_iter().map(|l| ImageLink::new(l, None)).collect())
+        Ok(all.into_iter().map(ImageLink::child).collect())
     }
 
     /// The clones of this image, their clones, and so on.
     pub async fn descendants(&self) -> Result<Vec<ImageLink>, Error> {
         let all = self.run(Work::Short, "list descendants of", |i| i.children(true)).await?;
-        Ok(all.into_iter().map(|l| ImageLink::new(l, None)).collect())
+        Ok(all.into_iter().map(ImageLink::child).collect())
     }
 
     /// Copies what still comes from the parent; then it has none. Twice is no error.
