@@ -178,11 +178,20 @@ impl Driver for Chain {
 async fn store(from: &From, tier: &Tier, place: &Place) -> Result<Cost, DataError> {
     let rbd = tier.pool.rbd();
     let options = CreateOptions { data_pool: tier.data_pool.clone(), ..CreateOptions::default() };
-    match rbd.create(&place.image(), from.bytes, options).await {
+    let name = place.image();
+    match rbd.create(&name, from.bytes, options.clone()).await {
         Err(Error::Exists { .. }) | Ok(()) => {}
         Err(e) => return Err(e.into()),
     }
-    let to = rbd.open(&place.image()).await?;
+    let to = match rbd.open(&name).await {
+        // A creation that was cut short has left the name, and no image.
+        Err(Error::NotFound { .. }) => {
+            crate::disk::remove(tier, &name).await?;
+            rbd.create(&name, from.bytes, options).await?;
+            rbd.open(&name).await?
+        }
+        opened => opened?,
+    };
     let done = store_into(from, &to, tier, place).await;
     let closed = to.close().await;
     let cost = done?;
