@@ -233,7 +233,7 @@ impl Cluster {
     }
 
     /// Runs a short blocking call on the connection.
-    async fn on_rados<R: Send + 'static>(
+    pub(crate) async fn on_rados<R: Send + 'static>(
         &self,
         what: &'static str,
         f: impl FnOnce(Arc<Rados>) -> Result<R, Errno> + Send + 'static,

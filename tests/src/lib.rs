@@ -6,8 +6,12 @@
 //! of a PostgreSQL in which databases may be made.
 
 mod database;
+#[cfg(feature = "pair")]
+mod pair;
 
 pub use database::{database_url, databases};
+#[cfg(feature = "pair")]
+pub use pair::{Pair, Site};
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -36,6 +36,11 @@ pub type librbd_progress_fn_t = ::core::option::Option<
     unsafe extern "C" fn(offset: u64, total: u64, ptr: *mut std::ffi::c_void) -> std::ffi::c_int,
 >;
 pub type rbd_snap_namespace_type_t = std::ffi::c_uint;
+pub type rbd_mirror_mode_t = std::ffi::c_uint;
+pub type rbd_mirror_peer_direction_t = std::ffi::c_uint;
+pub type rbd_mirror_image_mode_t = std::ffi::c_uint;
+pub type rbd_mirror_image_state_t = std::ffi::c_uint;
+pub type rbd_mirror_image_status_state_t = std::ffi::c_uint;
 pub type rbd_lock_mode_t = std::ffi::c_uint;
 pub type _bindgen_ty_15 = std::ffi::c_uint;
 pub type rbd_image_migration_state_t = std::ffi::c_int;
@@ -121,6 +126,40 @@ pub struct rbd_image_info_t {
     pub block_name_prefix: [std::ffi::c_char; 24usize],
     pub parent_pool: i64,
     pub parent_name: [std::ffi::c_char; 96usize],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_mirror_peer_site_t {
+    pub uuid: *mut std::ffi::c_char,
+    pub direction: rbd_mirror_peer_direction_t,
+    pub site_name: *mut std::ffi::c_char,
+    pub mirror_uuid: *mut std::ffi::c_char,
+    pub client_name: *mut std::ffi::c_char,
+    pub last_seen: time_t,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_mirror_image_info_t {
+    pub global_id: *mut std::ffi::c_char,
+    pub state: rbd_mirror_image_state_t,
+    pub primary: bool,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_mirror_image_site_status_t {
+    pub mirror_uuid: *mut std::ffi::c_char,
+    pub state: rbd_mirror_image_status_state_t,
+    pub description: *mut std::ffi::c_char,
+    pub last_update: time_t,
+    pub up: bool,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_mirror_image_global_status_t {
+    pub name: *mut std::ffi::c_char,
+    pub info: rbd_mirror_image_info_t,
+    pub site_statuses_count: u32,
+    pub site_statuses: *mut rbd_mirror_image_site_status_t,
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -315,6 +354,65 @@ pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_MIRRORING: rbd_trash_i
 pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_MIGRATION: rbd_trash_image_source_t = 2;
 pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_REMOVING: rbd_trash_image_source_t = 3;
 pub const rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_USER_PARENT: rbd_trash_image_source_t = 4;
+pub const rbd_mirror_peer_direction_t_RBD_MIRROR_PEER_DIRECTION_RX_TX: rbd_mirror_peer_direction_t = 2;
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of rbd_mirror_peer_site_t"][::core::mem::size_of::<rbd_mirror_peer_site_t>() - 48usize];
+    ["Alignment of rbd_mirror_peer_site_t"][::core::mem::align_of::<rbd_mirror_peer_site_t>() - 8usize];
+    ["Offset of field: rbd_mirror_peer_site_t::uuid"]
+        [::core::mem::offset_of!(rbd_mirror_peer_site_t, uuid) - 0usize];
+    ["Offset of field: rbd_mirror_peer_site_t::direction"]
+        [::core::mem::offset_of!(rbd_mirror_peer_site_t, direction) - 8usize];
+    ["Offset of field: rbd_mirror_peer_site_t::site_name"]
+        [::core::mem::offset_of!(rbd_mirror_peer_site_t, site_name) - 16usize];
+    ["Offset of field: rbd_mirror_peer_site_t::mirror_uuid"]
+        [::core::mem::offset_of!(rbd_mirror_peer_site_t, mirror_uuid) - 24usize];
+    ["Offset of field: rbd_mirror_peer_site_t::client_name"]
+        [::core::mem::offset_of!(rbd_mirror_peer_site_t, client_name) - 32usize];
+    ["Offset of field: rbd_mirror_peer_site_t::last_seen"]
+        [::core::mem::offset_of!(rbd_mirror_peer_site_t, last_seen) - 40usize];
+};
+pub const rbd_mirror_image_mode_t_RBD_MIRROR_IMAGE_MODE_JOURNAL: rbd_mirror_image_mode_t = 0;
+pub const rbd_mirror_image_mode_t_RBD_MIRROR_IMAGE_MODE_SNAPSHOT: rbd_mirror_image_mode_t = 1;
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of rbd_mirror_image_info_t"][::core::mem::size_of::<rbd_mirror_image_info_t>() - 16usize];
+    ["Alignment of rbd_mirror_image_info_t"][::core::mem::align_of::<rbd_mirror_image_info_t>() - 8usize];
+    ["Offset of field: rbd_mirror_image_info_t::global_id"]
+        [::core::mem::offset_of!(rbd_mirror_image_info_t, global_id) - 0usize];
+    ["Offset of field: rbd_mirror_image_info_t::state"]
+        [::core::mem::offset_of!(rbd_mirror_image_info_t, state) - 8usize];
+    ["Offset of field: rbd_mirror_image_info_t::primary"]
+        [::core::mem::offset_of!(rbd_mirror_image_info_t, primary) - 12usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of rbd_mirror_image_site_status_t"][::core::mem::size_of::<rbd_mirror_image_site_status_t>() - 40usize];
+    ["Alignment of rbd_mirror_image_site_status_t"][::core::mem::align_of::<rbd_mirror_image_site_status_t>() - 8usize];
+    ["Offset of field: rbd_mirror_image_site_status_t::mirror_uuid"]
+        [::core::mem::offset_of!(rbd_mirror_image_site_status_t, mirror_uuid) - 0usize];
+    ["Offset of field: rbd_mirror_image_site_status_t::state"]
+        [::core::mem::offset_of!(rbd_mirror_image_site_status_t, state) - 8usize];
+    ["Offset of field: rbd_mirror_image_site_status_t::description"]
+        [::core::mem::offset_of!(rbd_mirror_image_site_status_t, description) - 16usize];
+    ["Offset of field: rbd_mirror_image_site_status_t::last_update"]
+        [::core::mem::offset_of!(rbd_mirror_image_site_status_t, last_update) - 24usize];
+    ["Offset of field: rbd_mirror_image_site_status_t::up"]
+        [::core::mem::offset_of!(rbd_mirror_image_site_status_t, up) - 32usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of rbd_mirror_image_global_status_t"][::core::mem::size_of::<rbd_mirror_image_global_status_t>() - 40usize];
+    ["Alignment of rbd_mirror_image_global_status_t"][::core::mem::align_of::<rbd_mirror_image_global_status_t>() - 8usize];
+    ["Offset of field: rbd_mirror_image_global_status_t::name"]
+        [::core::mem::offset_of!(rbd_mirror_image_global_status_t, name) - 0usize];
+    ["Offset of field: rbd_mirror_image_global_status_t::info"]
+        [::core::mem::offset_of!(rbd_mirror_image_global_status_t, info) - 8usize];
+    ["Offset of field: rbd_mirror_image_global_status_t::site_statuses_count"]
+        [::core::mem::offset_of!(rbd_mirror_image_global_status_t, site_statuses_count) - 24usize];
+    ["Offset of field: rbd_mirror_image_global_status_t::site_statuses"]
+        [::core::mem::offset_of!(rbd_mirror_image_global_status_t, site_statuses) - 32usize];
+};
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of rbd_trash_image_info_t"][::core::mem::size_of::<rbd_trash_image_info_t>() - 40usize];
@@ -831,6 +929,31 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut std::ffi::c_void,
     ) -> std::ffi::c_int;
+    pub fn rbd_mirror_site_name_get(
+        cluster: rados_t,
+        name: *mut std::ffi::c_char,
+        max_len: *mut usize,
+    ) -> std::ffi::c_int;
+    pub fn rbd_mirror_site_name_set(cluster: rados_t, name: *const std::ffi::c_char) -> std::ffi::c_int;
+    pub fn rbd_mirror_mode_get(io_ctx: rados_ioctx_t, mirror_mode: *mut rbd_mirror_mode_t)
+        -> std::ffi::c_int;
+    pub fn rbd_mirror_mode_set(io_ctx: rados_ioctx_t, mirror_mode: rbd_mirror_mode_t) -> std::ffi::c_int;
+    pub fn rbd_mirror_peer_bootstrap_create(
+        io_ctx: rados_ioctx_t,
+        token: *mut std::ffi::c_char,
+        max_len: *mut usize,
+    ) -> std::ffi::c_int;
+    pub fn rbd_mirror_peer_bootstrap_import(
+        io_ctx: rados_ioctx_t,
+        direction: rbd_mirror_peer_direction_t,
+        token: *const std::ffi::c_char,
+    ) -> std::ffi::c_int;
+    pub fn rbd_mirror_peer_site_list(
+        io_ctx: rados_ioctx_t,
+        peers: *mut rbd_mirror_peer_site_t,
+        max_peers: *mut std::ffi::c_int,
+    ) -> std::ffi::c_int;
+    pub fn rbd_mirror_peer_site_list_cleanup(peers: *mut rbd_mirror_peer_site_t, max_peers: std::ffi::c_int);
     pub fn rbd_aio_open(
         io: rados_ioctx_t,
         name: *const std::ffi::c_char,
@@ -1082,6 +1205,26 @@ unsafe extern "C" {
         max_watchers: *mut usize,
     ) -> std::ffi::c_int;
     pub fn rbd_watchers_list_cleanup(watchers: *mut rbd_image_watcher_t, num_watchers: usize);
+    pub fn rbd_mirror_image_enable2(image: rbd_image_t, mode: rbd_mirror_image_mode_t) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_disable(image: rbd_image_t, force: bool) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_promote(image: rbd_image_t, force: bool) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_demote(image: rbd_image_t) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_resync(image: rbd_image_t) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_create_snapshot(image: rbd_image_t, snap_id: *mut u64) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_get_info(
+        image: rbd_image_t,
+        mirror_image_info: *mut rbd_mirror_image_info_t,
+        info_size: usize,
+    ) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_get_info_cleanup(mirror_image_info: *mut rbd_mirror_image_info_t);
+    pub fn rbd_mirror_image_get_global_status(
+        image: rbd_image_t,
+        mirror_image_global_status: *mut rbd_mirror_image_global_status_t,
+        status_size: usize,
+    ) -> std::ffi::c_int;
+    pub fn rbd_mirror_image_global_status_cleanup(
+        mirror_image_global_status: *mut rbd_mirror_image_global_status_t,
+    );
     pub fn rbd_namespace_create(
         io: rados_ioctx_t,
         namespace_name: *const std::ffi::c_char,

@@ -119,6 +119,10 @@ pub(super) fn progress_arg(p: &Progress) -> *mut c_void {
     (&raw const *p).cast_mut().cast()
 }
 
+/// (id, name, whether a migration has put it there, deleted at, kept until) of what is in the trash; seconds since the
+/// epoch.
+pub(crate) type Trashed = (String, String, bool, i64, i64);
+
 impl IoCtx {
     pub(crate) fn rbd_create(&self, name: &str, size: u64, options: &RawOptions) -> Done {
         let (name, options) = (cstr(name)?, options.build()?);
@@ -185,8 +189,8 @@ impl IoCtx {
         check(unsafe { decl::rbd_trash_move(self.raw(), name.as_ptr(), delay_s) }).map(drop)
     }
 
-    /// (id, name, deleted at, kept until) of everything in the trash; seconds since the epoch.
-    pub(crate) fn trash_list(&self) -> Result<Vec<(String, String, i64, i64)>, Errno> {
+    pub(crate) fn trash_list(&self) -> Result<Vec<Trashed>, Errno> {
+        use decl::rbd_trash_image_source_t_RBD_TRASH_IMAGE_SOURCE_MIGRATION as MIGRATION;
         let mut items = listed::<decl::rbd_trash_image_info_t, usize>(64, |p, n| {
             // SAFETY: `p` has room for `n` items.
             i64::from(unsafe { decl::rbd_trash_list(self.raw(), p, n) })
@@ -195,7 +199,10 @@ impl IoCtx {
         unsafe {
             let out = items
                 .iter()
-                .map(|i| (string(i.id), string(i.name), i.deletion_time, i.deferment_end_time))
+                .map(|i| {
+                    let (id, name) = (string(i.id), string(i.name));
+                    (id, name, i.source == MIGRATION, i.deletion_time, i.deferment_end_time)
+                })
                 .collect();
             decl::rbd_trash_list_cleanup(items.as_mut_ptr(), items.len());
             Ok(out)

@@ -5,7 +5,7 @@
 //! - `completion`: the asynchronous machinery. What an operation reads from or writes to lives in a box that
 //!   belongs to the completion, not to the future: dropping the future frees nothing that Ceph still uses.
 //! - `rados`, `ops`, `list`, `watch`: clusters and io contexts, compound operations, listing, watches.
-//! - `image`, `image_manage`, `manage`: open images, and managing one, or those of a pool.
+//! - `image`, `image_manage`, `manage`, `mirror`: open images, managing one, or those of a pool, and mirroring.
 //! - `exit`: how a process ends that has connections; `memory`: what it keeps of a burst.
 //!
 //! What leaves this folder is safe: handles that close themselves, in the right order (an operation in
@@ -29,6 +29,7 @@ pub(crate) mod image_manage;
 pub(crate) mod list;
 pub(crate) mod manage;
 mod memory;
+pub(crate) mod mirror;
 pub(crate) mod ops;
 pub(crate) mod rados;
 pub(crate) mod watch;

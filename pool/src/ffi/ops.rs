@@ -34,11 +34,10 @@ impl Drop for ReadRaw {
     }
 }
 
-/// What a write operation in flight uses: its op, its description (the buffers), one return value a step.
+/// What a write operation in flight uses: its op, one return value a step.
 pub(crate) struct WriteKeep {
     _raw: WriteRaw,
     _oid: CString,
-    _steps: Vec<WriteStep>,
     rets: Box<[c_int]>,
 }
 
@@ -57,7 +56,7 @@ fn out_of_memory() -> Errno {
     Errno(12)
 }
 
-/// Submits a compound write.
+/// Submits a compound write. The buffers are given back before it is under way: librados has copies.
 pub(crate) fn write<H: Send + 'static>(
     io: &Arc<IoCtx>,
     hold: H,
@@ -76,8 +75,9 @@ pub(crate) fn write<H: Send + 'static>(
         unsafe { write_step(raw.0, step, rets_ptr.add(i))? };
     }
     let (op, oid_ptr) = (raw.0, oid.as_ptr());
-    let keep = WriteKeep { _raw: raw, _oid: oid, _steps: steps, rets };
-    // SAFETY: librados copies what the steps point to when they are added; the return values are in `keep`.
+    let keep = WriteKeep { _raw: raw, _oid: oid, rets };
+    drop(steps);
+    // SAFETY: librados copied what the steps point to when they were added; the return values are in `keep`.
     unsafe {
         submit_rados(io, hold, keep, |io, comp, _| {
             decl::rados_aio_write_op_operate(op, io, comp, oid_ptr, ptr::null_mut(), 0)

@@ -43,6 +43,10 @@ unsafe impl Send for Rados {}
 unsafe impl Sync for Rados {}
 
 impl Rados {
+    pub(super) fn raw(&self) -> decl::rados_t {
+        self.raw
+    }
+
     /// Reads the ceph.conf, applies `options` over it, connects. Blocks up to `client_mount_timeout`.
     pub(crate) fn connect(conf: &Path, user: &str, options: &[(&str, String)]) -> Result<Self, Errno> {
         let conf = cstr(&conf.to_string_lossy())?;
@@ -219,12 +223,6 @@ impl Drop for IoCtx {
     }
 }
 
-/// What every simple write hands to Ceph: kept until the callback.
-pub(crate) struct WriteKeep {
-    _oid: CString,
-    _data: Bytes,
-}
-
 /// How a simple write places its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place {
@@ -303,14 +301,13 @@ impl IoCtx {
         self: &Arc<Self>,
         hold: H,
         oid: CString,
-        data: Bytes,
+        data: &[u8],
         place: Place,
-    ) -> Result<RadosPending<WriteKeep>, Errno> {
+    ) -> Result<RadosPending<CString>, Errno> {
         let (oid_ptr, ptr, len) = (oid.as_ptr(), data.as_ptr().cast::<c_char>(), data.len());
-        let keep = WriteKeep { _oid: oid, _data: data };
-        // SAFETY: as in `read`.
+        // SAFETY: as in `read`; the submitting calls copy the bytes.
         unsafe {
-            submit_rados(self, hold, keep, |io, comp, _| match place {
+            submit_rados(self, hold, oid, |io, comp, _| match place {
                 Place::At(off) => decl::rados_aio_write(io, oid_ptr, comp, ptr, len, off),
                 Place::Full => decl::rados_aio_write_full(io, oid_ptr, comp, ptr, len),
                 Place::Append => decl::rados_aio_append(io, oid_ptr, comp, ptr, len),

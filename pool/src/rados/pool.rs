@@ -199,8 +199,10 @@ impl Pool {
     }
 
     async fn put(&self, verb: &'static str, oid: &str, data: Bytes, place: Place) -> Result<(), Error> {
-        let submit = |io: &Arc<IoCtx>, p, oid| io.write(p, oid, data.clone(), place);
-        self.run(verb, oid, data.len(), submit, |d| d.ok().map(drop)).await
+        let cost = data.len();
+        // librados copies: the bytes are not held twice while it writes.
+        let submit = move |io: &Arc<IoCtx>, p, oid| io.write(p, oid, &data, place);
+        self.run(verb, oid, cost, submit, |d| d.ok().map(drop)).await
     }
 
     /// Cuts or extends (with zeroes) to this size; creates the object.

@@ -8,7 +8,7 @@ use crate::OptionalExt as _;
 use crate::cluster::Work;
 use crate::error::{Context, Errno, Error};
 use crate::ffi::image::{self, Open};
-use crate::ffi::manage::{MigrationStep, RawOptions, image_name, migration_state};
+use crate::ffi::manage::{RawOptions, image_name};
 use crate::ffi::rados::IoCtx;
 use crate::rados::Pool;
 
@@ -45,7 +45,7 @@ pub struct CreateOptions {
 }
 
 impl CreateOptions {
-    fn raw(&self) -> RawOptions {
+    pub(super) fn raw(&self) -> RawOptions {
         let Self { data_pool, features, order, stripe } = self.clone();
         RawOptions { data_pool, features, order, stripe, clone_v2: false }
     }
@@ -60,19 +60,6 @@ pub enum Removed {
     Trashed,
     /// There was none.
     Absent,
-}
-
-/// How far a live migration is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Migration {
-    /// There is none.
-    None,
-    /// It was cut short while it was prepared or given up: it is to be aborted.
-    Unsettled,
-    /// The target serves; not everything has come over.
-    Prepared,
-    /// Everything has come over.
-    Executed,
 }
 
 /// The images of a pool and namespace. Cheap to clone.
@@ -314,61 +301,5 @@ impl Rbd {
 
     fn root(&self) -> Self {
         Self::new(self.pool.with_namespace(""))
-    }
-
-    /// Begins a live migration to another place of the same cluster: from here on the image is opened there
-    /// (`target`), and reads what has not come over yet from here. It must not be open when this begins.
-    pub async fn migration_prepare(
-        &self,
-        image: &str,
-        to: &Pool,
-        target: &str,
-        options: CreateOptions,
-    ) -> Result<(), Error> {
-        let path = || self.pool.path("migrate image", image);
-        if self.pool.cluster() != to.cluster() {
-            return Err(Error::invalid(format!("{}: the target is in another cluster", path())));
-        }
-        let (io, to) = (self.pool.io().await?, to.io().await?);
-        let (i, t, options) = (image.to_owned(), target.to_owned(), options.raw());
-        blocking(&self.pool, Work::Short, path, &io.clone(), move || {
-            io.migration_prepare(&i, &to, &t, &options)
-        })
-        .await
-    }
-
-    /// How far the live migration is that this image, by its name in its place, is the source or the target of.
-    /// `NotFound`: there is no such image.
-    pub async fn migration_status(&self, image: &str) -> Result<Migration, Error> {
-        let i = image.to_owned();
-        match self.run(Work::Short, "look at migration of", image, move |io| io.migration_status(&i)).await {
-            Ok(state) => Ok(match migration_state(state) {
-                (true, true) => Migration::Executed,
-                (true, false) => Migration::Prepared,
-                (false, _) => Migration::Unsettled,
-            }),
-            Err(Error::Invalid { .. }) => Ok(Migration::None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Brings over what has not come yet. `image` is the target.
-    pub async fn migration_execute(&self, image: &str, progress: Progress) -> Result<(), Error> {
-        self.migration(image, MigrationStep::Execute, progress).await
-    }
-
-    /// Ends a migration: the source goes. `image` is the target.
-    pub async fn migration_commit(&self, image: &str) -> Result<(), Error> {
-        self.migration(image, MigrationStep::Commit, Box::new(|_, _| {})).await
-    }
-
-    /// Gives a migration up: the target goes, the source is as it was. `image` is the target.
-    pub async fn migration_abort(&self, image: &str) -> Result<(), Error> {
-        self.migration(image, MigrationStep::Abort, Box::new(|_, _| {})).await
-    }
-
-    async fn migration(&self, image: &str, step: MigrationStep, progress: Progress) -> Result<(), Error> {
-        let i = image.to_owned();
-        self.run(Work::Long, "migrate image", image, move |io| io.migration(&i, step, &progress)).await
     }
 }

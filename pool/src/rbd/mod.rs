@@ -3,6 +3,8 @@
 mod copy;
 mod image;
 mod manage;
+mod migration;
+mod mirror;
 mod remnant;
 mod snap;
 mod trash;
@@ -10,7 +12,9 @@ mod writer;
 
 pub use copy::{ImageReader, copy_extents, copy_image, copy_range};
 pub use image::{EncryptionFormat, Extent, Image, ImageInfo, ImageLink, LockOwner, Watcher};
-pub use manage::{CreateOptions, Migration, Progress, Rbd, Removed, features};
+pub use manage::{CreateOptions, Progress, Rbd, Removed, features};
+pub use migration::Migration;
+pub use mirror::{MirrorBy, MirrorInfo, MirrorMode, MirrorPeer, MirrorState, MirrorStatus};
 pub use snap::{Snapshot, SnapshotKind};
 pub use trash::TrashEntry;
 pub use writer::ImageWriter;

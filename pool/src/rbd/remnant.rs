@@ -14,47 +14,52 @@ use crate::OptionalExt as _;
 use crate::error::Error;
 
 /// The object that lists the images of a place: `name_<name>` leads to an id, `id_<id>` to a name.
-const DIRECTORY: &str = "rbd_directory";
+pub(super) const DIRECTORY: &str = "rbd_directory";
 /// The object that lists what is in the trash.
-const TRASH: &str = "rbd_trash";
+pub(super) const TRASH: &str = "rbd_trash";
 
 /// How long a watcher may take to answer; one that takes longer is alive all the same.
 const NOTIFY: Duration = Duration::from_secs(2);
 
 /// A string as Ceph encodes it.
-fn encoded(out: &mut BytesMut, text: &str) {
+pub(super) fn encoded(out: &mut BytesMut, text: &str) {
     out.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
     out.put_slice(text.as_bytes());
 }
 
-fn decoded(mut value: Bytes) -> Option<String> {
+pub(super) fn decoded(mut value: Bytes) -> Option<String> {
     let len = usize::try_from(value.try_get_u32_le().ok()?).ok()?;
     String::from_utf8(value.get(..len)?.to_vec()).ok()
 }
 
 /// An image in the trash, also one that librbd does not list.
-struct Entry {
-    id: String,
-    name: String,
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) name: String,
+    /// Who has put it there.
+    pub(super) source: u8,
     state: u8,
 }
 
 impl Entry {
+    /// A migration, whose source it is.
+    pub(super) const MIGRATION: u8 = 2;
     /// It is where it is to be.
     const SETTLED: u8 = 0;
     const MOVING: u8 = 1;
     const RESTORING: u8 = 3;
 
     /// Reads an entry as Ceph keeps it; `None` before there were states.
-    fn read(key: &str, mut value: Bytes) -> Option<Entry> {
-        // Version, compatible version, length; whose it is.
+    pub(super) fn read(key: &str, mut value: Bytes) -> Option<Entry> {
+        // Version, compatible version, length.
         value.try_get_u8().ok().filter(|version| *version >= 2)?;
-        (value.len() >= 6).then(|| value.advance(6))?;
+        (value.len() >= 5).then(|| value.advance(5))?;
+        let source = value.try_get_u8().ok()?;
         let len = usize::try_from(value.try_get_u32_le().ok()?).ok()?;
         let name = String::from_utf8(value.get(..len)?.to_vec()).ok()?;
         // Two times stand before the state.
         let state = *value.get(len + 16)?;
-        Some(Entry { id: key.strip_prefix("id_")?.to_owned(), name, state })
+        Some(Entry { id: key.strip_prefix("id_")?.to_owned(), name, source, state })
     }
 }
 
@@ -167,7 +172,7 @@ impl Rbd {
         Ok(heard.acks.len() + heard.timed_out.len() > 1)
     }
 
-    async fn is_there(&self, object: &str) -> Result<bool, Error> {
+    pub(super) async fn is_there(&self, object: &str) -> Result<bool, Error> {
         match self.pool().stat(object).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),

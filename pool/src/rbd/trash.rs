@@ -17,6 +17,8 @@ pub struct TrashEntry {
     pub deleted: SystemTime,
     /// It can be removed by force only before this.
     pub kept_until: SystemTime,
+    /// It is the source of a live migration, and none that is to go.
+    pub migrating: bool,
 }
 
 /// A move into the trash takes an instant: one that has begun so long ago is nobody's any more.
@@ -33,9 +35,10 @@ impl Rbd {
     /// What is in the trash.
     pub async fn trash_list(&self) -> Result<Vec<TrashEntry>, Error> {
         let all = self.run(Work::Short, "list trash of", "", |io| io.trash_list()).await?;
-        let entry = |(id, name, deleted, until)| TrashEntry {
+        let entry = |(id, name, migrating, deleted, until)| TrashEntry {
             id,
             name,
+            migrating,
             deleted: time(deleted),
             kept_until: time(until),
         };
@@ -72,7 +75,7 @@ impl Rbd {
         loop {
             let before = gone.len();
             let now = SystemTime::now();
-            let over = |e: &TrashEntry| e.kept_until <= now && ours(e);
+            let over = |e: &TrashEntry| e.kept_until <= now && !e.migrating && ours(e);
             for entry in self.trash_list().await?.into_iter().filter(over) {
                 if self.has_snaps(&entry.id).await? {
                     continue;

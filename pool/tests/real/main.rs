@@ -14,6 +14,8 @@ mod cluster;
 mod full;
 mod images;
 mod lost;
+mod migration;
+mod mirror;
 mod objects;
 mod ops;
 mod streams;
