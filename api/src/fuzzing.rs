@@ -1,17 +1,17 @@
 //! The parsers of what operators and clients write, each as a function over bytes that panics where the parser breaks its
-//! word: every test run feeds them noise and damaged samples.
+//! word: the targets below `fuzz/` call them, and every test run feeds them noise and damaged samples.
 
 use crate::{Page, Query};
 
 /// An operator's policy file.
-fn policy_files(data: &[u8]) {
+pub fn policy_files(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         crate::policy::try_text(text);
     }
 }
 
 /// A query, and the page that it asks for.
-fn queries(data: &[u8]) {
+pub fn queries(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(query) = Query::parse(text) else { return };
     if let Ok(page) = Page::parse(&query, 1000, &["name", "created_at"]) {
@@ -24,7 +24,7 @@ fn queries(data: &[u8]) {
 }
 
 /// What to begin with: the target's name and an input that is good, or nearly.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let policy = "# rules\n\"admin\": \"role:admin or is_admin:1\"\nown: 'project_id:%(project_id)s and not (role:reader)'\n\
         \"old\": [[\"role:a\", \"rule:own\"], \"@\"]\nnever: \"!\"\n";
     let query = "limit=2&name=a%20b&sort=name:asc,created_at&marker=x&sort_key=name&sort_dir=desc";

@@ -29,8 +29,8 @@ mod auth;
 mod context;
 pub mod error;
 mod extract;
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod links;
 pub mod metrics;
 mod microversion;

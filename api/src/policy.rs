@@ -238,7 +238,7 @@ fn compile(defaults: &[ScopedRule], replaced: &HashMap<String, String>) -> Resul
 }
 
 /// Reads the text of a policy file, and shows each rule of it: for properties.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn try_text(text: &str) {
     let Ok(rules) = file::read_text(text, "a file".into()) else { return };
     let _ = compile(&[], &rules);

@@ -147,16 +147,20 @@ impl Payload {
 
 /// The claims, signed; empty where there is no key that signs.
 pub(crate) fn sign(claims: &Claims, keys: &Ring<Es256>) -> String {
+    let Some(payload) = Payload::of(claims).and_then(|p| serde_json::to_value(p).ok()) else {
+        return String::new();
+    };
+    let header = |id: &str| json!({"typ": "JWT", "alg": "ES256", "kid": id}).to_string();
+    signed(header, &payload.to_string(), keys)
+}
+
+/// A header, which may name the key, and a payload, signed; empty where there is no key that signs.
+pub(crate) fn signed(header: impl Fn(&str) -> String, payload: &str, keys: &Ring<Es256>) -> String {
     let keys = keys.keys();
     let Some((key, signing)) = keys.signing().and_then(|k| Some((k, k.signing.as_ref()?))) else {
         return String::new();
     };
-    let part = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
-    let header = part(&json!({"typ": "JWT", "alg": "ES256", "kid": key.id}));
-    let Some(payload) = Payload::of(claims).and_then(|p| serde_json::to_value(p).ok()) else {
-        return String::new();
-    };
-    let text = format!("{header}.{}", part(&payload));
+    let text = [header(&key.id), payload.to_owned()].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let signature: Signature = signing.sign(text.as_bytes());
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
 }

@@ -25,6 +25,8 @@ mod endpoint_policy;
 mod error;
 mod facts;
 mod federation;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grants;
 mod groups;
 mod http;

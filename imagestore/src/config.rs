@@ -57,6 +57,9 @@ pub struct Config {
     pub property_protection_file: Option<PathBuf>,
     /// What its rules name: roles, or each one rule of the policy.
     pub property_protection_rule_format: RuleFormat,
+    /// The directory with the X.509 certificates that signed images name in `img_signature_certificate_uuid`: `<uuid>.pem`,
+    /// `.crt` or `.der`. Without it no signed image becomes active.
+    pub signature_certificates: Option<PathBuf>,
     /// Seconds after which an upload whose process has not been heard of is taken back.
     pub upload_lease_s: u64,
     /// This process's name: stable over its restarts, unlike any other process's. Set by the program.
@@ -99,6 +102,7 @@ impl Default for Config {
             policy_file: None,
             property_protection_file: None,
             property_protection_rule_format: RuleFormat::Roles,
+            signature_certificates: None,
             upload_lease_s: 30,
             node: "local".into(),
         }

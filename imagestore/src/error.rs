@@ -20,6 +20,9 @@ pub enum ImageError {
     Invalid(String),
     #[error("{0}")]
     Conflict(String),
+    /// The bytes are not those that were signed, or that cannot be found out.
+    #[error("{0}")]
+    Signature(String),
     /// Over a quota or a size limit.
     #[error("{0}")]
     TooLarge(String),

@@ -1,5 +1,5 @@
-//! The parsers of what strangers send, each as a function over bytes that panics where the parser breaks its word: every
-//! test run feeds them noise and damaged samples.
+//! The parsers of what strangers send, each as a function over bytes that panics where the parser breaks its word: the
+//! targets below `fuzz/` call them, and every test run feeds them noise and damaged samples.
 
 use crate::data::disk_of;
 use crate::inspect::samples::{put, samples};
@@ -36,7 +36,7 @@ fn file(data: &[u8]) -> Option<(Vec<u8>, Format)> {
 }
 
 /// What a file is, and where its disk's bytes are.
-fn images(data: &[u8]) {
+pub fn images(data: &[u8]) {
     let Some((file, format)) = file(data) else { return };
     let head = &file[..file.len().min(HEAD)];
     let _ = (detect(head), check_head(head, format));
@@ -69,7 +69,7 @@ pub(crate) async fn walk(file: &[u8], format: Format) -> Result<(), ImageError> 
 }
 
 /// The conversion to the bytes of the disk.
-fn converter(data: &[u8]) {
+pub fn converter(data: &[u8]) {
     let Some((file, format)) = file(data) else { return };
     if let Ok((disk, size)) = block_on(disk_of(&file, format, CAP, CHUNKS)) {
         assert_eq!(disk.len() as u64, size.min((CHUNKS * crate::data::CHUNK) as u64));
@@ -77,7 +77,7 @@ fn converter(data: &[u8]) {
 }
 
 /// The body of a new image, or a patch in both dialects.
-fn patches(data: &[u8]) {
+pub fn patches(data: &[u8]) {
     match serde_json::from_slice(data) {
         Ok(Value::Object(body)) => {
             let _ = read_new(&Config::default(), body);
@@ -90,7 +90,7 @@ fn patches(data: &[u8]) {
 }
 
 /// What to begin with: the target's name and an input that is good, or nearly.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let patch = r#"[{"op": "replace", "path": "/name", "value": "a"}, {"op": "add", "path": "/p~1q", "value": "b"},
         {"op": "remove", "path": "/tags"}, {"replace": "/min_disk", "value": 3}]"#;
     let image = r#"{"name": "a", "disk_format": "raw", "visibility": "private", "tags": ["t"], "min_ram": 1, "p": "q"}"#;

@@ -17,8 +17,8 @@ mod config;
 mod data;
 mod error;
 mod fetch;
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 mod images;
 mod imports;

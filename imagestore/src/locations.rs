@@ -7,7 +7,7 @@
 use crate::imports::{begun, task};
 use crate::model::{HashAlgorithm, Image, RbdSource, Status};
 use crate::store::{images as rows, tasks as task_rows};
-use crate::{ImageError, Images, SNAP, policy, signature, tasks};
+use crate::{ImageError, Images, SNAP, policy, tasks};
 use api::Context;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ impl Images {
         let mut image =
             rows::get_locked(&mut tx, id).await?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
         addable(&image)?;
-        signature::check(&image)?;
+        self.signature_terms(&image).await?;
         image.store.clone_from(&self.config.tier);
         let store = [image.store.clone()];
         let task = task(ctx, id, "location_import", input, &store);

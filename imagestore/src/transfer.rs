@@ -8,8 +8,9 @@ use crate::data::{Disk, Receive, receive};
 use crate::inspect::Format;
 use crate::model::{Digest, Form, Image, Status};
 use crate::quota::Resource;
+use crate::signature::{self, Terms, Verified};
 use crate::store::{images as rows, uploads};
-use crate::{Body, ImageError, Images, data, signature, tasks};
+use crate::{Body, ImageError, Images, data, tasks};
 use api::Context;
 use futures::StreamExt;
 use state::Timestamp;
@@ -134,7 +135,7 @@ impl Images {
         }
         if kind == uploads::Kind::File {
             has_formats(&image)?;
-            if let Err(e) = signature::check(&image) {
+            if let Err(e) = self.signature_terms(&image).await {
                 image.emptied(Status::Killed);
                 rows::update(&mut tx, &image).await?;
                 tx.commit().await?;
@@ -208,8 +209,9 @@ impl Images {
                 let cause = std::error::Error::source(e).map(ToString::to_string).unwrap_or_default();
                 tracing::info!(image = %a.image.id, error = %e, cause, "an upload ended without an image");
                 // While the cluster is away nothing can be removed: that is left to the upload's watch.
+                let next = if matches!(e, ImageError::Signature(_)) { Status::Killed } else { Status::Queued };
                 if !e.is_unavailable()
-                    && let Err(e) = images.abandon(&a.image, &a.upload).await
+                    && let Err(e) = images.abandon(&a.image, &a.upload, next).await
                 {
                     tracing::warn!(image = %a.image.id, error = %e, "an upload's remains are left to its watch");
                 }
@@ -326,6 +328,10 @@ impl Images {
         virtual_size: Option<u64>,
     ) -> Result<(), ImageError> {
         let gone = || ImageError::Gone(a.image.id.clone());
+        let verified = match a.kind {
+            uploads::Kind::File => self.verified(&a.image.id, &digest, form).await?,
+            _ => Verified::NOTHING,
+        };
         let finished = match a.kind {
             uploads::Kind::File => Some(self.finished(&a.image, digest.clone(), form, virtual_size).await?),
             _ => None,
@@ -334,8 +340,7 @@ impl Images {
         let mut image = rows::get_locked(&mut tx, &a.image.id).await?.ok_or_else(gone)?;
         let wanted = match &finished {
             Some(f) => {
-                // It may have been asked for meanwhile.
-                signature::check(&image)?;
+                verified.covers(&image)?;
                 f.apply(&mut image);
                 uploads::remove(&mut tx, &a.upload).await?
             }
@@ -346,6 +351,30 @@ impl Images {
         }
         rows::update(&mut tx, &image).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// What an image asks to be checked with; `Signature` where it can never be.
+    pub(crate) async fn signature_terms(&self, image: &Image) -> Result<Option<Terms>, ImageError> {
+        signature::terms(self.config.signature_certificates.as_deref(), image).await
+    }
+
+    /// Checks the bytes that came, and lie in the store of this image in this form, against the signature that it asks for
+    /// by now. Where that is of another hash than the image's own, they are read once more.
+    pub(crate) async fn verified(
+        &self,
+        id: &str,
+        digest: &Digest,
+        form: Form,
+    ) -> Result<Verified, ImageError> {
+        let image = rows::get(&self.db, id).await?.ok_or_else(|| ImageError::Gone(id.to_owned()))?;
+        let Some(terms) = self.signature_terms(&image).await? else { return Ok(Verified::NOTHING) };
+        if terms.method.is(digest.algorithm) {
+            return terms.verify(&image, &digest.hash);
+        }
+        let stored = Image { form, size: Some(digest.size), ..image.clone() };
+        let bytes = self.blobs(&image.store)?.stream(&stored, 0, digest.size).await?;
+        let hash = data::hash_of(terms.method, bytes).await?;
+        terms.verify(&image, &hash)
     }
 
     /// What the row of a finished image says. Where the original is not kept, the image is now what it was
@@ -372,8 +401,9 @@ impl Images {
         Ok(Finished { digest, form: Form::Disk, virtual_size, raw: true })
     }
 
-    /// Takes an upload back: nothing of it stays in the pool, and the image waits for another one. Twice is no error.
-    pub(crate) async fn abandon(&self, image: &Image, upload: &str) -> Result<(), ImageError> {
+    /// Takes an upload back: nothing of it stays in the pool, and the image waits for another one (`Queued`), or is of no
+    /// use any more (`Killed`). Twice is no error.
+    pub(crate) async fn abandon(&self, image: &Image, upload: &str, next: Status) -> Result<(), ImageError> {
         let blobs = self.blobs(&image.store)?;
         // Another upload may have begun meanwhile: then these bytes are its.
         match uploads::get(&self.db, &image.id).await? {
@@ -386,7 +416,7 @@ impl Images {
         if uploads::remove(&mut tx, upload).await?
             && let Some(mut row) = row
         {
-            row.emptied(Status::Queued);
+            row.emptied(next);
             rows::update(&mut tx, &row).await?;
         }
         Ok(tx.commit().await?)

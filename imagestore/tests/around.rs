@@ -232,7 +232,7 @@ async fn a_restart_ends_an_import_from_another_region() {
     }
 }
 
-/// There is no key manager, so no signature can be verified, and nothing unverified becomes active.
+/// Without certificates no signature can be verified, and nothing unverified becomes active.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_image() {
     let _one = ONE_AT_A_TIME.lock().await;
@@ -282,7 +282,7 @@ async fn a_signed_image() {
     assert_eq!(c.patch("alice", &id, json!(late)).await.status(), StatusCode::OK);
     tx.send(()).unwrap();
     assert_eq!(sent.await.unwrap().unwrap().status(), StatusCode::BAD_REQUEST);
-    assert_eq!(c.show(&id).await["status"], "queued");
+    assert_eq!(c.show(&id).await["status"], "killed");
     assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
     // Less than all four properties ask for nothing.
     let mut part = signed("SHA-256");

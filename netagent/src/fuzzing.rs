@@ -1,10 +1,10 @@
-//! What comes from an OVSDB server, as functions over bytes that panic where the parser breaks its word: every test run
-//! feeds them noise and damaged samples.
+//! What comes from an OVSDB server, as functions over bytes that panic where the parser breaks its word: the targets
+//! below `fuzz/` call them, and every test run feeds them noise and damaged samples.
 
 use crate::ovsdb::framing::Splitter;
 
 /// A byte that says how the stream is cut, and the stream: its messages are the same whatever the cuts.
-fn ovsdb(data: &[u8]) {
+pub fn ovsdb(data: &[u8]) {
     let Some((step, stream)) = data.split_first() else { return };
     let run = |step: usize| {
         let (mut splitter, mut all) = (Splitter::default(), Vec::new());
@@ -32,7 +32,7 @@ fn ovsdb(data: &[u8]) {
 }
 
 /// What to begin with: the target's name and an input that is good, or nearly.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let id = "36bef046-7da7-43a5-905a-c17899216fcb";
     let schema = r#"{"tables": {"T": {"columns": {"name": {"type": "string"}, "tags": {"type": {"key": "string", "max": "unlimited"}}}}}}"#;
     let rows = format!(

@@ -10,8 +10,8 @@ mod attr;
 mod bootstrap;
 pub mod error;
 mod floating_ip;
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 mod ipam;
 pub mod model;

@@ -268,7 +268,7 @@ fn expand(data: &[u8], codec: Codec, out: &mut [u8]) -> Result<(), Refusal> {
 
 /// The disk inside of a file in memory, put together as an upload's is: for properties. At most `chunks` of
 /// its chunks are made; its whole size is told.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) async fn disk_of(
     file: &[u8],
     format: Format,

@@ -4,9 +4,11 @@
 
 use crate::ImageError;
 use crate::model::{Digest, HashAlgorithm};
+use crate::signature::Method;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use md5::Md5;
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Sha224, Sha256, Sha384, Sha512};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -38,6 +40,25 @@ fn lane<D: md5::Digest + Send + 'static>() -> Lane {
     Lane { queue, done }
 }
 
+/// One hash of a whole stream, in hex.
+pub(crate) async fn hash_of(method: Method, mut bytes: super::Body) -> Result<String, ImageError> {
+    let Lane { queue, done } = match method {
+        Method::Sha224 => lane::<Sha224>(),
+        Method::Sha256 => lane::<Sha256>(),
+        Method::Sha384 => lane::<Sha384>(),
+        Method::Sha512 => lane::<Sha512>(),
+    };
+    while let Some(chunk) = bytes.next().await {
+        queue.send(chunk?).await.map_err(ended)?;
+    }
+    drop(queue);
+    Ok(done.await?)
+}
+
+fn ended<T>(_: T) -> ImageError {
+    ImageError::Internal("a hash ended early".into())
+}
+
 impl Hasher {
     /// MD5 is made where it is asked for.
     pub(crate) fn new(algorithm: HashAlgorithm, md5: bool) -> Self {
@@ -52,7 +73,6 @@ impl Hasher {
     /// Takes the next bytes. Waits while the hashes are behind.
     pub(crate) async fn update(&mut self, chunk: Bytes) -> Result<(), ImageError> {
         self.size += chunk.len() as u64;
-        let ended = |_| ImageError::Internal("a hash ended early".into());
         if let Some(md5) = &self.md5 {
             md5.queue.send(chunk.clone()).await.map_err(ended)?;
         }

@@ -9,10 +9,10 @@ mod receive;
 mod split;
 
 pub(crate) use blob::{Blobs, Disk, Onlooker};
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use convert::disk_of;
 pub(crate) use convert::{Limits, convert};
-pub(crate) use hash::Hasher;
+pub(crate) use hash::{Hasher, hash_of};
 pub(crate) use receive::{Receive, Received, drain, receive};
 pub(crate) use split::{Split, Splitter};
 

@@ -55,7 +55,7 @@ impl From<ImageError> for Error {
             ImageError::NotFound(_) | ImageError::Missing(_) => Error::not_found(text),
             ImageError::Gone(_) => Error::new(StatusCode::GONE, text),
             ImageError::Forbidden(_) => Error::forbidden(text),
-            ImageError::Invalid(_) => Error::bad_request(text),
+            ImageError::Invalid(_) | ImageError::Signature(_) => Error::bad_request(text),
             ImageError::Conflict(_) => Error::conflict(text),
             ImageError::TooLarge(_) => Error::over_limit(text),
             ImageError::Refused(Refusal::TooLarge { .. }) => Error::over_limit(text),

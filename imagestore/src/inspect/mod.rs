@@ -9,7 +9,7 @@
 mod bytes;
 mod gpt;
 pub(crate) mod qcow2;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod samples;
 mod source;
 mod vdi;

@@ -12,7 +12,7 @@ use crate::imports::ended;
 use crate::model::{Digest, Form, Image, Status};
 use crate::store::{images as rows, tasks as task_rows};
 use crate::transfer::Plan;
-use crate::{ImageError, Images, inspect, signature};
+use crate::{ImageError, Images, inspect};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Timestamp, Tx};
@@ -74,7 +74,7 @@ impl Operation for Import {
         if step == "begin" {
             job.remember("home", &image.store)?;
             began(&self.0, &p.task).await?;
-            return Ok(signature::check(&image)?);
+            return Ok(self.0.signature_terms(&image).await.map(drop)?);
         }
         described(job).apply(&mut image);
         let Some(_turn) = self.0.turns.take(&image) else { return Err(StepError::Wait(TURN)) };
@@ -241,12 +241,14 @@ impl Import {
         if !asked && copies.is_empty() {
             return Err(StepError::fail("The image could not be put into any of the stores."));
         }
-        let finished = self.0.finished(image, digest(p, job)?, form, virtual_size).await?;
+        let digest = digest(p, job)?;
+        let verified = self.0.verified(&p.image, &digest, form).await?;
+        let finished = self.0.finished(image, digest, form, virtual_size).await?;
         let mut tx = self.0.db.begin().await?;
         let row = rows::get_locked(&mut tx, &p.image).await?;
         let Some(mut row) = row.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
         described(job).apply(&mut row);
-        signature::check(&row)?;
+        verified.covers(&row)?;
         finished.apply(&mut row);
         row.store = if asked { home } else { copies.remove(0) };
         row.copies = copies;

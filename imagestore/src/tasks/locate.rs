@@ -5,8 +5,9 @@ use crate::data::{Disk, Hasher};
 use crate::imports::ended;
 use crate::locations::Expected;
 use crate::model::{Digest, Form, Image, RbdSource, Status};
+use crate::signature::Verified;
 use crate::store::{images as rows, tasks as task_rows, uploads};
-use crate::{ImageError, Images, signature};
+use crate::{ImageError, Images};
 use async_trait::async_trait;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -131,12 +132,16 @@ impl Locate {
 
     async fn activate(&self, p: &Params, job: &Job) -> Result<(), StepError> {
         let digest: Option<Digest> = job.recall::<Option<Digest>>("digest").flatten();
+        let verified = match &digest {
+            Some(digest) => self.0.verified(&p.image, digest, Form::Disk).await?,
+            None => Verified::NOTHING,
+        };
         let mut tx = self.0.db.begin().await?;
         let row = rows::get_locked(&mut tx, &p.image).await?;
         let (Some(mut image), Some(digest)) = (row.filter(|i| is_at(i, &p.task)), digest) else {
             return Ok(());
         };
-        signature::check(&image)?;
+        verified.covers(&image)?;
         (image.status, image.form) = (Status::Active, Form::Disk);
         (image.size, image.virtual_size) = (Some(digest.size), Some(digest.size));
         image.checksum = digest.md5;

@@ -5,7 +5,7 @@
 //! that node is a new one.
 
 use crate::store::{images as rows, uploads};
-use crate::{ImageError, Images};
+use crate::{ImageError, Images, Status};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Tx};
@@ -51,7 +51,10 @@ impl Operation for Watch {
         // A deleted image's bytes are its delete task's.
         let Some(image) = rows::get(&self.0.db, &p.image).await? else { return Ok(()) };
         tracing::warn!(image = %p.image, "an upload that nobody receives any more is taken back");
-        self.0.abandon(&image, &p.upload).await.map_err(|e| StepError::retry(e.reason()).because(e))
+        self.0
+            .abandon(&image, &p.upload, Status::Queued)
+            .await
+            .map_err(|e| StepError::retry(e.reason()).because(e))
     }
 
     async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {

@@ -20,7 +20,7 @@ pub use transact::{Op, Outcome, Until};
 pub use value::{Atom, Datum, Row};
 
 /// Takes one message for everything that a server may send: for properties.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn try_message(value: &serde_json::Value) {
     use schema::Schema;
     const TABLES: &[Table] = &[Table { name: "T", columns: &["name", "tags"], keys: &["tags"] }];
