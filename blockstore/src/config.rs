@@ -46,6 +46,8 @@ pub struct Config {
     /// 32 bytes in base64 that seal the passphrases of encrypted volumes. Without a file they are made once and kept in the
     /// database, beside what they seal.
     pub key_file: Option<PathBuf>,
+    /// Tiers whose volumes are mirrored to another cluster where their types ask for it.
+    pub replication: Vec<crate::Replication>,
     /// Limits of every project that has none of its own. -1 is without limit.
     pub quota: Quota,
     /// An oslo.policy-style file whose rules replace the defaults.
@@ -142,6 +144,7 @@ impl Default for Config {
             guest_user: "admin".into(),
             guest_secret: None,
             key_file: None,
+            replication: Vec::new(),
             quota: Quota::default(),
             policy_file: None,
         }

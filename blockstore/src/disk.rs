@@ -260,7 +260,7 @@ pub(crate) async fn purge(tier: &Tier, name: &str) -> Result<bool, Error> {
     // Clones of clones: a chain ends where an image is still needed, or is nobody's of ours.
     while let Some(name) = next.take() {
         let first = !gone;
-        for entry in rbd.trash_list().await?.into_iter().filter(|e| e.name == name) {
+        for entry in rbd.trash_list().await?.into_iter().filter(|e| e.name == name && !e.migrating) {
             let parent = match rbd.open_by_id(&entry.id, true).await.optional()? {
                 Some(image) => with(image, |image| async move { image.parent().await }).await?,
                 None => None,

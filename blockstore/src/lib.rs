@@ -38,8 +38,10 @@ mod qos;
 mod quotas;
 mod recrypt;
 mod reimage;
+mod replication;
 mod scheduler;
 mod schedules;
+mod servers;
 mod services;
 mod snapshots;
 mod status;
@@ -61,15 +63,17 @@ pub use model::{
     AttachMode, Attachment, Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType,
 };
 pub use policy::table as policy;
+pub use replication::Replication;
 pub use scheduler::Hints;
+pub use servers::{Mirror, Pivot, Servers};
 pub use snapshots::NewSnapshot;
-pub use status::{AttachStatus, BackupStatus, GroupStatus, SnapshotStatus, VolumeStatus};
+pub use status::{AttachStatus, BackupStatus, GroupStatus, ReplicationStatus, SnapshotStatus, VolumeStatus};
 pub use tasks::operations;
 
 use api::{Context, Links, Policy};
 use pool::Tiers;
 use state::{Db, Migrations};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// The tables of this crate.
 pub const MIGRATIONS: Migrations = Migrations {
@@ -81,6 +85,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("0005_schedules", include_str!("../migrations/0005_schedules.sql")),
         ("0006_backup_drivers", include_str!("../migrations/0006_backup_drivers.sql")),
         ("0007_keys", include_str!("../migrations/0007_keys.sql")),
+        ("0008_replication", include_str!("../migrations/0008_replication.sql")),
     ],
 };
 
@@ -93,8 +98,10 @@ pub struct Volumes {
     links: Links,
     policy: Policy,
     rooms: scheduler::Rooms,
+    replicas: replication::Replicas,
     keys: Arc<dyn keys::KeyManager>,
     backup_objects: OnceLock<Arc<dyn BackupStore>>,
+    servers: OnceLock<Weak<dyn Servers>>,
 }
 
 impl Volumes {
@@ -119,6 +126,7 @@ impl Volumes {
             return Err(VolumeError::Config("the backup driver directory needs backup_directory".into()));
         }
         images.follow_deletions(images::KEY_PROPERTY, tasks::forget_key::KIND);
+        let replicas = replication::Replicas::new(&tiers, &config.replication)?;
         let keys = Arc::new(keys::LocalKeys::new(db.clone(), config.key_file.clone()));
         let volumes = Volumes {
             db,
@@ -128,8 +136,10 @@ impl Volumes {
             links,
             policy,
             rooms: scheduler::Rooms::default(),
+            replicas,
             keys,
             backup_objects: OnceLock::new(),
+            servers: OnceLock::new(),
         };
         volumes.ensure_default_type().await?;
         volumes.ensure_default_group_type().await?;

@@ -77,7 +77,10 @@ impl Volumes {
             ));
         }
         self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
-        if reseals.is_some() || !self.offers(&volume.tier, &kind) {
+        if reseals.is_some() || !self.offers(volume.home(), &kind) {
+            if volume.is_replicated() {
+                return Err(VolumeError::InvalidVolume("Volume must not be replicated.".into()));
+            }
             return self.retype_elsewhere(tx, ctx, volume, &kind, reseals, on_demand).await;
         }
         self.carry_type(&mut tx, &mut volume, &kind).await?;
@@ -92,6 +95,7 @@ impl Volumes {
         volume: &mut Volume,
         kind: &VolumeType,
     ) -> Result<(), VolumeError> {
+        self.replicated_as(tx, volume, kind.replicated()).await?;
         volume.multiattach = kind.multiattach();
         let before = store::types::get(tx.conn(), &volume.type_id).await?.and_then(|t| t.qos_specs_id);
         if before != kind.qos_specs_id {
@@ -130,6 +134,9 @@ impl Volumes {
             };
             return self.stays(tx, ctx, volume, reason).await;
         };
+        if let Some(reason) = self.bound(&mut tx, &volume, &to).await? {
+            return self.stays(tx, ctx, volume, reason).await;
+        }
         self.advance(&mut tx, &mut volume, Step::Retype, |v| {
             VolumeError::InvalidVolume(format!("A volume that is {} cannot be retyped.", v.status))
         })
@@ -138,6 +145,33 @@ impl Volumes {
         self.write(&mut tx, &mut volume).await?;
         tasks::migrate::spawn(&mut tx, ctx, &volume, &to, Some((&kind.id, reseals))).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Why an attached volume cannot move to a tier under its guest; `None` also for one that nobody has. As with
+    /// upstream's swap of volumes, snapshots stay behind and what is encrypted cannot be copied by its guest's QEMU.
+    async fn bound(
+        &self,
+        tx: &mut Tx,
+        volume: &Volume,
+        to: &str,
+    ) -> Result<Option<&'static str>, VolumeError> {
+        if volume.attachments.is_empty() {
+            return Ok(None);
+        }
+        let snapshots = store::snapshots::of_volume(tx.conn(), &volume.id).await?;
+        Ok(match () {
+            () if self.servers().is_none() || tasks::migrate_attached::holder(volume).is_none() => Some(
+                "Volume is attached to what is no single server of this cloud: it cannot move meanwhile.",
+            ),
+            () if !snapshots.is_empty() => Some("Volume must not have snapshots."),
+            () if volume.encryption_key_id.is_some() => {
+                Some("Volume is encrypted: it cannot move while it is attached.")
+            }
+            () if self.location_in(&volume.id, to)?.namespace.is_some() => {
+                Some("The destination is in a namespace of its pool, where no server can open a volume.")
+            }
+            () => None,
+        })
     }
 
     /// A move that cannot begin: the volume is what it was, and says that it did not move.
@@ -179,6 +213,7 @@ impl Volumes {
         if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse)
             || volume.is_migrating()
             || volume.group_id.is_some()
+            || volume.is_replicated()
             || volume.tier == to
         {
             return Err(VolumeError::InvalidVolume(format!(
@@ -189,6 +224,9 @@ impl Volumes {
         let kind = self.type_of(&mut tx, &volume).await?;
         if !self.offers_moved(&to, &kind) {
             return self.stays(tx, ctx, volume, crate::messages::NO_BACKEND).await;
+        }
+        if let Some(reason) = self.bound(&mut tx, &volume, &to).await? {
+            return Err(VolumeError::InvalidVolume(reason.into()));
         }
         if destination.lock && volume.status == VolumeStatus::Available {
             self.advance(&mut tx, &mut volume, Step::Lock, |v| {

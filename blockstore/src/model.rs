@@ -1,6 +1,6 @@
 //! The nouns as the rest of the program sees them: what rows hold, typed.
 
-use crate::status::{AttachStatus, SnapshotStatus, VolumeStatus};
+use crate::status::{AttachStatus, ReplicationStatus, SnapshotStatus, VolumeStatus};
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 use std::collections::BTreeMap;
@@ -41,6 +41,10 @@ pub struct Volume {
     /// The passphrase's id, where the volume is encrypted.
     pub encryption_key_id: Option<String>,
     pub migration_status: Option<String>,
+    /// `None` where its tier has no replica.
+    pub replication_status: Option<ReplicationStatus>,
+    /// The tier it belongs to, while another one, that one's replica, serves it.
+    pub home_tier: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Option<Timestamp>,
     /// Unfinished ones too, oldest first.

@@ -73,9 +73,9 @@ pub(crate) async fn execute(
 }
 
 /// The source goes.
-pub(crate) async fn commit(to: &Tier, name: &str) -> Result<(), Error> {
+pub(crate) async fn commit(from: &Tier, to: &Tier, name: &str) -> Result<(), Error> {
     match state(to, name).await? {
-        Migration::None => Ok(()),
+        Migration::None => from.pool.rbd().migration_sweep(name).await,
         _ => to.pool.rbd().migration_commit(name).await,
     }
 }
@@ -83,6 +83,9 @@ pub(crate) async fn commit(to: &Tier, name: &str) -> Result<(), Error> {
 /// Takes a move back, of either way: afterwards the source serves, if it is still there. What was written to a target
 /// that had served is lost.
 pub(crate) async fn take_back(from: &Tier, to: &Tier, name: &str) -> Result<(), Error> {
+    if from.same_cluster(to) {
+        from.pool.rbd().migration_recover(name, &to.pool.rbd(), name).await?;
+    }
     for tier in [to, from] {
         if state(tier, name).await? != Migration::None {
             tier.pool.rbd().migration_abort(name).await?;

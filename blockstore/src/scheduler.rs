@@ -88,6 +88,9 @@ impl Volumes {
             && kind.extra_specs.iter().all(|(k, wanted)| match key(k) {
                 None => true,
                 Some("volume_backend_name" | "pool_name") => meets(tier, wanted),
+                Some("replication_enabled") => {
+                    meets(if self.replicas.of(tier).is_some() { "True" } else { "False" }, wanted)
+                }
                 Some(other) => capability(other).is_some_and(|has| meets(has, wanted)),
             })
     }

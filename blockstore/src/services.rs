@@ -4,6 +4,7 @@
 //! volume of the tier says it is.
 
 use crate::model::Volume;
+use crate::replication::Backend;
 use crate::{VolumeError, Volumes, store};
 use api::Context;
 use pool::Tier;
@@ -20,7 +21,7 @@ pub(crate) fn capability(key: &str) -> Option<&'static str> {
         "storage_protocol" => PROTOCOL,
         "driver_version" => DRIVER_VERSION,
         "thin_provisioning_support" | "multiattach" | "QoS_support" => "True",
-        "replication_enabled" | "thick_provisioning_support" => "False",
+        "thick_provisioning_support" => "False",
         _ => return None,
     })
 }
@@ -74,6 +75,8 @@ pub(crate) struct Service {
     pub(crate) disabled: bool,
     pub(crate) disabled_reason: Option<String>,
     pub(crate) updated_at: Timestamp,
+    /// Of a volume service.
+    pub(crate) replication: Backend,
 }
 
 /// A tier with its room, in GiB.
@@ -88,6 +91,8 @@ pub(crate) struct PoolStats {
     pub(crate) ratio: f64,
     /// Whether its cluster answers.
     pub(crate) up: bool,
+    /// The tiers that it can fail over to.
+    pub(crate) replicas: Vec<String>,
 }
 
 impl Volumes {
@@ -97,7 +102,8 @@ impl Volumes {
 
     /// `<host>@<tier>#<tier>`; nothing for a volume that found no tier.
     pub(crate) fn host_of(&self, volume: &Volume) -> Option<String> {
-        (!volume.tier.is_empty()).then(|| format!("{}#{}", self.backend(&volume.tier), volume.tier))
+        let tier = volume.home();
+        (!tier.is_empty()).then(|| format!("{}#{tier}", self.backend(tier)))
     }
 
     /// The tier that a host's name means.
@@ -109,6 +115,7 @@ impl Volumes {
 
     async fn all_services(&self) -> Result<Vec<Service>, VolumeError> {
         let off = store::services::disabled(self.db.read()).await?;
+        let backends = self.backends().await?;
         let tiers = self.tiers.iter().map(|t| ("cinder-volume", self.backend(&t.name)));
         let names = ["cinder-scheduler", "cinder-backup"]
             .map(|b| (b, self.config.host.clone()))
@@ -117,7 +124,11 @@ impl Volumes {
         Ok(names
             .map(|(binary, host)| {
                 let row = off.iter().find(|(b, h, ..)| b == binary && *h == host);
+                let known = backends.iter().find(|b| self.backend(&b.tier) == host).cloned();
+                let tier = self.tier_of_host(&host).unwrap_or_default();
                 Service {
+                    replication: known
+                        .unwrap_or_else(|| Backend::untouched(&tier, self.replicas.of(&tier).is_some())),
                     binary,
                     zone: self.config.zone.clone(),
                     disabled: row.is_some(),
@@ -166,13 +177,6 @@ impl Volumes {
         now.into_iter().find(|s| s.binary == binary && s.host == host).ok_or_else(absent)
     }
 
-    /// 400 unless there is a volume service on this host.
-    pub(crate) fn known_host(&self, ctx: &Context, host: &str) -> Result<(), VolumeError> {
-        self.may(ctx, "volume_extension:services:update", "")?;
-        let absent = || VolumeError::InvalidInput(format!("Service cinder-volume not found on host {host}."));
-        self.tier_of_host(host).map(drop).ok_or_else(absent)
-    }
-
     pub(crate) async fn list_hosts(&self, ctx: &Context) -> Result<Vec<Service>, VolumeError> {
         self.may(ctx, "volume_extension:hosts", "")?;
         self.all_services().await
@@ -219,6 +223,7 @@ impl Volumes {
             volumes: 0,
             ratio: self.config.max_over_subscription_ratio,
             up: true,
+            replicas: self.replication_targets(&tier.name),
         };
         if detail {
             let rounded = |gib: f64| (gib * 100.0).round() / 100.0;

@@ -76,6 +76,7 @@ impl Volumes {
             return self.admit_snapshot(ctx, id, "volume:get_snapshot", Some(there));
         }
         let (mut tx, volume) = self.hold(ctx, &new.volume_id, "volume:create_snapshot").await?;
+        self.thawed(&mut tx, volume.home()).await?;
         if !volume.status.may_snapshot(new.force) {
             return Err(VolumeError::InvalidVolume(format!(
                 "Volume {} status must be available, but current status is: {}.",
@@ -190,6 +191,9 @@ impl Volumes {
             "volume:delete_snapshot"
         };
         let (mut tx, snapshot) = self.hold_snapshot(ctx, id, rule).await?;
+        if let Some(of) = store::volumes::get(tx.conn(), &snapshot.volume_id).await? {
+            self.thawed(&mut tx, of.home()).await?;
+        }
         let step = if force { Step::ForceDelete } else { Step::Delete };
         let part = snapshot.group_snapshot_id.is_some() && !force;
         let next = snapshot.status.after(step).filter(|_| !part).ok_or_else(|| {

@@ -43,6 +43,28 @@ macro_rules! words {
 pub struct UnknownStatus(pub String);
 
 words! {
+/// What a volume's replication, or a backend's, is.
+///
+/// ```text
+///  (none) | disabled ──► enabling ──► enabled ──► failed-over ──► enabled
+///      ▲                    └─► error    │ ▲            │
+///      └──────── disabling ◄─────────────┘ └────────────┴──► failover-error
+/// ```
+/// A backend on its way is `failing-over`. A volume without a copy is `not-capable` while its backend is failed over.
+ReplicationStatus {
+    Enabling = "enabling",
+    Enabled = "enabled",
+    Disabling = "disabling",
+    Disabled = "disabled",
+    NotCapable = "not-capable",
+    FailingOver = "failing-over",
+    FailedOver = "failed-over",
+    FailoverError = "failover-error",
+    Error = "error",
+}
+}
+
+words! {
 /// ```text
 ///              ┌────────► error ◄──────┐ (also from extending: error_extending,
 ///              │                       │  deleting: error_deleting)

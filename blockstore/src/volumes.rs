@@ -1,7 +1,7 @@
 //! Volumes: who may do what to them, and when.
 
 use crate::backup::Backup;
-use crate::model::{Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType};
+use crate::model::{Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType, image_name};
 use crate::scheduler::Request;
 use crate::status::{Step, VolumeStatus};
 use crate::store::volumes::Filter;
@@ -122,13 +122,18 @@ impl Volumes {
     }
 
     pub(crate) fn location_of(&self, volume: &Volume) -> Result<RbdLocation, VolumeError> {
-        let tier = self.tiers.get(&volume.tier)?;
+        self.location_in(&volume.id, &volume.tier)
+    }
+
+    /// Where a volume's bytes are, or would be, in a tier.
+    pub(crate) fn location_in(&self, volume_id: &str, tier: &str) -> Result<RbdLocation, VolumeError> {
+        let tier = self.tiers.get(tier)?;
         let namespace = tier.pool.namespace();
         Ok(RbdLocation {
             cluster: tier.cluster.name().to_owned(),
             pool: tier.pool.name().to_owned(),
             namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
-            image: volume.image_name(),
+            image: image_name(volume_id),
         })
     }
 
@@ -181,6 +186,10 @@ impl Volumes {
         // Without a tier the volume is made all the same, and fails where its owner can see why.
         let prefer = origin.tier.as_deref();
         let tier = self.place(Request { kind: &kind, size_gib: size, hints: &new.hints, prefer }).await?;
+        let (tier, home_tier) = match tier {
+            Some(tier) => self.serving(tier, &kind).await?,
+            None => (None, None),
+        };
         let volume = Volume {
             id: new.id.unwrap_or_else(state::new_id),
             project_id: project,
@@ -193,7 +202,7 @@ impl Volumes {
             description: new.description,
             type_id: kind.id.clone(),
             type_name: kind.name.clone(),
-            tier: tier.clone().unwrap_or_default(),
+            tier: tier.unwrap_or_default(),
             zone,
             bootable: origin.bootable,
             multiattach: kind.multiattach() || origin.multiattach,
@@ -205,6 +214,8 @@ impl Volumes {
             group_id: new.group_id.clone(),
             encryption_key_id: encryption.map(|_| state::new_id()),
             migration_status: None,
+            replication_status: None,
+            home_tier,
             created_at: Timestamp::now(),
             updated_at: None,
             attachments: Vec::new(),
@@ -471,6 +482,7 @@ impl Volumes {
     ) -> Result<(), VolumeError> {
         let rule = if force { "volume_extension:volume_admin_actions:force_delete" } else { "volume:delete" };
         let (mut tx, mut volume) = self.hold(ctx, id, rule).await?;
+        self.thawed(&mut tx, volume.home()).await?;
         let snapshots = store::snapshots::of_volume(tx.conn(), id).await?;
         let refuse = || {
             VolumeError::InvalidVolume(
@@ -508,6 +520,7 @@ impl Volumes {
         attached_too: bool,
     ) -> Result<(), VolumeError> {
         let (mut tx, mut volume) = self.hold(ctx, id, "volume:extend").await?;
+        self.thawed(&mut tx, volume.home()).await?;
         if volume.status == VolumeStatus::InUse {
             if !attached_too {
                 return Err(VolumeError::InvalidVolume(format!(

@@ -70,6 +70,7 @@ impl Compute {
             plug: Plug::Planned,
             attachment_id: None,
             place: None,
+            moving: None,
             make: None,
         };
         let disk = name_disk(disk, new.device.as_deref(), &s.disks)?;

@@ -26,6 +26,7 @@ mod iso9660;
 mod keypairs;
 mod metadata;
 mod model;
+mod moves;
 mod neighbours;
 mod observe;
 mod placement;
@@ -48,7 +49,7 @@ pub use tasks::operations;
 use api::{Context, Links, Policy};
 use pool::Tiers;
 use state::{Db, Migrations};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +93,10 @@ impl Compute {
         let policy = policy::table(config.policy_file.as_deref())?;
         tiers.get(&config.tier)?;
         placement::ensure_standard(&db).await?;
-        Ok(Arc::new(Compute { db, tiers, images, volumes, networks, links, config, policy }))
+        let compute = Arc::new(Compute { db, tiers, images, volumes, networks, links, config, policy });
+        let servers: Weak<Compute> = Arc::downgrade(&compute);
+        compute.volumes.use_servers(servers);
+        Ok(compute)
     }
 
     /// Makes the flavors of a new cloud, from m1.nano (1 vCPU, 192 MiB, 1 GiB) up, where there is none yet.

@@ -8,7 +8,7 @@ use state::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use crate::states::{PowerState, TaskState, VmState};
-pub(crate) use crate::wire::Power;
+pub(crate) use crate::wire::{MirrorTo, Mirrored, Power};
 
 /// A size of server. Servers keep a copy of theirs: a flavor may go while they live.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,12 +85,20 @@ pub(crate) struct Disk {
     pub attachment_id: Option<String>,
     /// How the host reaches the bytes; known once the disk is ready.
     pub place: Option<RbdPlace>,
+    /// Where the host is to bring the bytes while the guest runs.
+    #[serde(default)]
+    pub moving: Option<MirrorTo>,
     /// What a volume is to be made from before the server starts.
     #[serde(default)]
     pub make: Option<MakeVolume>,
 }
 
 impl Disk {
+    /// Whether only Block Storage's task knows where the bytes are: the disk can neither be let go nor booted from.
+    pub(crate) fn is_pivoting(&self) -> bool {
+        self.moving.as_ref().is_some_and(|m| m.pivot)
+    }
+
     pub(crate) fn volume_id(&self) -> Option<&str> {
         match &self.source {
             DiskSource::Volume { volume_id } => Some(volume_id),
@@ -204,6 +212,9 @@ pub(crate) struct Seen {
     pub disks: BTreeSet<String>,
     /// Ports of the interfaces that the guest has.
     pub ports: BTreeSet<String>,
+    /// How far disks have come on their way to other images, by serial.
+    #[serde(default)]
+    pub mirrors: BTreeMap<String, Mirrored>,
 }
 
 /// A server.

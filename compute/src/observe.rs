@@ -88,7 +88,7 @@ impl Compute {
             disks: s
                 .disks
                 .iter()
-                .filter(|d| plugged(d.plug))
+                .filter(|d| plugged(d.plug) || d.is_pivoting())
                 .filter_map(|d| guest_disk(s, d))
                 .chain(config_drive(s))
                 .collect(),
@@ -170,6 +170,7 @@ fn seen(o: &Observed, s: &Server) -> Seen {
         device_error,
         disks: o.disks.clone(),
         ports: o.ports.clone(),
+        mirrors: o.mirrors.clone(),
     }
 }
 
@@ -191,6 +192,7 @@ fn guest_disk(s: &Server, d: &Disk) -> Option<GuestDisk> {
             blockstore::VolumeEncryption::Luks2 => "luks2".to_owned(),
         }),
         limits: place.limits,
+        mirror: d.moving.clone(),
         boot_order: (d.boot_index == Some(0)).then_some(1),
         read_only: false,
         cdrom: false,
@@ -208,6 +210,7 @@ fn config_drive(s: &Server) -> Option<GuestDisk> {
         image: place.image,
         encryption: None,
         limits: BTreeMap::new(),
+        mirror: None,
         boot_order: None,
         read_only: true,
         cdrom: true,

@@ -10,7 +10,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::states::PowerState;
 pub use netagent::agent::HostNetwork;
@@ -86,7 +86,28 @@ pub struct GuestDisk {
     pub encryption: Option<String>,
     /// libvirt's `iotune`, by its elements' names.
     #[serde(default)]
-    pub limits: std::collections::BTreeMap<String, u64>,
+    pub limits: BTreeMap<String, u64>,
+    /// Where the disk is to go while the guest runs.
+    #[serde(default)]
+    pub mirror: Option<MirrorTo>,
+}
+
+/// An image that a disk is copied to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorTo {
+    pub cluster: String,
+    pub pool: String,
+    pub image: String,
+    /// The guest is to go over to it. From here on it may have, whatever its host says last: nobody starts it before the
+    /// controller has made one of the two images its disk.
+    pub pivot: bool,
+}
+
+impl MirrorTo {
+    /// What [`Mirrored`] calls it.
+    pub fn name(&self) -> String {
+        format!("{}:{}/{}", self.cluster, self.pool, self.image)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,8 +157,36 @@ pub struct Observed {
     pub power: PowerState,
     pub disks: BTreeSet<String>,
     pub ports: BTreeSet<String>,
+    /// Of the disks that are to be elsewhere, by serial.
+    #[serde(default)]
+    pub mirrors: BTreeMap<String, Mirrored>,
     /// Why the desired state cannot be reached, and of which generation that is said.
     pub error: Option<GuestError>,
+}
+
+/// How far a disk has come on its way to another image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirrored {
+    /// [`MirrorTo::name`] of what was asked for.
+    pub to: String,
+    /// What [`MirrorTo::pivot`] was.
+    pub pivot: bool,
+    pub state: MirrorState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MirrorState {
+    /// Percent of it, 0 also before it has begun.
+    Copying(u8),
+    /// Both images have whatever the guest was told to be written.
+    Ready,
+    /// The guest has the disk there, and only there.
+    Moved,
+    /// The guest has it at its old place only, and no copy is under way.
+    Lost,
+    /// The guest does not run, or does not have the disk.
+    Off,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

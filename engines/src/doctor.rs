@@ -37,7 +37,7 @@ impl Check {
 }
 
 /// What must be there, which package brings it, and how it tells its version.
-const PROGRAMS: [(&str, &str, &str); 12] = [
+const PROGRAMS: [(&str, &str, &str); 13] = [
     ("ceph-mon", "ceph-mon", "--version"),
     ("ceph-mgr", "ceph-mgr", "--version"),
     ("ceph-osd", "ceph-osd", "--version"),
@@ -47,6 +47,7 @@ const PROGRAMS: [(&str, &str, &str); 12] = [
     ("ovn-northd", "ovn-central", "--version"),
     ("ovn-controller", "ovn-host", "--version"),
     ("libvirtd", "libvirt-daemon", "--version"),
+    ("virsh", "libvirt-clients", "--version"),
     ("qemu-system-x86_64", "qemu-system-x86", "--version"),
     ("qemu-img", "qemu-utils", "--version"),
     ("ip", "iproute2", "-V"),

@@ -1,5 +1,5 @@
-//! Torture: several clients create, clone, snapshot, revert, extend, write, back up, restore, upload and delete at
-//! random, while `aquifer` is killed, the OSD hangs, the database is away and the pools are full. Every client keeps
+//! Torture: several clients create, clone, snapshot, revert, extend, retype, write, back up, restore, upload and
+//! delete at random, while `aquifer` is killed, the OSD hangs, the database is away and the pools are full. Every client keeps
 //! a model of what it owns; in the end the cloud is exactly the models: every row has its image and every image its
 //! row, nothing is stuck, usage is what is there, and every byte is the model's.
 //!
@@ -41,6 +41,7 @@ async fn the_cloud_is_what_the_models_say() {
     let through = url.replacen(target, &format!("127.0.0.1:{}", wire.port), 1);
     let cloud = Cloud::up_with(&["--database", &through]);
     check::raise_quotas(&cloud).await;
+    check::make_types(&cloud).await;
     let session = Arc::new(cloud.demo().await);
     let disks = model::Disks::open(&cloud).await;
     let chaos = Chaos::new(cloud, wire, seed);

@@ -154,6 +154,8 @@ fn volume(
         group_id: None,
         encryption_key_id: None,
         migration_status: None,
+        replication_status: None,
+        home_tier: None,
         created_at: time(row, "created_at"),
         updated_at: None,
         attachments,

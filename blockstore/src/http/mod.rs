@@ -12,6 +12,7 @@ mod messages;
 mod metadata;
 mod qos;
 mod quotas;
+mod replication;
 mod schedules;
 mod schemas;
 mod services;

@@ -67,6 +67,13 @@ schemas! {
         schema["properties"]["volume"]["additionalProperties"] = json!(true);
         schema
     };
+    FAILOVER = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {"host": name(), "cluster": name(), "backend_id": name()},
+    });
+    FREEZE = json!({
+        "type": "object", "additionalProperties": false, "properties": {"host": name(), "cluster": name()},
+    });
     UPDATE_VOLUME = object("volume", json!({
         "name": name(), "description": name(), "display_name": name(), "display_description": name(),
         "metadata": metadata(),

@@ -1,9 +1,10 @@
 //! What operators ask: services, hosts, pools, capabilities; and what everybody may: zones, extensions, filters.
 
-use super::{Answer, Ask, Shared, text};
+use super::{Answer, Ask, Shared, replication, text};
 use crate::services::{DRIVER_VERSION, PROTOCOL, PoolStats, Service, VENDOR};
 use api::{Error, Json, Path, Routes};
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use state::Timestamp;
 
@@ -32,9 +33,9 @@ fn view(ask: &Ask, s: &Service) -> Value {
         "updated_at": s.updated_at.micros_naive(),
     });
     if s.binary == "cinder-volume" {
-        view["replication_status"] = "disabled".into();
-        view["active_backend_id"] = Value::Null;
-        view["frozen"] = false.into();
+        view["replication_status"] = s.replication.status.as_str().into();
+        view["active_backend_id"] = json!(s.replication.active);
+        view["frozen"] = s.replication.frozen.into();
     }
     if ask.at(7) {
         view["cluster"] = Value::Null;
@@ -55,7 +56,10 @@ async fn act(
     ask: Ask,
     Path(action): Path<String>,
     Json(body): Json<Value>,
-) -> Answer<Json<Value>> {
+) -> Answer<Response> {
+    if replication::knows(&ask, &action) {
+        return replication::act(&v, &ask, &action, &body).await;
+    }
     let word = |key: &str| text(body.get(key)).filter(|t| !t.is_empty());
     let missing =
         |key: &str| Error::bad_request(format!("Missing required element '{key}' in request body."));
@@ -71,12 +75,7 @@ async fn act(
                 );
             }
         },
-        "freeze" | "thaw" => {
-            let host = word("host").ok_or_else(|| missing("host"))?;
-            v.known_host(&ask.ctx, &host)?;
-            return Err(Error::not_implemented(format!("{action} is not built yet.")).into());
-        }
-        "failover_host" | "failover" | "set-log" | "get-log" => {
+        "set-log" | "get-log" => {
             return Err(Error::not_implemented(format!("{action} is not built yet.")).into());
         }
         _ => return Err(Error::not_found("Unknown action").into()),
@@ -91,7 +90,7 @@ async fn act(
     if let Some(reason) = s.disabled_reason {
         view["disabled_reason"] = reason.into();
     }
-    Ok(Json(view))
+    Ok(Json(view).into_response())
 }
 
 async fn hosts(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
@@ -129,7 +128,8 @@ async fn pools(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
             "provisioned_capacity_gb": p.provisioned_gib, "total_volumes": p.volumes,
             "reserved_percentage": 0, "max_over_subscription_ratio": format!("{:?}", p.ratio),
             "thin_provisioning_support": true, "thick_provisioning_support": false,
-            "multiattach": true, "QoS_support": true, "replication_enabled": false,
+            "multiattach": true, "QoS_support": true, "replication_enabled": !p.replicas.is_empty(),
+            "replication_targets": p.replicas, "replication_count": p.replicas.len() + 1,
             "location_info": null, "backend_state": if p.up { "up" } else { "down" }, "filter_function": null, "goodness_function": null,
             "timestamp": Timestamp::now().micros_naive(), "updated": null,
         }})
@@ -148,7 +148,7 @@ async fn capabilities(State(v): State<Shared>, ask: Ask, Path(host): Path<String
         "namespace": format!("OS::Storage::Capabilities::{host}"),
         "vendor_name": VENDOR, "volume_backend_name": tier, "pool_name": tier, "driver_version": DRIVER_VERSION,
         "storage_protocol": PROTOCOL, "display_name": "Ceph", "description": null, "visibility": "public",
-        "replication_targets": [],
+        "replication_targets": v.replication_targets(&tier),
         "properties": {
             "thin_provisioning": property("Thin Provisioning", "Sets thin provisioning."),
             "compression": property("Compression", "Enables compression."),

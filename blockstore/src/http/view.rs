@@ -53,7 +53,7 @@ pub(super) fn plain(ask: &Ask, v: &Volume) -> Map<String, Value> {
         "user_id": v.user_id,
         "bootable": if v.bootable { "true" } else { "false" },
         "encrypted": v.encryption_key_id.is_some(),
-        "replication_status": null,
+        "replication_status": v.replication_status.map(|s| s.as_str()),
         "consistencygroup_id": null,
         "multiattach": v.multiattach,
         "attachments": attached.map(|a| attachment(ask, a)).collect::<Vec<_>>(),

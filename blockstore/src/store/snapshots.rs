@@ -252,7 +252,7 @@ pub(crate) async fn total_of_tier<'e>(
 ) -> Result<(i64, i64), VolumeError> {
     Ok(sqlx::query_as(
         "SELECT CAST(COUNT(*) AS BIGINT), CAST(COALESCE(SUM(s.size), 0) AS BIGINT) FROM snapshots s \
-         JOIN volumes v ON v.id = s.volume_id WHERE v.tier = $1",
+         JOIN volumes v ON v.id = s.volume_id WHERE COALESCE(v.home_tier, v.tier) = $1",
     )
     .bind(tier)
     .fetch_one(db)

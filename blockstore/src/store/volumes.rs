@@ -11,7 +11,8 @@ use state::{Flag, Timestamp, Tx};
 const SELECT: &str = "SELECT v.id, v.project_id, v.user_id, v.size, v.growth, v.status, v.previous_status, v.name, \
     v.description, v.type_id, COALESCE(t.name, '') AS type_name, v.tier, v.zone, v.bootable, v.multiattach, \
     v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, v.migration_status, \
-    v.created_at, v.updated_at FROM volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
+    v.replication_status, v.home_tier, v.created_at, v.updated_at \
+    FROM volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -38,6 +39,8 @@ struct Row {
     group_id: Option<String>,
     encryption_key_id: Option<String>,
     migration_status: Option<String>,
+    replication_status: Option<String>,
+    home_tier: Option<String>,
     created_at: Timestamp,
     updated_at: Option<i64>,
 }
@@ -70,6 +73,8 @@ impl TryFrom<Row> for Volume {
             group_id: r.group_id,
             encryption_key_id: r.encryption_key_id,
             migration_status: r.migration_status,
+            replication_status: r.replication_status.map(|s| s.parse()).transpose()?,
+            home_tier: r.home_tier,
             created_at: r.created_at,
             updated_at: r.updated_at.map(Timestamp),
             attachments: Vec::new(),
@@ -81,8 +86,8 @@ pub(crate) async fn insert(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     sqlx::query(
         "INSERT INTO volumes (id, project_id, user_id, size, growth, status, previous_status, name, description, \
          type_id, tier, zone, bootable, multiattach, metadata, admin_metadata, image_metadata, snapshot_id, \
-         source_volid, group_id, created_at, encryption_key_id) VALUES ($1, $2, $3, $4, 0, $5, '', $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-         $15, $16, $17, $18, $19, $20)",
+         source_volid, group_id, created_at, encryption_key_id, replication_status, home_tier) VALUES ($1, $2, $3, $4, 0, $5, '', $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+         $15, $16, $17, $18, $19, $20, $21, $22)",
     )
     .bind(v.id.clone())
     .bind(v.project_id.clone())
@@ -104,6 +109,8 @@ pub(crate) async fn insert(tx: &mut Tx, v: &Volume) -> Result<(), VolumeError> {
     .bind(v.group_id.clone())
     .bind(v.created_at)
     .bind(v.encryption_key_id.clone())
+    .bind(v.replication_status.map(|s| s.as_str()))
+    .bind(v.home_tier.clone())
     .execute(tx.conn())
     .await?;
     Ok(())
@@ -189,7 +196,7 @@ impl Filter {
         text("v.name", &self.name);
         text("v.description", &self.description);
         text("v.zone", &self.zone);
-        text("v.tier", &self.tier);
+        text("COALESCE(v.home_tier, v.tier)", &self.tier);
         text("v.user_id", &self.user_id);
         text("v.snapshot_id", &self.snapshot_id);
         text("v.source_volid", &self.source_volid);

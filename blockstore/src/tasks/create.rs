@@ -66,6 +66,7 @@ impl Operation for Create {
         }
         self.allocate(&volume, &params.source).await?;
         self.limit(&volume, &params.source).await?;
+        self.0.mirror_as_type(&volume, true).await?;
         self.publish(&volume, &params.source).await.map_err(failed)
     }
 
@@ -74,6 +75,7 @@ impl Operation for Create {
         self.conceal(&params.volume_id).await.map_err(failed)?;
         let Some(volume) = self.row(&params.volume_id).await.map_err(failed)? else { return Ok(()) };
         let Ok(tier) = self.0.tiers.get(&volume.tier) else { return Ok(()) };
+        self.0.unmirror(&volume).await?;
         disk::remove(&tier, &volume.image_name()).await.map_err(storage)?;
         if let Some(key) = &volume.encryption_key_id {
             self.0.keys.remove(key).await.map_err(failed)?;

@@ -58,6 +58,13 @@ impl Operation for Delete {
         }
         // It may have moved since it was asked for.
         let row = store::volumes::get(self.0.db.read(), &params.volume_id).await.map_err(failed)?;
+        let copy = match &row {
+            Some(v) if v.is_replicated() => {
+                self.quiet(&params).await?;
+                self.0.unmirror(v).await?
+            }
+            _ => None,
+        };
         let (tier, key) = match row {
             Some(v) => (v.tier, v.encryption_key_id),
             None => (params.tier.clone(), params.key.clone()),
@@ -80,7 +87,7 @@ impl Operation for Delete {
         if let Some(key) = &params.key {
             self.0.keys.remove(key).await.map_err(failed)?;
         }
-        self.forget(&params, removed == Removed::Trashed).await.map_err(failed)
+        self.forget(&params, removed == Removed::Trashed, copy).await.map_err(failed)
     }
 
     /// What was removed is gone, and what was not can be deleted again: there is nothing to take back.
@@ -95,12 +102,16 @@ impl Operation for Delete {
 }
 
 impl Delete {
-    /// Removes the row and, in the same transaction, leaves what is in the trash to be swept.
-    async fn forget(&self, params: &Params, trashed: bool) -> Result<(), VolumeError> {
+    /// Removes the row and, in the same transaction, leaves what is in the trash to be swept, and the copy in the tier of that
+    /// name to be taken away.
+    async fn forget(&self, params: &Params, trashed: bool, copy: Option<String>) -> Result<(), VolumeError> {
         let mut tx = self.0.db.begin().await?;
         store::volumes::remove(&mut tx, &params.volume_id).await?;
         if trashed {
             sweep::spawn(&mut tx, &params.tier, &params.image, None).await?;
+        }
+        if let Some(tier) = copy {
+            self.0.forget_copy(&mut tx, &tier, &params.image).await?;
         }
         tx.wake(Volumes::topic(&params.volume_id));
         Ok(tx.commit().await?)

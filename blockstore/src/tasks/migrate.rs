@@ -4,7 +4,7 @@
 //! lock, while nobody has it attached. A volume that serves live may be attached from there on (`reserve` then says
 //! `success`): after that there is no way back, and the rest is tried for as long as it takes.
 
-use super::{LOOK_AGAIN, failed, limit, storage, subject, sweep};
+use super::{LOOK_AGAIN, failed, limit, migrate_attached, storage, subject, sweep};
 use crate::encryption::Format;
 use crate::messages::{Action, Asker};
 use crate::migrate::phase;
@@ -21,17 +21,17 @@ use state::{Job, NewTask, Operation, StepError, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 
-const KIND: &str = "volume.migrate";
+pub(super) const KIND: &str = "volume.migrate";
 /// Between looks at what only an operator can mend.
 const LATER: Duration = Duration::from_secs(30);
 
 #[derive(Serialize, Deserialize)]
-struct Params {
-    volume_id: String,
-    from: String,
-    to: String,
+pub(super) struct Params {
+    pub(super) volume_id: String,
+    pub(super) from: String,
+    pub(super) to: String,
     /// The types before and after, where they differ.
-    types: Option<(String, String)>,
+    pub(super) types: Option<(String, String)>,
     /// It is encrypted in another way from then on.
     #[serde(default)]
     reseal: Option<Reseal>,
@@ -53,7 +53,7 @@ impl Reseal {
 }
 
 impl Params {
-    fn image(&self) -> String {
+    pub(super) fn image(&self) -> String {
         image_name(&self.volume_id)
     }
 
@@ -83,7 +83,14 @@ pub(crate) async fn spawn(
         reseal,
         asker: Asker::of(ctx, &volume.project_id),
     };
-    NewTask { kind: KIND, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
+    let kind = if volume.attachments.is_empty() { KIND } else { migrate_attached::KIND };
+    NewTask { kind, subject: &subject(&volume.id) }.spawn(tx, &params).await?;
+    Ok(())
+}
+
+/// For a volume that has been detached while it was to move under its guest.
+pub(super) async fn spawn_with(tx: &mut Tx, params: &Params) -> Result<(), VolumeError> {
+    NewTask { kind: KIND, subject: &subject(&params.volume_id) }.spawn(tx, params).await?;
     Ok(())
 }
 
@@ -140,7 +147,7 @@ impl Operation for Migrate {
 }
 
 impl Migrate {
-    fn tiers(&self, params: &Params) -> Result<(Tier, Tier), StepError> {
+    pub(super) fn tiers(&self, params: &Params) -> Result<(Tier, Tier), StepError> {
         let get = |name: &str| self.0.tiers.get(name).map_err(storage);
         Ok((get(&params.from)?, get(&params.to)?))
     }
@@ -270,7 +277,7 @@ impl Migrate {
         Ok(tx.commit().await?)
     }
 
-    async fn switch_back(&self, params: &Params) -> Result<(), VolumeError> {
+    pub(super) async fn switch_back(&self, params: &Params) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
@@ -297,7 +304,7 @@ impl Migrate {
     async fn commit(&self, params: &Params, live: bool, job: &mut Job) -> Result<(), StepError> {
         let (from, to) = self.tiers(params)?;
         if live {
-            return moving::commit(&to, &params.image()).await.map_err(storage);
+            return moving::commit(&from, &to, &params.image()).await.map_err(storage);
         }
         let removed = match &params.reseal {
             Some(reseal) => {
@@ -338,7 +345,7 @@ impl Migrate {
     }
 
     /// Says how far the migration is, unless it is past that; the volume then.
-    async fn phase(&self, params: &Params, word: &str) -> Result<Option<Volume>, VolumeError> {
+    pub(super) async fn phase(&self, params: &Params, word: &str) -> Result<Option<Volume>, VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
@@ -352,7 +359,7 @@ impl Migrate {
         Ok(Some(volume))
     }
 
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         params: &Params,
         trashed: bool,

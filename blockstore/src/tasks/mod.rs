@@ -7,13 +7,14 @@
 //! volume.forget_key       the passphrase of a deleted image that was an encrypted volume
 //! volume.limit            the limits of a new type
 //! volume.manage           an image that was there before becomes a volume; snapshot.manage: likewise
-//! volume.migrate          to another tier, for another type or not
+//! volume.migrate          to another tier, for another type or not; volume.migrate_attached: under a guest that writes
 //! volume.reimage          an image in the place of what is there
 //! volume.revert           back to the latest snapshot
 //! volume.upload           snapshot, and an image (of the images' service) that is a clone of it
 //! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
 //! snapshot.create, snapshot.delete
 //! backup.create, backup.delete, backup.restore, backup.collect (in `backup`)
+//! backend.failover, volume.replicate, volume.follow, volume.forget (in `replication`)
 //! schedule.run            what a schedule makes, and what it keeps no longer (in `schedules`)
 //! group.settle            a group made of another one, or going with its volumes, follows them
 //! group_snapshot.create   snapshots of all its volumes at one instant
@@ -31,6 +32,7 @@ pub(crate) mod group_snapshot_delete;
 pub(crate) mod limit;
 pub(crate) mod manage;
 pub(crate) mod migrate;
+pub(crate) mod migrate_attached;
 pub(crate) mod reimage;
 pub(crate) mod revert;
 pub(crate) mod snapshot;
@@ -55,6 +57,10 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(crate::backup::delete::Delete(volumes.clone())),
         Arc::new(crate::backup::restore::Restore(volumes.clone())),
         Arc::new(crate::schedules::run::Run(volumes.clone())),
+        Arc::new(crate::replication::Failover(volumes.clone())),
+        Arc::new(crate::replication::Follow(volumes.clone())),
+        Arc::new(crate::replication::Forget(volumes.clone())),
+        Arc::new(crate::replication::Replicate(volumes.clone())),
         Arc::new(create::Create(volumes.clone())),
         Arc::new(delete::Delete(volumes.clone())),
         Arc::new(extend::Extend(volumes.clone())),
@@ -65,6 +71,7 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(limit::Limit(volumes.clone())),
         Arc::new(manage::Manage(volumes.clone())),
         Arc::new(migrate::Migrate(volumes.clone())),
+        Arc::new(migrate_attached::MigrateAttached(migrate::Migrate(volumes.clone()))),
         Arc::new(snapshot_manage::Manage(volumes.clone())),
         Arc::new(reimage::Reimage(volumes.clone())),
         Arc::new(revert::Revert(volumes.clone())),

@@ -105,7 +105,7 @@ impl Reimage {
         job: &mut Job,
     ) -> Result<(), StepError> {
         let snapshots = store::snapshots::of_volume(self.0.db.read(), &volume.id).await.map_err(failed)?;
-        let over = volume.encryption_key_id.is_some() || !snapshots.is_empty();
+        let over = volume.encryption_key_id.is_some() || volume.is_replicated() || !snapshots.is_empty();
         job.remember("over", &over)?;
         if over {
             return Ok(());

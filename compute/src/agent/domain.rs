@@ -4,7 +4,7 @@
 //! cloud's, which boot of the server each is, and which were put down by a clean stop and are to come back.
 
 use super::xml::El;
-use crate::wire::{Guest, GuestDisk, GuestNic};
+use crate::wire::{Guest, GuestDisk, GuestNic, MirrorTo};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -31,6 +31,13 @@ pub(crate) struct CephAuth {
     pub(crate) user: String,
     /// libvirt's secret that holds the key.
     pub(crate) secret: String,
+}
+
+impl CephAuth {
+    fn element(&self) -> El {
+        let secret = [("type", "ceph"), ("uuid", self.secret.as_str())];
+        El::new("auth").attr("username", &self.user).leaf("secret", &secret)
+    }
 }
 
 /// Our element in a domain's metadata.
@@ -64,6 +71,36 @@ pub(crate) struct Devices {
     pub(crate) disks: BTreeMap<String, String>,
     /// MAC by port id.
     pub(crate) nics: BTreeMap<String, String>,
+    /// Which image each disk is, by serial.
+    pub(crate) sources: BTreeMap<String, Source>,
+    /// The copies under way, by serial.
+    pub(crate) copies: BTreeMap<String, Copying>,
+}
+
+/// An image as libvirt names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The cluster's `ceph.conf`.
+    pub(crate) conf: String,
+    /// `pool/image`
+    pub(crate) name: String,
+}
+
+impl Source {
+    /// From a `<disk>` or a `<mirror>`.
+    fn of(el: &El) -> Option<Source> {
+        let source = el.child("source")?;
+        let conf = source.child("config").and_then(|c| c.get("file")).unwrap_or_default();
+        Some(Source { conf: conf.to_owned(), name: source.get("name")?.to_owned() })
+    }
+}
+
+/// A copy of a disk that QEMU keeps up with what the guest writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copying {
+    pub(crate) to: Option<Source>,
+    /// libvirt's word for how far it is: none yet, `yes`, or what it is ending by.
+    pub(crate) ready: Option<String>,
 }
 
 impl Machine {
@@ -159,12 +196,33 @@ impl Machine {
             .with(El::new("memballoon").attr("model", "virtio").leaf("stats", &[("period", "10")]))
     }
 
+    /// How libvirt names an image; nothing where this host does not know the cluster.
+    pub(crate) fn source(&self, cluster: &str, pool: &str, image: &str) -> Option<Source> {
+        let conf = self.ceph.get(cluster)?.conf.display().to_string();
+        Some(Source { conf, name: format!("{pool}/{image}") })
+    }
+
+    /// The element of an image that a disk is to be copied to.
+    pub(crate) fn copy(&self, to: &MirrorTo) -> Result<El, String> {
+        let auth = self.auth(&to.cluster)?;
+        let source = El::new("source")
+            .attr("protocol", "rbd")
+            .attr("name", format!("{}/{}", to.pool, to.image))
+            .with(auth.element())
+            .with(El::new("config").attr("file", auth.conf.display()));
+        let driver = [("name", "qemu"), ("type", "raw")];
+        let disk = El::new("disk").attr("type", "network").attr("device", "disk");
+        Ok(disk.leaf("driver", &driver).with(source))
+    }
+
+    fn auth(&self, cluster: &str) -> Result<&CephAuth, String> {
+        let unknown = || format!("this host does not know the storage cluster {cluster:?}");
+        self.ceph.get(cluster).ok_or_else(unknown)
+    }
+
     /// A disk's element, also for attaching it to a running guest.
     pub(crate) fn disk(&self, d: &GuestDisk) -> Result<El, String> {
-        let auth = self
-            .ceph
-            .get(&d.cluster)
-            .ok_or_else(|| format!("this host does not know the storage cluster {:?}", d.cluster))?;
+        let auth = self.auth(&d.cluster)?;
         let source = El::new("source")
             .attr("protocol", "rbd")
             .attr("name", format!("{}/{}", d.pool, d.image))
@@ -180,11 +238,7 @@ impl Machine {
                 "driver",
                 &[("name", "qemu"), ("type", "raw"), ("cache", "writeback"), ("discard", "unmap")],
             )
-            .with(
-                El::new("auth")
-                    .attr("username", &auth.user)
-                    .leaf("secret", &[("type", "ceph"), ("uuid", &auth.secret)]),
-            )
+            .with(auth.element())
             .with(source)
             .leaf("target", &[("dev", &d.device), ("bus", &d.bus)])
             .with(El::new("serial").text(&d.serial));
@@ -272,6 +326,14 @@ pub(crate) fn devices(domain: &El) -> Devices {
                 let target = el.child("target").and_then(|t| t.get("dev"));
                 if let (Some(serial), Some(dev)) = (el.child("serial"), target) {
                     found.disks.insert(serial.text.clone(), dev.to_owned());
+                    if let Some(source) = Source::of(el) {
+                        found.sources.insert(serial.text.clone(), source);
+                    }
+                    if let Some(copy) = el.child("mirror") {
+                        let ready = copy.get("ready").map(str::to_owned);
+                        let copying = Copying { to: Source::of(copy), ready };
+                        found.copies.insert(serial.text.clone(), copying);
+                    }
                 }
             }
             "interface" => {

@@ -37,6 +37,7 @@ fn guest() -> Guest {
             cdrom: false,
             encryption: None,
             limits: Default::default(),
+            mirror: None,
         }],
         nics: vec![GuestNic {
             port_id: "11111111-2222-3333-4444-555555555501".into(),

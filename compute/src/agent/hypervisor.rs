@@ -59,6 +59,10 @@ impl Hypervisor {
         Hypervisor { uri: uri.into(), connection: Arc::default(), slots: Arc::new(Semaphore::new(THREADS)) }
     }
 
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
+    }
+
     /// Runs blocking calls on a connection that was alive a moment ago.
     pub(crate) async fn call<T: Send + 'static>(
         &self,

@@ -10,9 +10,11 @@ mod domain;
 mod doors;
 mod facts;
 mod hypervisor;
+mod mirror;
 mod plan;
 mod reconcile;
 mod secrets;
+mod virsh;
 mod xml;
 
 pub(crate) use domain::tap as tap_name;
@@ -24,7 +26,7 @@ use client::Controller;
 use domain::Machine;
 use hypervisor::Hypervisor;
 use netagent::agent::NetAgent;
-use reconcile::Reconciler;
+use reconcile::{Pace, Reconciler};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -33,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 /// How often libvirt is looked at while something is under way, and while nothing is.
 const BUSY: Duration = Duration::from_millis(150);
 const IDLE: Duration = Duration::from_secs(2);
+/// While disks are copied, which may take hours.
+const COPYING: Duration = Duration::from_millis(400);
 /// A report goes out this often even if nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const FACTS: Duration = Duration::from_secs(60);
@@ -168,9 +172,14 @@ impl Agent {
                     return;
                 }
             };
-            let settled = round.settled;
+            let pace = round.pace;
             let kept = self.tell(&mut told, round.guests, &reconciler.machine, wanted.is_some()).await;
-            let pause = if settled && kept { IDLE } else { BUSY };
+            let pause = match pace {
+                Pace::Busy => BUSY,
+                _ if !kept => BUSY,
+                Pace::Copying => COPYING,
+                Pace::Idle => IDLE,
+            };
             tokio::select! {
                 _ = desired.changed() => {}
                 () = tokio::time::sleep(pause) => {}

@@ -1,6 +1,7 @@
 //! What to do next about one guest: desired and found in, one step out. No libvirt, no clock but the caller's.
 
 use super::hypervisor::{Found, WhyOff};
+use super::mirror::{self, Stands};
 use crate::states::PowerState;
 use crate::wire::{Guest, GuestDisk, GuestNic, Power};
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ pub(crate) struct Memory {
     /// When a device's release was last asked for, by serial or port.
     pub(crate) detaching: HashMap<String, Instant>,
     pub(crate) failure: Option<Failure>,
+    /// How often a disk's copy was begun while the guest ran, by serial.
+    pub(crate) copies: HashMap<String, u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,35 +57,58 @@ pub(crate) enum Step {
     Resume,
     Save,
     DropSaved,
-    AttachDisk(GuestDisk),
+    AttachDisk(Box<GuestDisk>),
     AttachNic(GuestNic),
     /// By serial.
     DetachDisk(String),
     /// By port.
     DetachNic(String),
+    /// To where the disk is to be.
+    Copy(Box<GuestDisk>),
+    /// By serial: the copy takes over.
+    Pivot(String),
+    /// By serial.
+    EndCopy(String),
 }
 
-pub(crate) fn plan(want: &Guest, found: Option<&Found>, memory: &Memory, now: Instant) -> Step {
+pub(crate) fn plan(
+    want: &Guest,
+    found: Option<&Found>,
+    stands: &Stands,
+    memory: &Memory,
+    now: Instant,
+) -> Step {
     let failing = memory.failure.as_ref().filter(|f| f.generation == want.generation);
     if failing.is_some_and(|f| now < f.again) {
         return Step::Wait;
     }
+    if let Some(step) = mirror::unfinished(want, stands) {
+        return step;
+    }
     let power = found.map_or(PowerState::Absent, |f| f.power);
-    match want.power {
+    let step = match want.power {
         Power::Gone => match found {
             None => Step::Done,
             Some(_) => Step::Remove,
         },
         Power::Off => off(want, found, memory, now),
-        Power::On => on(want, found, memory, now),
-        Power::Paused => match power {
-            PowerState::Running => Step::Pause,
+        Power::On => on(want, found, stands, memory, now),
+        Power::Paused => match (power, found) {
+            (PowerState::Running, _) => Step::Pause,
+            (PowerState::Paused, Some(f)) => mirror::changed(want, f, stands).unwrap_or(Step::Done),
             _ => Step::Done,
         },
         Power::Suspended => match power {
             PowerState::Running | PowerState::Paused => Step::Save,
             _ => Step::Done,
         },
+    };
+    match &step {
+        Step::Start if mirror::undecided(want) => Step::Wait,
+        // libvirt does neither while a disk is copied.
+        Step::Save => found.and_then(|f| mirror::ended(f, None)).unwrap_or(step),
+        Step::DetachDisk(serial) => found.and_then(|f| mirror::ended(f, Some(serial))).unwrap_or(step),
+        _ => step,
     }
 }
 
@@ -96,13 +122,13 @@ fn off(want: &Guest, found: Option<&Found>, memory: &Memory, now: Instant) -> St
     }
 }
 
-fn on(want: &Guest, found: Option<&Found>, memory: &Memory, now: Instant) -> Step {
+fn on(want: &Guest, found: Option<&Found>, stands: &Stands, memory: &Memory, now: Instant) -> Step {
     let Some(f) = found else { return Step::Start };
     let old = f.mark.incarnation < want.incarnation;
     match f.power {
         PowerState::Running if old && want.graceful => shut_down(want, memory, now),
         PowerState::Running | PowerState::Paused | PowerState::NoState if old => Step::Destroy,
-        PowerState::Running => devices(want, f, memory, now),
+        PowerState::Running => devices(want, f, stands, memory, now),
         PowerState::Paused => Step::Resume,
         PowerState::NoState => Step::Wait,
         PowerState::Suspended if old => Step::DropSaved,
@@ -132,7 +158,7 @@ fn shut_down(want: &Guest, memory: &Memory, now: Instant) -> Step {
     }
 }
 
-fn devices(want: &Guest, f: &Found, memory: &Memory, now: Instant) -> Step {
+fn devices(want: &Guest, f: &Found, stands: &Stands, memory: &Memory, now: Instant) -> Step {
     let asked = |key: &str| memory.detaching.get(key).is_some_and(|t| now.duration_since(*t) < DETACH_AGAIN);
     let mut waiting = false;
     for serial in f.devices.disks.keys() {
@@ -154,10 +180,14 @@ fn devices(want: &Guest, f: &Found, memory: &Memory, now: Instant) -> Step {
     if let Some(d) = want.disks.iter().find(|d| !f.devices.disks.contains_key(&d.serial)) {
         // Its name may still be taken by a disk that is leaving.
         let taken = f.devices.disks.values().any(|v| *v == d.device);
-        return if taken { Step::Wait } else { Step::AttachDisk(d.clone()) };
+        let undecided = d.mirror.as_ref().is_some_and(|m| m.pivot);
+        return if taken || undecided { Step::Wait } else { Step::AttachDisk(Box::new(d.clone())) };
     }
     if let Some(n) = want.nics.iter().find(|n| !f.devices.nics.contains_key(&n.port_id)) {
         return Step::AttachNic(n.clone());
+    }
+    if let Some(step) = mirror::changed(want, f, stands) {
+        return step;
     }
     if waiting { Step::Wait } else { Step::Done }
 }

@@ -17,6 +17,7 @@ fn disk(serial: &str, device: &str) -> GuestDisk {
         cdrom: false,
         encryption: None,
         limits: Default::default(),
+        mirror: None,
     }
 }
 
@@ -52,7 +53,7 @@ fn found(power: PowerState, off: Option<WhyOff>, incarnation: i64) -> Found {
 }
 
 fn next(want: &Guest, found: Option<&Found>) -> Step {
-    plan(want, found, &Memory::default(), Instant::now())
+    plan(want, found, &Stands::default(), &Memory::default(), Instant::now())
 }
 
 #[test]
@@ -99,10 +100,10 @@ fn a_deaf_guest_is_switched_off_in_the_end() {
         }),
         ..Memory::default()
     };
-    assert_eq!(plan(&want, Some(&on), &Memory::default(), now), Step::PressPower);
-    assert_eq!(plan(&want, Some(&on), &asked(1, 1), now), Step::Wait);
-    assert_eq!(plan(&want, Some(&on), &asked(30, 11), now), Step::PressPower);
-    assert_eq!(plan(&want, Some(&on), &asked(61, 1), now), Step::Destroy);
+    assert_eq!(plan(&want, Some(&on), &Stands::default(), &Memory::default(), now), Step::PressPower);
+    assert_eq!(plan(&want, Some(&on), &Stands::default(), &asked(1, 1), now), Step::Wait);
+    assert_eq!(plan(&want, Some(&on), &Stands::default(), &asked(30, 11), now), Step::PressPower);
+    assert_eq!(plan(&want, Some(&on), &Stands::default(), &asked(61, 1), now), Step::Destroy);
     assert_eq!(next(&want, None), Step::Done);
 }
 
@@ -111,12 +112,16 @@ fn devices_follow() {
     let mut want = guest(Power::On, 1, false);
     let have = found(PowerState::Running, None, 1);
     want.disks.push(disk("v", "vdb"));
-    assert_eq!(next(&want, Some(&have)), Step::AttachDisk(disk("v", "vdb")));
+    assert_eq!(next(&want, Some(&have)), Step::AttachDisk(Box::new(disk("v", "vdb"))));
     let mut more = have.clone();
     more.devices.disks.insert("old".into(), "vdb".into());
     assert_eq!(next(&want, Some(&more)), Step::DetachDisk("old".into()));
     let memory = Memory { detaching: [("old".to_owned(), Instant::now())].into(), ..Memory::default() };
-    assert_eq!(plan(&want, Some(&more), &memory, Instant::now()), Step::Wait, "its name is still taken");
+    assert_eq!(
+        plan(&want, Some(&more), &Stands::default(), &memory, Instant::now()),
+        Step::Wait,
+        "its name is still taken"
+    );
     want.disks.pop();
     want.nics.clear();
     assert_eq!(next(&want, Some(&have)), Step::DetachNic("p".into()));
@@ -149,9 +154,9 @@ fn a_failure_waits_before_it_is_tried_again() {
         }),
         ..Memory::default()
     };
-    assert_eq!(plan(&want, None, &failure(7), Instant::now()), Step::Wait);
+    assert_eq!(plan(&want, None, &Stands::default(), &failure(7), Instant::now()), Step::Wait);
     assert_eq!(
-        plan(&want, None, &failure(6), Instant::now()),
+        plan(&want, None, &Stands::default(), &failure(6), Instant::now()),
         Step::Start,
         "what failed is not wanted any more"
     );

@@ -4,6 +4,7 @@
 use super::client::Controller;
 use super::domain::{Machine, Mark, disk_element, nic_element};
 use super::hypervisor::{Found, Hypervisor, is_away};
+use super::mirror::{self, Stands};
 use super::plan::{Asked, Failure, Memory, Step, plan};
 use super::{console, secrets};
 use crate::ComputeError;
@@ -30,8 +31,17 @@ pub(crate) struct Reconciler {
 /// What one round came to.
 pub(crate) struct Round {
     pub(crate) guests: Vec<Observed>,
-    /// Nothing is under way: the next look may wait for a wake-up.
-    pub(crate) settled: bool,
+    pub(crate) pace: Pace,
+}
+
+/// How soon the next look is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pace {
+    /// Nothing is under way: it may wait for a wake-up.
+    Idle,
+    /// Disks are copied, and nothing else is under way.
+    Copying,
+    Busy,
 }
 
 impl Reconciler {
@@ -57,16 +67,14 @@ impl Reconciler {
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        let mut round = Round { guests: Vec::with_capacity(done.len()), settled: true };
-        for (observed, memory, settled) in done {
-            round.settled &= settled;
+        let mut round = Round { guests: Vec::with_capacity(done.len()), pace: Pace::Idle };
+        for (observed, memory, pace) in done {
+            round.pace = round.pace.max(pace);
             self.memory.insert(observed.id.clone(), memory);
             round.guests.push(observed);
         }
         // Guests that the controller did not name: told, never touched.
-        round
-            .guests
-            .extend(by_id.into_values().flatten().map(|f| observed(&f.id.clone(), Some(&f), 0, None)));
+        round.guests.extend(by_id.into_values().flatten().map(|f| observed(&f.id.clone(), Some(&f), 0)));
         round.guests.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(round)
     }
@@ -77,15 +85,17 @@ impl Reconciler {
         want: Guest,
         mut found: Option<Found>,
         mut memory: Memory,
-    ) -> (Observed, Memory, bool) {
+    ) -> (Observed, Memory, Pace) {
         let want = &want;
         let mut applied = 0;
-        let mut settled = false;
+        let mut pace = Pace::Busy;
+        let mut stands = mirror::stands(&self.machine, want, found.as_ref());
         for _ in 0..STEPS {
-            let step = plan(want, found.as_ref(), &memory, Instant::now());
+            let step = plan(want, found.as_ref(), &stands, &memory, Instant::now());
             match step {
                 Step::Done => {
-                    (applied, settled) = (want.generation, true);
+                    pace = if stands.is_empty() { Pace::Idle } else { Pace::Copying };
+                    applied = want.generation;
                     if memory.failure.as_ref().is_some_and(|f| f.generation == want.generation) {
                         memory.failure = None;
                     }
@@ -109,7 +119,10 @@ impl Reconciler {
                     break;
                 }
             };
+            stands = mirror::stands(&self.machine, want, found.as_ref());
         }
+        // A guest that starts again may well finish what its last life could not.
+        memory.copies.retain(|serial, _| stands.get(serial).is_some_and(|s| *s != mirror::Stand::Off));
         if want.power == Power::Gone && found.is_none() {
             console::forget(&self.machine.console(&want.id)).await;
         }
@@ -121,7 +134,23 @@ impl Reconciler {
                     device: f.device.clone(),
                 },
             );
-        (observed(&want.id, found.as_ref(), applied, error), memory, settled)
+        let percent = self.percent(&want.id, found.as_ref(), &stands).await;
+        let mirrors = mirror::told(want, &stands, &percent);
+        let seen = observed(&want.id, found.as_ref(), applied);
+        (Observed { error, mirrors, ..seen }, memory, pace)
+    }
+
+    /// How far the copies are that are not ready.
+    async fn percent(&self, id: &str, found: Option<&Found>, stands: &Stands) -> HashMap<String, u8> {
+        let mut all = HashMap::new();
+        for serial in stands.iter().filter(|(_, s)| **s == mirror::Stand::Copying).map(|(serial, _)| serial) {
+            let Some(device) = device(found, serial) else { continue };
+            match self.hypervisor.copied(id, device).await {
+                Ok(percent) => drop(all.insert(serial.clone(), percent)),
+                Err(e) => tracing::debug!(guest = id, error = %e, "how far a copy is is not known"),
+            }
+        }
+        all
     }
 
     async fn take(
@@ -135,7 +164,7 @@ impl Reconciler {
         tracing::debug!(guest = id, ?step, "next step");
         match step {
             Step::Start => self.unlock(&want.disks).await?,
-            Step::AttachDisk(disk) => self.unlock(std::slice::from_ref(disk)).await?,
+            Step::AttachDisk(disk) => self.unlock(std::slice::from_ref(disk.as_ref())).await?,
             _ => {}
         }
         match step {
@@ -181,6 +210,25 @@ impl Reconciler {
                     None => Ok(()),
                 }
             }
+            Step::Copy(disk) => {
+                let (Some(to), Some(device)) = (&disk.mirror, device(found, &disk.serial)) else {
+                    return Ok(());
+                };
+                let times = memory.copies.entry(disk.serial.clone()).or_default();
+                *times += 1;
+                if *times > mirror::TRIES {
+                    return Err(ComputeError::Conflict("the copy of the disk ends early".into()));
+                }
+                h.copy_disk(&self.machine, id, device, to).await
+            }
+            Step::Pivot(serial) => match device(found, serial) {
+                Some(device) => h.pivot_disk(id, device).await,
+                None => Ok(()),
+            },
+            Step::EndCopy(serial) => match device(found, serial) {
+                Some(device) => h.end_copy(id, device).await,
+                None => Ok(()),
+            },
         }
     }
 
@@ -249,20 +297,27 @@ fn failed(want: &Guest, step: &Step, memory: &mut Memory, e: &ComputeError) {
     let device = match step {
         Step::AttachDisk(d) => Some(d.serial.clone()),
         Step::AttachNic(n) => Some(n.port_id.clone()),
-        Step::DetachDisk(key) | Step::DetachNic(key) => Some(key.clone()),
+        Step::DetachDisk(key) | Step::DetachNic(key) | Step::Pivot(key) | Step::EndCopy(key) => {
+            Some(key.clone())
+        }
+        Step::Copy(d) => Some(d.serial.clone()),
         _ => None,
     };
     let again = Instant::now() + delay;
     memory.failure = Some(Failure { generation: want.generation, times, again, message, device });
 }
 
-fn observed(id: &str, found: Option<&Found>, applied: i64, error: Option<GuestError>) -> Observed {
+/// The device name of a disk.
+fn device<'a>(found: Option<&'a Found>, serial: &str) -> Option<&'a str> {
+    found?.devices.disks.get(serial).map(String::as_str)
+}
+
+fn observed(id: &str, found: Option<&Found>, applied: i64) -> Observed {
     let Some(f) = found else {
         return Observed {
             id: id.to_owned(),
             power: PowerState::Absent,
             generation: applied,
-            error,
             ..Observed::default()
         };
     };
@@ -274,6 +329,6 @@ fn observed(id: &str, found: Option<&Found>, applied: i64, error: Option<GuestEr
         power: f.power,
         disks: f.devices.disks.keys().filter(|_| on).cloned().collect(),
         ports: f.devices.nics.keys().filter(|_| on).cloned().collect(),
-        error,
+        ..Observed::default()
     }
 }

@@ -406,6 +406,7 @@ impl Compute {
                 plug: Plug::Planned,
                 attachment_id: None,
                 place: None::<RbdPlace>,
+                moving: None,
                 make,
             },
             d.device_name.as_deref(),
@@ -434,6 +435,7 @@ fn local_root(tier: &str, image: &str, flavor: &Flavor) -> Disk {
         plug: Plug::Planned,
         attachment_id: None,
         place: None,
+        moving: None,
         make: None,
     }
 }

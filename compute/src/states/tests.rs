@@ -160,6 +160,7 @@ fn disks_arrive() {
         plug: Plug::Attaching,
         attachment_id: None,
         place: None,
+        moving: None,
         make: None,
     });
     s.bump();

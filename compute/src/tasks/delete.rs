@@ -2,8 +2,8 @@
 //! It is never given up.
 
 use super::create::release;
-use super::until;
-use crate::model::{DiskSource, Server, VmState};
+use super::{AGAIN, until};
+use crate::model::{Disk, DiskSource, Server, VmState};
 use crate::neighbours::acting_in;
 use crate::states::PowerState;
 use crate::store::{actions, hosts, servers};
@@ -43,6 +43,8 @@ impl Operation for Delete {
         let Some(s) = servers::get(&self.0.db, &id).await? else { return Ok(()) };
         match step {
             "gone" => self.gone(s).await,
+            // Nobody knows yet which image a volume of it is.
+            "release" if s.disks.iter().any(Disk::is_pivoting) => Err(StepError::Wait(AGAIN)),
             "release" => never_over(self.release(s).await),
             _ => never_over(self.forget(&id).await),
         }

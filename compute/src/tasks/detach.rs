@@ -1,8 +1,8 @@
 //! `server.detach-volume`: waits until the guest has let the disk go, then gives the volume back. A guest that
 //! does not let go keeps it.
 
-use super::{Wake, change, until};
-use crate::model::{Plug, Server};
+use super::{AGAIN, Wake, change, until};
+use crate::model::{Disk, Plug, Server};
 use crate::neighbours::acting_in;
 use crate::states::PowerState;
 use crate::store::{actions, servers};
@@ -69,6 +69,8 @@ impl Operation for Detach {
                 }
                 other => other,
             },
+            // Nobody knows yet which image the volume is.
+            _ if s.disk_of(&p.volume).is_some_and(Disk::is_pivoting) => Err(StepError::Wait(AGAIN)),
             _ => Ok(self.release(&s, &p.volume).await?),
         }
     }

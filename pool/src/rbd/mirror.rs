@@ -68,7 +68,7 @@ pub enum MirrorState {
     Stopped,
 }
 
-/// What one cluster's rbd-mirror says of an image.
+/// What one cluster's rbd-mirror says of an image, up to half a minute ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorStatus {
     /// The peer's; empty for the cluster that was asked.
@@ -92,19 +92,6 @@ impl MirrorStatus {
             _ => MirrorState::Unknown,
         };
         Self { mirror_uuid: raw.mirror_uuid, state, up: raw.up, description: raw.description }
-    }
-
-    /// Whether it follows, and had nothing more to do when it last looked.
-    pub fn is_level(&self) -> bool {
-        let numbers = self
-            .description
-            .split_once(", ")
-            .and_then(|(_, rest)| serde_json::from_str::<serde_json::Value>(rest).ok());
-        let behind = |n: &serde_json::Value| n["entries_behind_primary"].as_i64();
-        let idle = |n: &serde_json::Value| n["replay_state"] == "idle";
-        self.up
-            && self.state == MirrorState::Replaying
-            && numbers.is_some_and(|n| behind(&n).map_or_else(|| idle(&n), |left| left == 0))
     }
 }
 
@@ -208,28 +195,5 @@ impl Image {
     pub async fn mirror_status(&self) -> Result<Vec<MirrorStatus>, Error> {
         let all = self.run(Work::Short, "look at the mirror of", |i| i.mirror_status()).await?;
         Ok(all.into_iter().map(MirrorStatus::new).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_is_level_when_nothing_is_behind() {
-        let status = |description: &str| MirrorStatus {
-            mirror_uuid: String::new(),
-            state: MirrorState::Replaying,
-            up: true,
-            description: description.into(),
-        };
-        assert!(status(r#"replaying, {"entries_behind_primary":0,"entries_per_second":0.0}"#).is_level());
-        assert!(!status(r#"replaying, {"entries_behind_primary":3}"#).is_level());
-        assert!(!status("replaying").is_level());
-        assert!(status(r#"replaying, {"replay_state":"idle","local_snapshot_timestamp":1}"#).is_level());
-        assert!(!status(r#"replaying, {"replay_state":"syncing"}"#).is_level());
-        assert!(
-            !MirrorStatus { up: false, ..status(r#"replaying, {"entries_behind_primary":0}"#) }.is_level()
-        );
     }
 }

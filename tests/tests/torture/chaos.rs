@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 
+/// What is full at once.
+const POOLS: [&str; 3] = ["volumes", "vms", "images"];
+
 #[derive(Clone)]
 pub struct Chaos {
     cloud: Arc<Mutex<Cloud>>,
@@ -118,7 +121,7 @@ impl Chaos {
     async fn room(&self) {
         let conf = self.cloud.lock().unwrap().path("ceph/ceph.conf");
         let write = move || {
-            for pool in ["volumes", "images"] {
+            for pool in POOLS {
                 for what in [&["put", "torture-probe", "/etc/hostname"][..], &["rm", "torture-probe"]] {
                     let mut rados = Command::new("rados");
                     rados.arg("-c").arg(&conf).args(["-p", pool]).args(what);
@@ -133,7 +136,7 @@ impl Chaos {
     async fn quota(&self, bytes: &'static str) {
         let conf = self.cloud.lock().unwrap().path("ceph/ceph.conf");
         let set = move || {
-            for pool in ["volumes", "images"] {
+            for pool in POOLS {
                 let mut ceph = Command::new("ceph");
                 ceph.arg("-c").arg(&conf).args(["osd", "pool", "set-quota", pool, "max_bytes", bytes]);
                 let out = ceph.output().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::client::{BACKUP, IMAGE, Kind, SNAPSHOT, VOLUME, pointer};
 use crate::cloud::{Cloud, Session};
-use crate::model::{Disks, Model};
+use crate::model::{Disks, Model, TIERS};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,6 +16,16 @@ pub async fn raise_quotas(cloud: &Cloud) {
     let most = json!({"quota_set": {"volumes": 1000, "snapshots": 1000, "gigabytes": 10000, "backups": 1000,
         "backup_gigabytes": 10000}});
     admin.ok("PUT", &format!("/volume/v3/os-quota-sets/{}", demo.project().await), Some(most)).await;
+}
+
+/// A type for each tier.
+pub async fn make_types(cloud: &Cloud) {
+    let admin = cloud.admin().await;
+    for tier in TIERS {
+        let specs = json!({"volume_backend_name": tier});
+        let body = json!({"volume_type": {"name": tier, "extra_specs": specs}});
+        admin.ok("POST", "/volume/v3/types", Some(body)).await;
+    }
 }
 
 /// All rows, all images in the pools, all usage and every byte.
@@ -118,12 +128,12 @@ async fn used(session: &Session, wanted: [u64; 4]) {
     assert_eq!(now, wanted, "usage: {limits}");
 }
 
-/// Of the images whose names begin so, the volumes' pool has these alone; the background may have some work to do yet.
+/// Of the images whose names begin so, the volumes' pools have these alone; the background may have some work to do yet.
 async fn in_pool(disks: &Disks, prefix: &str, wanted: BTreeSet<String>) {
-    let rbd = disks.volumes.rbd();
+    let [near, far] = &disks.tiers;
     let end = Instant::now() + PATIENCE;
     loop {
-        let all = rbd.list().await.unwrap();
+        let all = [near.rbd().list().await.unwrap(), far.rbd().list().await.unwrap()].concat();
         let there: BTreeSet<String> = all.into_iter().filter(|n| n.starts_with(prefix)).collect();
         if there == wanted {
             return;

@@ -3,7 +3,7 @@
 
 use crate::chaos::Chaos;
 use crate::cloud::Session;
-use crate::model::{Content, Disks, Model, PLACES, Volume};
+use crate::model::{Content, Disks, Model, PLACES, TIERS, Volume};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ impl Client {
     /// Does something; what, if it came to pass.
     async fn step(&mut self) -> Option<&'static str> {
         let room = self.model.volumes.len() < MOST_VOLUMES;
-        match self.draw(16) {
+        match self.draw(17) {
             0 if room => self.create(json!({}), 1, [0; PLACES]).await.map(|()| "create"),
             1 | 2 if room => self.clone_volume().await,
             3 if room => self.copy_snapshot().await,
@@ -89,6 +89,7 @@ impl Client {
             13 => self.upload().await,
             14 => self.drop_image().await,
             15 if !room => self.drop_volume().await,
+            16 => self.retype().await,
             _ => self.write().await,
         }
     }
@@ -171,6 +172,22 @@ impl Client {
         let (_, body) = self.act(&id, json!({"os-extend": {"new_size": v.size + 1}})).await?;
         self.model.volumes.get_mut(&id)?.size = body["size"].as_u64()?;
         Some("extend")
+    }
+
+    /// Moves a volume to the other tier, with its snapshots.
+    async fn retype(&mut self) -> Option<&'static str> {
+        let (id, _) = self.any()?;
+        let now = self.settled(VOLUME, &id).await;
+        let new = if now["volume_type"] == TIERS[1] { TIERS[0] } else { TIERS[1] };
+        let fulls = self.chaos.fulls();
+        let ask = json!({"os-retype": {"new_type": new, "migration_policy": "on-demand"}});
+        let (asked, now) = self.act(&id, ask).await?;
+        if now["volume_type"] != new {
+            let excused = !asked || self.chaos.full_since(fulls);
+            assert!(excused, "volume {id} did not move without a full pool: {now}");
+            return None;
+        }
+        Some("retype")
     }
 
     async fn back_up(&mut self) -> Option<&'static str> {

@@ -3,7 +3,7 @@
 
 use crate::cloud::Cloud;
 use bytes::Bytes;
-use pool::{ClusterConfig, Clusters, Pool, TierConfig, Tiers};
+use pool::{ClusterConfig, Clusters, Pool, Rbd, TierConfig, Tiers};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ pub const PLACES: usize = 12;
 /// Bytes between them: the first GiB has them all.
 const APART: u64 = 80 << 20;
 const LEN: usize = 8 << 10;
+
+/// The tiers that volumes are moved between; a volume type of the same name has its volumes there.
+pub const TIERS: [&str; 2] = ["volumes", "vms"];
 
 pub type Content = [u8; PLACES];
 
@@ -70,8 +73,9 @@ impl fmt::Display for Model {
 #[derive(Clone)]
 pub struct Disks {
     _clusters: Arc<Clusters>,
-    pub volumes: Pool,
-    pub images: Pool,
+    /// The tiers that volumes may be in.
+    pub tiers: [Pool; 2],
+    images: Pool,
 }
 
 impl Disks {
@@ -85,29 +89,38 @@ impl Disks {
             data_pool: None,
             namespace: None,
         };
-        let tiers = Tiers::new(&clusters, &[tier("volumes"), tier("images")]).unwrap();
-        let (volumes, images) = (tiers.get("volumes").unwrap().pool, tiers.get("images").unwrap().pool);
-        Disks { _clusters: Arc::new(clusters), volumes, images }
+        let [near, far] = TIERS;
+        let tiers = Tiers::new(&clusters, &[tier(near), tier(far), tier("images")]).unwrap();
+        let pool = |name: &str| tiers.get(name).unwrap().pool;
+        Disks { tiers: [pool(near), pool(far)], images: pool("images"), _clusters: Arc::new(clusters) }
+    }
+
+    /// Where a volume is.
+    async fn home(&self, volume: &str) -> Rbd {
+        let [near, far] = &self.tiers;
+        let at = if far.rbd().exists(&format!("volume-{volume}")).await.unwrap() { far } else { near };
+        at.rbd()
     }
 
     /// Writes one place of a volume.
     pub async fn write(&self, volume: &str, place: usize, byte: u8) {
-        let image = self.volumes.rbd().open(&format!("volume-{volume}")).await.unwrap();
+        let image = self.home(volume).await.open(&format!("volume-{volume}")).await.unwrap();
         image.write_at(place as u64 * APART, Bytes::from(vec![byte; LEN])).await.unwrap();
         image.flush().await.unwrap();
         image.close().await.unwrap();
     }
 
     pub async fn volume(&self, id: &str) -> Content {
-        read(self.volumes.rbd().open_read_only(&format!("volume-{id}")).await.unwrap()).await
+        read(self.home(id).await.open_read_only(&format!("volume-{id}")).await.unwrap()).await
     }
 
     pub async fn snapshot(&self, volume: &str, id: &str) -> Content {
         let (image, snap) = (format!("volume-{volume}"), format!("snapshot-{id}"));
-        match self.volumes.rbd().open_snapshot(&image, &snap).await {
+        let home = self.home(volume).await;
+        match home.open_snapshot(&image, &snap).await {
             Ok(image) => read(image).await,
             Err(e) => {
-                let head = self.volumes.rbd().open_read_only(&image).await.unwrap();
+                let head = home.open_read_only(&image).await.unwrap();
                 let (all, parent) = (head.snap_list_all().await, head.parent().await);
                 panic!("{e}\nthere are {all:#?}\nof a clone of {parent:?}");
             }
