@@ -68,6 +68,9 @@ struct Args {
     objects: u64,
     #[arg(long, default_value_t = 10_000)]
     buckets: u64,
+    /// Of `--only objects`: these loads alone.
+    #[arg(long, value_delimiter = ',')]
+    loads: Vec<objects::Load>,
     /// Measure these alone.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -128,7 +131,7 @@ async fn main() -> Result<()> {
     let mut objects = objects::Table::default();
     if wanted(Part::Objects) {
         let scale = objects::Scale { seconds: args.seconds, objects: args.objects, buckets: args.buckets };
-        objects = objects::against_radosgw(&cloud, scale).await?;
+        objects = objects::against_radosgw(&cloud, scale, &args.loads).await?;
     }
     cloud.stop()?;
     report.print();

@@ -10,13 +10,17 @@ use crate::cloud::Cloud;
 use crate::{BenchError, Result};
 use bytes::Bytes;
 use load::{Much, Took, run};
-use radosgw::{RadosGw, rados_bench};
+use radosgw::{RadosGw, collect_garbage, rados_bench};
 use s3::{Door, Request};
 use std::fmt::Write as _;
 use std::time::Duration;
 pub(crate) use table::Table;
 
 const PREFIXES: u64 = 400;
+/// Bytes that one load writes at most: what all of them leave must find room.
+const MOST_BYTES: u64 = 4 << 30;
+/// Bodies from this size on are removed when they have been read.
+const LARGE: usize = 64 << 10;
 const PART: usize = 16 << 20;
 const PARTS: u64 = 64;
 
@@ -30,7 +34,22 @@ pub(crate) struct Scale {
     pub(crate) buckets: u64,
 }
 
-pub(crate) async fn against_radosgw(cloud: &Cloud, scale: Scale) -> Result<Table> {
+/// What is asked of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Load {
+    /// PUT and GET of 4 KiB, 64 KiB, 4 MiB.
+    Small,
+    Medium,
+    Large,
+    Listings,
+    Bulk,
+    Multipart,
+    Buckets,
+}
+
+/// `loads` alone, if there are any.
+pub(crate) async fn against_radosgw(cloud: &Cloud, scale: Scale, loads: &[Load]) -> Result<Table> {
+    let wanted = |load| loads.is_empty() || loads.contains(&load);
     let ours = Door {
         name: "aquifer",
         address: cloud.s3_address().to_owned(),
@@ -41,11 +60,26 @@ pub(crate) async fn against_radosgw(cloud: &Cloud, scale: Scale) -> Result<Table
     let gateway = RadosGw::start(cloud)?;
     let bench = Bench { cloud, ours: &ours, theirs: &gateway.door, scale };
     let mut table = Table::default();
-    bench.bodies(&mut table).await?;
-    bench.listings(&mut table).await?;
-    bench.bulk(&mut table).await?;
-    bench.multipart(&mut table).await?;
-    bench.buckets(&mut table).await?;
+    let bodies = [
+        (Load::Small, 4 << 10, "4 KiB"),
+        (Load::Medium, 64 << 10, "64 KiB"),
+        (Load::Large, 4 << 20, "4 MiB"),
+    ];
+    for (_, size, text) in bodies.into_iter().filter(|(load, ..)| wanted(*load)) {
+        bench.bodies(size, text, &mut table).await?;
+    }
+    if wanted(Load::Listings) {
+        bench.listings(&mut table).await?;
+    }
+    if wanted(Load::Bulk) {
+        bench.bulk(&mut table).await?;
+    }
+    if wanted(Load::Multipart) {
+        bench.multipart(&mut table).await?;
+    }
+    if wanted(Load::Buckets) {
+        bench.buckets(&mut table).await?;
+    }
     Ok(table)
 }
 
@@ -65,9 +99,19 @@ fn name(n: u64) -> String {
     format!("{:08x}-{n:09}", (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32)
 }
 
+/// A request to delete the `n`th thousand.
+fn delete(bucket: &str, n: u64) -> Request {
+    let mut xml = "<Delete><Quiet>true</Quiet>".to_owned();
+    for i in n * 1000..(n + 1) * 1000 {
+        let _ = write!(xml, "<Object><Key>{}</Key></Object>", name(i));
+    }
+    xml.push_str("</Delete>");
+    Request::new("POST", format!("/{bucket}")).query("delete=").body(xml).with_md5()
+}
+
 impl Bench<'_> {
-    fn much(&self) -> Much {
-        Much::For(Duration::from_secs(self.scale.seconds))
+    fn much(&self, size: usize) -> Much {
+        Much::For(Duration::from_secs(self.scale.seconds), MOST_BYTES / size as u64)
     }
 
     /// The same load on both.
@@ -86,35 +130,49 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn bodies(&self, table: &mut Table) -> Result<()> {
-        for (size, text) in [(4 << 10, "4 KiB"), (64 << 10, "64 KiB"), (4 << 20, "4 MiB")] {
-            for connections in [1, 16, 64] {
-                let bucket = format!("bodies-{size}-{connections}");
-                self.make_bucket(&bucket).await?;
-                let body = Bytes::from_iter((0..size).map(|i: usize| (i * 31 / 7) as u8));
-                let (bare_put, bare_get) = rados_bench(self.cloud, size, connections, self.scale.seconds)?;
-                let (b, data) = (bucket.clone(), body);
-                let [o, t] = self.both(connections, self.much(), move |n| put(&b, n, &data)).await?;
-                let aim = match size {
-                    4096 => "2×, 0.6 of rados bench",
-                    65536 => "2×",
-                    _ if connections == 64 => "0.9 of rados bench, 150 MiB",
-                    _ => "0.9 of rados bench",
-                };
-                table.row(&format!("{text} PUT, {connections} at once"), &o, &t, Some(bare_put), aim);
-                let there = o.requests.min(t.requests).max(1);
-                let b = bucket.clone();
-                let get = move |n: u64| Request::new("GET", format!("/{b}/{}", name(n * 7 % there)));
-                let [o, t] = self.both(connections, self.much(), get).await?;
-                let aim = match size {
-                    4096 => "3×, 0.6 of rados bench",
-                    65536 => "2×",
-                    _ => "0.9 of rados bench",
-                };
-                table.row(&format!("{text} GET, {connections} at once"), &o, &t, Some(bare_get), aim);
+    async fn bodies(&self, size: usize, text: &str, table: &mut Table) -> Result<()> {
+        for connections in [1, 16, 64] {
+            let bucket = format!("bodies-{size}-{connections}");
+            self.make_bucket(&bucket).await?;
+            let body = Bytes::from_iter((0..size).map(|i: usize| (i * 31 / 7) as u8));
+            let (seconds, most) = (self.scale.seconds, MOST_BYTES / size as u64);
+            let (bare_put, bare_get) = rados_bench(self.cloud, size, connections, seconds, most)?;
+            let (b, data) = (bucket.clone(), body);
+            let [o, t] = self.both(connections, self.much(size), move |n| put(&b, n, &data)).await?;
+            let aim = match size {
+                4096 => "2×, 0.6 of rados bench",
+                65536 => "2×",
+                _ if connections == 64 => "0.9 of rados bench, 150 MiB",
+                _ => "0.9 of rados bench",
+            };
+            table.row(&format!("{text} PUT, {connections} at once"), &o, &t, Some(bare_put), aim);
+            let written = [o.requests, t.requests].map(|n| n + connections as u64);
+            let there = o.requests.min(t.requests).max(1);
+            let b = bucket.clone();
+            let get = move |n: u64| Request::new("GET", format!("/{b}/{}", name(n * 7 % there)));
+            let much = Much::For(Duration::from_secs(seconds), u64::MAX);
+            let [o, t] = self.both(connections, much, get).await?;
+            if size >= LARGE {
+                self.empty(&bucket, written).await?;
             }
+            let aim = match size {
+                4096 => "3×, 0.6 of rados bench",
+                65536 => "2×",
+                _ => "0.9 of rados bench",
+            };
+            table.row(&format!("{text} GET, {connections} at once"), &o, &t, Some(bare_get), aim);
         }
         Ok(())
+    }
+
+    /// Removes so many objects from either side's bucket.
+    async fn empty(&self, bucket: &str, written: [u64; 2]) -> Result<()> {
+        for (door, written) in [self.ours, self.theirs].into_iter().zip(written) {
+            let bucket = bucket.to_owned();
+            let make = move |n| delete(&bucket, n);
+            run(door, 4, Much::Requests(written.div_ceil(1000)), make).await?;
+        }
+        collect_garbage(self.cloud)
     }
 
     async fn listings(&self, table: &mut Table) -> Result<()> {
@@ -186,15 +244,7 @@ impl Bench<'_> {
         self.make_bucket("bulk").await?;
         let make = |n: u64| put("bulk", n, &Bytes::from_static(b"x"));
         self.both(64, Much::Requests(10_000), make).await?;
-        let delete = |n: u64| {
-            let mut xml = "<Delete><Quiet>true</Quiet>".to_owned();
-            for i in n * 1000..(n + 1) * 1000 {
-                let _ = write!(xml, "<Object><Key>{}</Key></Object>", name(i));
-            }
-            xml.push_str("</Delete>");
-            Request::new("POST", "/bulk").query("delete=").body(xml).with_md5()
-        };
-        let [o, t] = self.both(1, Much::Requests(10), delete).await?;
+        let [o, t] = self.both(1, Much::Requests(10), |n| delete("bulk", n)).await?;
         table.row("bulk delete, 1,000 a request", &o, &t, None, "2×");
         Ok(())
     }

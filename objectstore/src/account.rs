@@ -269,6 +269,22 @@ impl ObjectStore {
         Ok(items)
     }
 
+    /// The names of an account's containers behind `after` that begin with `prefix`, and when they were made: what S3
+    /// tells of all buckets.
+    pub(crate) async fn list_buckets(
+        &self,
+        access: &Access,
+        project: &str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Timestamp)>, ObjectError> {
+        self.check(access, project, None, Need::Look)?;
+        let (after, before, prefix) = (after.to_owned(), String::new(), prefix.to_owned());
+        let range = NameRange { after, before, prefix, reverse: false };
+        store::containers::list_names(&self.inner.db, project, &range, limit).await
+    }
+
     /// Replaces the counts of containers that this process has changed by what their index says.
     async fn freshen(&self, project: &str, items: &mut [AccountItem]) -> Result<(), ObjectError> {
         let dirty: HashMap<ContainerId, Arc<Container>> =

@@ -29,7 +29,7 @@ pub struct Config {
     /// Bytes that a GET asks for together with the metadata. Objects up to this size take one operation.
     pub first_read_bytes: u64,
     /// Bytes of bodies that all requests together may hold in memory as whole objects. When they are spent,
-    /// further uploads are written in small pieces.
+    /// further uploads wait, and are written in small pieces if nothing comes back.
     pub buffer_bytes: usize,
     /// Index shards of a new container.
     pub index_shards: u32,
@@ -200,7 +200,7 @@ impl Default for Config {
             read_bytes: 1 << 20,
             read_window: 2,
             first_read_bytes: 128 << 10,
-            buffer_bytes: 48 << 20,
+            buffer_bytes: 24 << 20,
             index_shards: 1,
             index_shard_rows: 100_000,
             container_cache_s: 30,

@@ -1,5 +1,5 @@
-//! The parsers of what strangers send, each as a function over bytes that panics where the parser breaks its word: every
-//! test run feeds them noise and damaged samples.
+//! The parsers of what strangers send, each as a function over bytes that panics where the parser breaks its word: the
+//! targets below `fuzz/` call them, and every test run feeds them noise and damaged samples.
 
 use crate::acl;
 use crate::bucket_policy::{BucketPolicy, Question};
@@ -7,17 +7,17 @@ use crate::http::fuzzing as http;
 use crate::range::Ranges;
 
 /// SigV4 and SigV2 in headers and in queries.
-fn signatures(data: &[u8]) {
+pub fn signatures(data: &[u8]) {
     http::s3::signatures(data);
 }
 
 /// SigV4's streaming chunks.
-fn chunks(data: &[u8]) {
+pub fn chunks(data: &[u8]) {
     http::s3::chunks(data);
 }
 
 /// A `Range` header behind the eight bytes of an object's size.
-fn ranges(data: &[u8]) {
+pub fn ranges(data: &[u8]) {
     let Some((size, header)) = data.split_first_chunk::<8>() else { return };
     let (size, header) = (u64::from_le_bytes(*size), String::from_utf8_lossy(header));
     let Some(ranges) = Ranges::parse(&header) else { return };
@@ -29,7 +29,7 @@ fn ranges(data: &[u8]) {
 }
 
 /// ACLs of containers, with a referer in the second line; S3's in documents and headers.
-fn acls(data: &[u8]) {
+pub fn acls(data: &[u8]) {
     http::s3::grants(data);
     let text = String::from_utf8_lossy(data);
     let (list, referer) = text.split_once('\n').unwrap_or((&text, ""));
@@ -44,12 +44,12 @@ fn acls(data: &[u8]) {
 }
 
 /// S3's XML: deletions, uploads of parts, and every configuration of a bucket.
-fn xml(data: &[u8]) {
+pub fn xml(data: &[u8]) {
     http::s3::documents(data);
 }
 
 /// Bucket policies, and the policies of forms.
-fn policies(data: &[u8]) {
+pub fn policies(data: &[u8]) {
     http::s3::form_policy(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(policy) = BucketPolicy::parse(text, "bucket", "owner") else { return };
@@ -63,22 +63,22 @@ fn policies(data: &[u8]) {
 }
 
 /// Manifests of static large objects.
-fn manifests(data: &[u8]) {
+pub fn manifests(data: &[u8]) {
     http::swift::manifests(data);
 }
 
 /// `multipart/form-data`.
-fn forms(data: &[u8]) {
+pub fn forms(data: &[u8]) {
     http::forms(data);
 }
 
 /// tar, gzip and bzip2.
-fn archives(data: &[u8]) {
+pub fn archives(data: &[u8]) {
     http::archives(data);
 }
 
 /// What to begin with: the target's name and an input that is good, or nearly.
-fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let day = "20130524";
     let credential = format!("AKIDEXAMPLE/{day}/us-east-1/s3/aws4_request");
     let signature = "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41";

@@ -25,8 +25,8 @@ mod container;
 mod credentials;
 mod digest;
 mod error;
-#[cfg(test)]
-mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grants;
 mod growth;
 mod http;
@@ -96,7 +96,7 @@ use state::Db;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 /// The object store. Cheap to clone.
 #[derive(Clone)]
@@ -130,7 +130,9 @@ pub(crate) struct Inner {
     pub(crate) known_names: object::KnownNames,
     pub(crate) histories: object::NameLocks,
     /// Bytes of bodies that may yet be held in memory as whole objects.
-    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) budget: object::Budget,
+    /// Large bodies that are summed together.
+    pub(crate) together: digest::Together,
     pub(crate) tokens: Arc<dyn TokenValidator>,
     pub(crate) secrets: SecretCache,
     /// What wraps the keys of sealed objects, once it was needed.
@@ -174,7 +176,8 @@ impl ObjectStore {
             histories: object::NameLocks::default(),
             growth: growth::Growth::default(),
             sweeper: sweep::Sweeper::new(Duration::from_secs(config.garbage_grace_s)),
-            budget: Arc::new(Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS))),
+            budget: object::Budget::new(config.buffer_bytes),
+            together: digest::Together::default(),
             tokens,
             secrets: SecretCache::new(credentials, Duration::from_secs(config.credential_cache_s)),
             process: Tag::new(),

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Much {
-    For(Duration),
+    /// So long, but no more requests than this.
+    For(Duration, u64),
     Requests(u64),
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn run(
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 let over = match much {
-                    Much::For(time) => began.elapsed() >= time,
+                    Much::For(time, most) => began.elapsed() >= time || n >= most,
                     Much::Requests(all) => n >= all,
                 };
                 if over {

@@ -66,8 +66,20 @@ impl Drop for RadosGw {
     }
 }
 
-/// What `rados bench` makes of it: operations a second written and read, of so many bytes, so many at once.
-pub(super) fn rados_bench(cloud: &Cloud, bytes: usize, at_once: usize, seconds: u64) -> Result<(f64, f64)> {
+/// Removes now what radosgw would remove hours after it was deleted.
+pub(super) fn collect_garbage(cloud: &Cloud) -> Result<()> {
+    run(cloud.tool("radosgw-admin")?.args(["gc", "process", "--include-all"])).map(drop)
+}
+
+/// What `rados bench` makes of it: operations a second written and read, of so many bytes, so many at once. It writes
+/// `most` objects at most.
+pub(super) fn rados_bench(
+    cloud: &Cloud,
+    bytes: usize,
+    at_once: usize,
+    seconds: u64,
+    most: u64,
+) -> Result<(f64, f64)> {
     let bench = |mode: &[&str]| -> Result<f64> {
         let mut command = cloud.tool("rados")?;
         command.args(["-p", "objects", "-N", "bench", "bench", &seconds.to_string()]).args(mode);
@@ -75,7 +87,8 @@ pub(super) fn rados_bench(cloud: &Cloud, bytes: usize, at_once: usize, seconds: 
         let iops = said.lines().find_map(|l| l.strip_prefix("Average IOPS:")?.trim().parse().ok());
         iops.ok_or_else(|| BenchError::Said(format!("rados bench said {said}")))
     };
-    let write = bench(&["write", "-b", &bytes.to_string(), "--no-cleanup"])?;
+    let most = format!("--max-objects={most}");
+    let write = bench(&["write", "-b", &bytes.to_string(), "--no-cleanup", &most])?;
     let read = bench(&["rand"])?;
     run(cloud.tool("rados")?.args(["-p", "objects", "-N", "bench", "cleanup"]))?;
     Ok((write, read))

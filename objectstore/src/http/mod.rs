@@ -3,7 +3,7 @@
 mod content;
 mod facts;
 mod form;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod manifest;
 mod precondition;

@@ -119,6 +119,10 @@ pub(crate) fn folded(name: &str) -> String {
     name.replace('\u{1}', "\u{1}\u{2}")
 }
 
+pub(super) fn unfolded(key: &str) -> String {
+    key.replace("\u{1}\u{2}", "\u{1}")
+}
+
 /// The rows of all versions of a name begin with this.
 pub(crate) fn versions_prefix(name: &str) -> String {
     format!("v{}{END}", folded(name))
@@ -131,7 +135,7 @@ pub(crate) fn version_key(name: &str, order: Tag) -> String {
 /// The name that a version's row without its `v` is of.
 pub(crate) fn parse_version_key(rest: &str) -> Option<String> {
     let (name, order) = rest.rsplit_once(END)?;
-    (order.len() == 32).then(|| name.replace("\u{1}\u{2}", "\u{1}"))
+    (order.len() == 32).then(|| unfolded(name))
 }
 
 pub(crate) fn buried_version_key(name: &str, order: Tag) -> String {

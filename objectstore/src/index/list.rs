@@ -5,7 +5,8 @@
 
 use super::Index;
 use super::entry::{Entry, ShardId};
-use super::merge::{Merge, Row};
+use super::merge::{Merge, Row, Wanted};
+use super::roll::Roll;
 use crate::ObjectError;
 use pool::Pool;
 use state::Timestamp;
@@ -63,35 +64,35 @@ pub(crate) async fn list(
         return Ok(ListPage::default());
     }
     let now = Timestamp::now();
-    let from = if query.reverse { query.end_marker.as_deref().unwrap_or("") } else { &query.marker };
-    let most = if query.reverse { usize::MAX } else { query.limit };
+    let end = query.end_marker.as_deref().unwrap_or("");
+    let (from, until) =
+        if query.reverse { (end, query.marker.as_str()) } else { (query.marker.as_str(), end) };
     let mut merge = Merge::new(index, pool);
-    merge.add(shards, format!("o{}", query.prefix), format!("o{from}"), most, !query.delimiter.is_empty());
-    merge.start().await?;
+    let wanted = Wanted {
+        prefix: format!("o{}", query.prefix),
+        after: format!("o{from}"),
+        until: (!until.is_empty()).then(|| format!("o{until}")),
+        most: if query.reverse { usize::MAX } else { query.limit },
+        roll: Roll::new(&query.prefix, &query.delimiter, query.hide_prefixes),
+    };
+    merge.add(shards, wanted);
     let mut items: VecDeque<Item> = VecDeque::new();
     let mut truncated = false;
-    while let Some(Row { name, value, .. }) = merge.next().await? {
-        if is_past(query, &name) {
-            break;
-        }
-        let item = match rolled(query, &name) {
-            Some(prefix) => {
-                merge.skip(&prefix).await?;
-                if query.hide_prefixes || prefix == query.marker {
-                    continue;
-                }
-                Item::Prefix(prefix)
+    while let Some(Row { name, rolled, value, .. }) = merge.next().await? {
+        let item = if rolled {
+            if query.hide_prefixes || name == query.marker {
+                continue;
             }
-            None => {
-                if query.hide_prefixes && name == query.prefix {
-                    continue;
-                }
-                let entry = Entry::decode(&value)?;
-                if entry.expired(now) {
-                    continue;
-                }
-                Item::Object(name, entry)
+            Item::Prefix(name)
+        } else {
+            if query.hide_prefixes && name == query.prefix {
+                continue;
             }
+            let entry = Entry::decode(&value)?;
+            if entry.expired(now) {
+                continue;
+            }
+            Item::Object(name, entry)
         };
         if items.len() < query.limit {
             items.push_back(item);
@@ -105,30 +106,10 @@ pub(crate) async fn list(
             break;
         }
     }
+    merge.remember();
     let mut items = Vec::from(items);
     if query.reverse {
         items.reverse();
     }
     Ok(ListPage { items, truncated })
-}
-
-/// Whether the page ends before `name`.
-fn is_past(query: &ListQuery, name: &str) -> bool {
-    if query.reverse {
-        return !query.marker.is_empty() && name >= query.marker.as_str();
-    }
-    query.end_marker.as_deref().is_some_and(|end| !end.is_empty() && name >= end)
-}
-
-/// The item that `name` is rolled up into.
-fn rolled(query: &ListQuery, name: &str) -> Option<String> {
-    if query.delimiter.is_empty() {
-        return None;
-    }
-    let rest = name.strip_prefix(query.prefix.as_str())?;
-    let at = rest.find(query.delimiter.as_str())? + query.delimiter.len();
-    if query.hide_prefixes && at == rest.len() {
-        return None; // Swift's `path` shows a directory's own marker object
-    }
-    Some(name[..query.prefix.len() + at].to_owned())
 }

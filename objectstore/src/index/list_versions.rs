@@ -2,7 +2,8 @@
 
 use super::Index;
 use super::entry::{self, Entry, ShardId};
-use super::merge::{Merge, Row};
+use super::merge::{Merge, Row, Wanted};
+use super::roll::Roll;
 use crate::ObjectError;
 use crate::names::Tag;
 use crate::version::VersionId;
@@ -69,35 +70,26 @@ pub(crate) async fn list(
         From::Version(order) => entry::version_key(key, order),
     };
     let mut merge = Merge::new(index, pool);
-    let jumps = !query.delimiter.is_empty();
-    merge.add(shards.clone(), format!("o{}", query.prefix), format!("o{key}"), query.limit, jumps);
-    let prefix = format!("v{}", entry::folded(&query.prefix));
-    merge.add(shards, prefix, after, query.limit, jumps);
-    merge.start().await?;
-    while let Some(Row { name, behind, value, .. }) = merge.next().await? {
-        let entry = Entry::decode(&value)?;
-        let rest = name.strip_prefix(query.prefix.as_str()).unwrap_or_default();
-        let roll = rest.find(query.delimiter.as_str()).filter(|_| !query.delimiter.is_empty());
-        let item = match roll {
-            Some(at) => {
-                let prefix = name[..query.prefix.len() + at + query.delimiter.len()].to_owned();
-                merge.skip(&prefix).await?;
-                if prefix == query.key_marker {
-                    continue;
-                }
-                VersionItem::Prefix(prefix)
+    let roll = Roll::new(&query.prefix, &query.delimiter, false);
+    let wanted = |prefix, after| Wanted { prefix, after, until: None, most: query.limit, roll: roll.clone() };
+    merge.add(shards.clone(), wanted(format!("o{}", query.prefix), format!("o{key}")));
+    merge.add(shards, wanted(format!("v{}", entry::folded(&query.prefix)), after));
+    while let Some(Row { name, rolled, behind, value, .. }) = merge.next().await? {
+        let item = if rolled {
+            if name == query.key_marker {
+                continue;
             }
-            None if entry.expired(now) => continue,
-            None => {
-                let first = last.as_ref() != Some(&name);
-                last = Some(name.clone());
-                // A marker that nothing shown stands before is the latest.
-                VersionItem::Version {
-                    latest: !behind || (first && entry.marker),
-                    name,
-                    entry: Box::new(entry),
-                }
+            VersionItem::Prefix(name)
+        } else {
+            let entry = Entry::decode(&value)?;
+            if entry.expired(now) {
+                continue;
             }
+            let first = last.as_ref() != Some(&name);
+            last = Some(name.clone());
+            // A marker that nothing shown stands before is the latest.
+            let latest = !behind || (first && entry.marker);
+            VersionItem::Version { latest, name, entry: Box::new(entry) }
         };
         if page.items.len() == query.limit {
             page.truncated = true;
@@ -105,5 +97,6 @@ pub(crate) async fn list(
         }
         page.items.push(item);
     }
+    merge.remember();
     Ok(page)
 }

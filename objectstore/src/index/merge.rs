@@ -7,24 +7,27 @@
 use super::Index;
 use super::entry::{self, ShardId};
 use super::moves::{Seen, look};
+use super::roll::Roll;
+use super::scan::{Item, Known, Scan};
 use crate::ObjectError;
 use bytes::Bytes;
 use futures::future::try_join_all;
+use lru::LruCache;
 use pool::Pool;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The OSD gives no more rows than this in one operation.
-const MOST_ROWS: usize = 1000;
-/// Rows that are read at once where most of them may be jumped over. Another read costs about as much as so many rows.
-const FEW_ROWS: usize = 64;
-/// Jumps until it is looked again whether jumping is still cheaper than reading.
-const JUMPS: usize = 16;
+/// Shards of listings that are remembered.
+const REMEMBERED: usize = 64;
 
 /// A row, of those in order: by name, an object before its older versions, the newest first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Row {
+    /// Of rows that are rolled up, what all their names begin with.
     pub(super) name: String,
+    pub(super) rolled: bool,
     /// Of a version behind the object.
     pub(super) behind: bool,
     /// Its key, without the letter of its kind, where that is not the name.
@@ -33,70 +36,75 @@ pub(super) struct Row {
     pub(super) value: Bytes,
 }
 
-/// Rows of one kind in one shard, being read.
-#[derive(Clone)]
-struct Cursor {
+/// Rows of one kind that are wanted.
+pub(super) struct Wanted {
+    /// What their keys begin with, behind which key they are, and which ends them. All begin with the letter of the
+    /// kind.
+    pub(super) prefix: String,
+    pub(super) after: String,
+    pub(super) until: Option<String>,
+    /// How many.
+    pub(super) most: usize,
+    pub(super) roll: Option<Roll>,
+}
+
+/// What was asked of a shard by a listing that rolls names up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked {
     shard: ShardId,
     prefix: String,
-    rows: VecDeque<(String, Bytes)>,
-    /// The row key behind which to read on.
     after: String,
-    more: bool,
-    chunk: usize,
-    /// Jumps to be made yet: the rows that share a prefix are more than another read costs.
-    jumps: usize,
+    until: Option<String>,
+    roll: Roll,
+}
+
+/// What such listings came to. It is used as long as the shard has not changed, and says where to look if it has.
+pub(super) struct Memory(Mutex<LruCache<Asked, Arc<Known>>>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory(Mutex::new(LruCache::new(NonZeroUsize::new(REMEMBERED).unwrap_or(NonZeroUsize::MIN))))
+    }
+}
+
+impl Memory {
+    fn get(&self, asked: &Asked) -> Option<Arc<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(asked).cloned()
+    }
+
+    fn put(&self, asked: Asked, known: Known) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(asked, Arc::new(known));
+    }
+}
+
+/// Rows of one kind in one shard, being read.
+struct Cursor {
+    shard: ShardId,
+    scan: Scan,
+    /// To be remembered by this.
+    asked: Option<Asked>,
 }
 
 impl Cursor {
-    /// Reads on if there is nothing at hand. Where the rows have moved, among how many shards they are now.
+    /// Reads on until there is something at hand, or nothing more. Where the rows have moved, among how many shards they
+    /// are now.
     async fn fill(&mut self, pool: &Pool) -> Result<Option<u32>, ObjectError> {
-        while self.rows.is_empty() && self.more {
-            let (after, prefix, most) = (self.after.clone(), self.prefix.clone(), self.chunk as u64);
-            let mut outcome = match look(pool, self.shard, |op| op.omap_get(after, prefix, most)).await? {
-                Seen::Rows(outcome) => outcome,
-                Seen::Moved(shards) => return Ok(Some(shards)),
-                Seen::Absent => {
-                    self.more = false;
-                    return Ok(None);
-                }
+        while self.scan.is_dry() {
+            let looks = self.scan.looks();
+            let (prefix, wanted) = (self.scan.prefix(), looks.clone());
+            let ask = |op| {
+                wanted.into_iter().fold(op, |op: pool::ReadOp, l| op.omap_get(l.after, prefix, l.most as u64))
             };
-            let page = outcome.omap().ok_or(ObjectError::Damaged("an index shard gave no rows"))?;
-            self.more = page.more && !page.entries.is_empty();
-            if let Some((last, _)) = page.entries.last() {
-                self.after.clone_from(last);
+            match look(pool, self.shard, ask).await? {
+                Seen::Rows(mut outcome) => {
+                    let pages = std::iter::from_fn(|| outcome.omap()).collect();
+                    self.scan.take(looks, pages, outcome.version)?;
+                }
+                Seen::Moved(shards) => return Ok(Some(shards)),
+                Seen::Absent => self.scan.end(),
             }
-            self.rows = page.entries.into();
-            self.chunk = (self.chunk * 2).min(MOST_ROWS);
         }
         Ok(None)
-    }
-
-    fn is_behind(&self) -> bool {
-        self.prefix.starts_with('v')
-    }
-
-    /// Leaves out everything that begins with `prefix`, as keys have it.
-    fn skip(&mut self, prefix: &str) {
-        let at_hand = self.rows.len();
-        while self.rows.front().is_some_and(|(key, _)| key[1..].starts_with(prefix)) {
-            self.rows.pop_front();
-        }
-        let left_out = at_hand - self.rows.len() + 1;
-        if self.rows.is_empty() && self.more && self.after[1..].starts_with(prefix) {
-            // The greatest character there is: nothing with this prefix is behind it but names that go on with
-            // that very character, and those are met and left out one by one.
-            let past = format!("{}{prefix}\u{10ffff}", &self.prefix[..1]);
-            if past > self.after {
-                self.after = past;
-            }
-            if left_out >= FEW_ROWS {
-                self.jumps = JUMPS;
-            }
-            // Until it jumps, it reads on in ever larger steps.
-            if let Some(left) = self.jumps.checked_sub(1) {
-                (self.jumps, self.chunk) = (left, if left == 0 { FEW_ROWS } else { 2 });
-            }
-        }
     }
 }
 
@@ -106,116 +114,97 @@ pub(super) struct Merge<'a> {
     pool: &'a Pool,
     cursors: Vec<Cursor>,
     heap: BinaryHeap<Reverse<Row>>,
-    /// The cursor whose row was taken last: its next is fetched when it is known not to be jumped over.
-    taken: Option<usize>,
+    /// Cursors whose next row is not in the heap yet, if they have one.
+    pending: Vec<usize>,
 }
 
 impl<'a> Merge<'a> {
     pub(super) fn new(index: &'a Index, pool: &'a Pool) -> Self {
-        Merge { index, pool, cursors: Vec::new(), heap: BinaryHeap::new(), taken: None }
+        Merge { index, pool, cursors: Vec::new(), heap: BinaryHeap::new(), pending: Vec::new() }
     }
 
-    /// Adds the rows of one kind in a container's shards: those whose keys begin with `prefix` and are behind `after`.
-    /// Both begin with the letter of the kind. `most` of them will be wanted, or, if they are jumped over, a few.
-    pub(super) fn add(
-        &mut self,
-        shards: Vec<ShardId>,
-        prefix: String,
-        after: String,
-        most: usize,
-        jumps: bool,
-    ) {
+    /// Adds rows of one kind in a container's shards.
+    pub(super) fn add(&mut self, shards: Vec<ShardId>, wanted: Wanted) {
+        let Wanted { prefix, after, until, most, roll } = wanted;
         let shards = self.index.moves.leaves(shards);
         // Names are spread evenly, but for chance: three deviations more than its share, and most shards are read once.
-        let share = (most / shards.len().max(1)).min(MOST_ROWS);
-        let spread = if shards.len() > 1 { 3 * share.isqrt() } else { 0 };
-        let chunk = (share + spread + 2).min(if jumps { FEW_ROWS } else { MOST_ROWS });
-        let cursor = |shard| Cursor {
-            shard,
-            prefix: prefix.clone(),
-            rows: VecDeque::new(),
-            after: after.clone(),
-            more: true,
-            chunk,
-            jumps: 0,
-        };
-        self.cursors.extend(shards.into_iter().map(cursor));
+        let share = most / shards.len().max(1);
+        let spread = if shards.len() > 1 { share.isqrt().saturating_mul(3) } else { 0 };
+        let share = share.saturating_add(spread).saturating_add(2);
+        let rolled = roll.clone().map(Arc::new);
+        let scan = Scan::new(prefix.clone(), after.clone(), until.clone(), rolled, share);
+        for shard in shards {
+            let (prefix, after, until) = (prefix.clone(), after.clone(), until.clone());
+            let asked = roll.clone().map(|roll| Asked { shard, prefix, after, until, roll });
+            let known = asked.as_ref().and_then(|asked| self.index.listings.get(asked));
+            self.push_cursor(shard, scan.clone().recall(known), asked);
+        }
     }
 
-    pub(super) async fn start(&mut self) -> Result<(), ObjectError> {
-        self.refill((0..self.cursors.len()).collect()).await
+    fn push_cursor(&mut self, shard: ShardId, scan: Scan, asked: Option<Asked>) {
+        self.pending.push(self.cursors.len());
+        self.cursors.push(Cursor { shard, scan, asked });
     }
 
-    /// Takes the least row of all.
-    pub(super) async fn next(&mut self) -> Result<Option<Row>, ObjectError> {
-        if let Some(n) = self.taken.take() {
-            match self.cursors[n].rows.is_empty() {
-                true => self.refill(vec![n]).await?,
-                false => self.push(n)?,
+    /// Has what the shards came to remembered for the next that asks the same.
+    pub(super) fn remember(&mut self) {
+        for cursor in &mut self.cursors {
+            if let (Some(asked), Some(known)) = (cursor.asked.take(), cursor.scan.learned()) {
+                self.index.listings.put(asked, known);
             }
         }
-        let row = self.heap.pop().map(|Reverse(row)| row);
-        self.taken = row.as_ref().map(|r| r.cursor);
-        Ok(row)
     }
 
-    /// Leaves out all names that begin with `prefix`, which the last row's name did.
-    pub(super) async fn skip(&mut self, prefix: &str) -> Result<(), ObjectError> {
-        let (left_out, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.heap).into_iter().partition(|Reverse(row)| row.name.starts_with(prefix));
-        self.heap = kept.into();
-        let folded = entry::folded(prefix);
-        let jumped = left_out.into_iter().map(|Reverse(row)| row.cursor).chain(self.taken.take());
-        let jumped: Vec<usize> = jumped.collect();
-        for n in &jumped {
-            let cursor = &mut self.cursors[*n];
-            let prefix = if cursor.is_behind() { &folded } else { prefix };
-            cursor.skip(prefix);
+    /// Takes the least row of all; rows that are rolled up alike are one.
+    pub(super) async fn next(&mut self) -> Result<Option<Row>, ObjectError> {
+        self.show().await?;
+        let Some(Reverse(row)) = self.heap.pop() else { return Ok(None) };
+        self.pending.push(row.cursor);
+        while row.rolled && self.heap.peek().is_some_and(|Reverse(r)| r.rolled && r.name == row.name) {
+            self.pending.extend(self.heap.pop().map(|Reverse(same)| same.cursor));
         }
-        self.refill(jumped).await
+        Ok(Some(row))
     }
 
-    /// Has the next rows of these cursors, which have none in the heap, read and put there.
-    async fn refill(&mut self, mut which: Vec<usize>) -> Result<(), ObjectError> {
-        while !which.is_empty() {
-            which.sort_unstable();
-            let pool = self.pool;
-            let chosen = self.cursors.iter_mut().enumerate().filter(|(n, _)| which.binary_search(n).is_ok());
-            let fills =
-                chosen.map(|(n, cursor)| async move { Ok::<_, ObjectError>((n, cursor.fill(pool).await?)) });
-            let filled: Vec<(usize, Option<u32>)> = try_join_all(fills).await?;
-            which.clear();
-            for (n, moved) in filled {
-                let Some(shards) = moved else {
-                    self.push(n)?;
-                    continue;
-                };
-                let cursor = self.cursors[n].clone();
-                self.index.moves.learn(cursor.shard, shards);
-                self.cursors[n].more = false;
-                for shard in cursor.shard.children(shards) {
-                    which.push(self.cursors.len());
-                    self.cursors.push(Cursor { shard, ..cursor.clone() });
-                }
+    /// Has the next row of every cursor in the heap that has one.
+    async fn show(&mut self) -> Result<(), ObjectError> {
+        while self.pending.iter().any(|n| self.cursors[*n].scan.is_dry()) {
+            let (pool, pending) = (self.pool, &self.pending);
+            let dry = self.cursors.iter_mut().enumerate().filter(|(_, c)| c.scan.is_dry());
+            // Where names are rolled up all shards have much the same, and run dry at the same time.
+            let dry = dry.filter(|(n, c)| c.scan.rolls_up() || pending.contains(n));
+            let fills = dry.map(|(n, c)| async move { Ok::<_, ObjectError>((n, c.fill(pool).await?)) });
+            for (n, moved) in try_join_all(fills).await? {
+                let Some(shards) = moved else { continue };
+                let Cursor { shard, scan, asked } = &mut self.cursors[n];
+                let (from, anew) = (*shard, scan.anew());
+                scan.end();
+                *asked = None;
+                self.index.moves.learn(from, shards);
+                from.children(shards).for_each(|shard| self.push_cursor(shard, anew.clone(), None));
+            }
+        }
+        for n in std::mem::take(&mut self.pending) {
+            if let Some(item) = self.cursors[n].scan.pop() {
+                self.push(n, item)?;
             }
         }
         Ok(())
     }
 
-    /// Puts the next row of a cursor into the heap, if it has one at hand.
-    fn push(&mut self, n: usize) -> Result<(), ObjectError> {
-        let cursor = &mut self.cursors[n];
-        let Some((mut key, value)) = cursor.rows.pop_front() else { return Ok(()) };
+    fn push(&mut self, n: usize, item: Item) -> Result<(), ObjectError> {
+        let behind = self.cursors[n].scan.is_of_versions();
+        let Item { mut key, rolled, value } = item;
         key.remove(0);
-        let row = match cursor.is_behind() {
-            false => Row { name: key, behind: false, rest: String::new(), cursor: n, value },
-            true => {
-                let name = entry::parse_version_key(&key)
-                    .ok_or(ObjectError::Damaged("a version's row has a bad key"))?;
-                Row { name, behind: true, rest: key, cursor: n, value }
+        let (name, rest) = match (behind, rolled) {
+            (false, _) => (key, String::new()),
+            (true, true) => (entry::unfolded(&key), String::new()),
+            (true, false) => {
+                let name = entry::parse_version_key(&key);
+                (name.ok_or(ObjectError::Damaged("a version's row has a bad key"))?, key)
             }
         };
-        self.heap.push(Reverse(row));
+        self.heap.push(Reverse(Row { name, rolled, behind, rest, cursor: n, value }));
         Ok(())
     }
 }

@@ -10,6 +10,8 @@ pub mod list;
 pub mod list_versions;
 mod merge;
 pub(crate) mod moves;
+mod roll;
+mod scan;
 pub(crate) mod shard;
 pub(crate) mod versions;
 

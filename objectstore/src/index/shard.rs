@@ -8,6 +8,7 @@
 //! A shard whose rows have moved takes no change: the batch goes on to the shards that have them ([`super::moves`]).
 
 use super::entry::{self, Entry, Garbage, Header, ShardId, Tombstone};
+use super::merge;
 use super::moves::{self, FILLING, Frozen, Moves, Standing};
 use super::versions::VersionChange;
 use crate::ObjectError;
@@ -95,6 +96,7 @@ impl Drop for Looking<'_> {
 pub(crate) struct Index {
     queues: Mutex<HashMap<ShardId, Arc<Mutex<Queue>>>>,
     pub(super) moves: Moves,
+    pub(super) listings: merge::Memory,
     /// Shards of which a change is being foreseen.
     looking: Mutex<HashSet<ShardId>>,
 }

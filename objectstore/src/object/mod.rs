@@ -1,5 +1,6 @@
 //! Objects: written with one operation on their head and one on the index, read with one.
 
+mod budget;
 mod delete;
 mod history;
 mod piece;
@@ -10,6 +11,7 @@ mod update;
 mod version;
 mod write;
 
+pub(crate) use budget::Budget;
 pub(crate) use history::MARKER_TYPE;
 pub use read::{Object, Source};
 pub(crate) use receive::Home;

@@ -1,13 +1,15 @@
 //! Receiving a body: what fits the head stays in memory, the rest becomes tails while it arrives.
 //!
 //! Back-pressure is the reader's: no more is taken from the client than is under way to the cluster. What all requests
-//! hold in memory as whole objects comes out of one budget; when it is spent, bodies are taken in small pieces.
+//! hold in memory as whole objects comes out of one budget ([`super::budget`]); when it is spent and none of it comes
+//! back, bodies are taken in small pieces.
 
 use crate::container::Container;
-use crate::digest::{Summed, Sums};
+use crate::digest::{self, Summed, Sums};
 use crate::index::Change;
 use crate::index::entry;
 use crate::names::{self, Tag};
+use crate::object::budget::Share;
 use crate::object::write::{Body, Expect};
 use crate::policy::{PolicyId, StoragePolicy};
 use crate::seal::{Seal, Sealer, sealed_len};
@@ -19,8 +21,10 @@ use futures::stream::BoxStream;
 use pool::WriteOp;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+
+/// Bytes of a body from which on it is worth summing together with others.
+const LARGE: u64 = 256 << 10;
 
 /// Who a body is for.
 #[derive(Clone, Copy)]
@@ -44,7 +48,7 @@ pub(crate) struct Received {
     pub(crate) tag: Option<Tag>,
     /// Cleans an object's tails up unless it came to be.
     pub(crate) debris: Option<Debris>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Share>,
 }
 
 /// Bodies in pieces: how large, and how many are under way.
@@ -68,7 +72,9 @@ impl ObjectStore {
         let elsewhere = policy.filter(|p| p.place_from(&container.policy).is_some());
         let stored = if sealer.is_some() { length.map(sealed_len) } else { length };
         let whole = matches!(home, Home::Name(_)) && elsewhere.is_none();
-        let (pace, permit) = self.pace(stored, self.most_in_head(container), whole);
+        let (pace, permit) = self.pace(stored, self.most_in_head(container), whole).await;
+        // What is sealed is summed before: then it is gone.
+        let large = sealer.is_none() && length.is_none_or(|n| n >= LARGE);
         let mut receiver = Receiver {
             store: self,
             container,
@@ -77,6 +83,9 @@ impl ObjectStore {
             length: stored,
             pace,
             sums: Sums::new(expect.algorithm),
+            large: large.then(|| self.inner.together.begin()),
+            summed: 0,
+            flushed: 0,
             size: 0,
             content: 0,
             sealer,
@@ -105,7 +114,7 @@ impl ObjectStore {
 
     /// How a body of this length is to be taken in, given what goes into the head and what other requests hold in
     /// memory.
-    fn pace(&self, length: Option<u64>, head: u64, whole: bool) -> (Pace, Option<OwnedSemaphorePermit>) {
+    async fn pace(&self, length: Option<u64>, head: u64, whole: bool) -> (Pace, Option<Share>) {
         let config = &self.inner.config;
         const PRESSED: Pace = Pace { whole: 256 << 10, piece: 256 << 10, window: 2 };
         let fits = |n: u64| whole && n <= head;
@@ -120,13 +129,13 @@ impl ObjectStore {
             return (Pace { whole: head, ..relaxed }, None);
         }
         let wanted = u32::try_from(holds).unwrap_or(u32::MAX);
-        match self.inner.budget.clone().try_acquire_many_owned(wanted) {
+        match self.inner.budget.take(wanted).await {
             // A body of unknown length, or one that is too long, is not gathered beyond its share.
-            Ok(permit) => {
+            Some(share) => {
                 let whole = if length.is_some_and(fits) { head } else { relaxed.piece.min(head) };
-                (Pace { whole, ..relaxed }, Some(permit))
+                (Pace { whole, ..relaxed }, Some(share))
             }
-            Err(_) => (pressed, None),
+            None => (pressed, None),
         }
     }
 }
@@ -157,6 +166,11 @@ struct Receiver<'a> {
     length: Option<u64>,
     pace: Pace,
     sums: Sums,
+    /// A large body: what is gathered of it is summed together with others'.
+    large: Option<digest::Body>,
+    /// Bytes of it that are in the MD5, and that were handed to the cluster.
+    summed: u64,
+    flushed: u64,
     size: u64,
     /// Bytes of content so far.
     content: u64,
@@ -190,11 +204,17 @@ impl Receiver<'_> {
             if frame.is_empty() {
                 continue;
             }
+            let is_next = self.summed == self.content;
             self.content += frame.len() as u64;
             if self.content > most {
                 return Err(ObjectError::TooLarge(most));
             }
-            self.sums.update(&frame);
+            if is_next && self.large.as_ref().is_none_or(digest::Body::is_alone) {
+                self.sums.update(&frame);
+                self.summed = self.content;
+            } else {
+                self.sums.update_extra(&frame);
+            }
             let frame = match &mut self.sealer {
                 Some(sealer) => sealer.push(&frame)?,
                 None => frame,
@@ -222,6 +242,7 @@ impl Receiver<'_> {
             return Ok(());
         }
         if let Some(first) = self.first.take() {
+            self.buffer.reserve(self.expected(self.pace.whole, first.len() + frame.len()));
             self.buffer.extend_from_slice(&first);
         }
         let mut rest = frame;
@@ -259,7 +280,8 @@ impl Receiver<'_> {
             }
         };
         let pool = self.elsewhere.as_ref().map_or(&self.container.policy.data, |p| &p.data);
-        let mut data = self.buffer.split().freeze();
+        let gathered = self.buffer.split().freeze();
+        let mut data = gathered.clone();
         while !data.is_empty() {
             let (n, at) = (tails.sent / stripe, tails.sent % stripe);
             let room = usize::try_from(stripe - at).unwrap_or(usize::MAX);
@@ -272,10 +294,22 @@ impl Receiver<'_> {
             let oid = names::tail(self.container.id, tails.tag, n);
             tails.under_way.spawn(async move { pool.write(&oid, at, piece).await });
         }
+        self.sum(&gathered).await?;
+        self.flushed += gathered.len() as u64;
         Ok(())
     }
 
-    async fn finish(mut self, permit: Option<OwnedSemaphorePermit>) -> Result<Received, ObjectError> {
+    /// Has what was gathered added to the MD5, but for what was when it came.
+    async fn sum(&mut self, gathered: &Bytes) -> Result<(), ObjectError> {
+        let done = usize::try_from(self.summed - self.flushed.min(self.summed)).unwrap_or(usize::MAX);
+        if self.large.is_some() && done < gathered.len() {
+            self.sums.update_md5(&self.store.inner.together, &gathered.slice(done..)).await?;
+            self.summed = self.flushed + gathered.len() as u64;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self, permit: Option<Share>) -> Result<Received, ObjectError> {
         let (mut data, mut tag, mut debris) = (Bytes::new(), None, None);
         let away = self.elsewhere.is_some() && self.size > 0;
         if self.tails.is_some() || away || matches!(self.home, Home::Upload(_)) {
@@ -290,6 +324,7 @@ impl Receiver<'_> {
                 Some(first) => first,
                 None => self.buffer.split().freeze(),
             };
+            self.sum(&data).await?;
         }
         if let Some(mut tails) = self.tails.take() {
             while !tails.under_way.is_empty() {

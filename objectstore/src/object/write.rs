@@ -292,7 +292,10 @@ impl ObjectStore {
         let index = (&self.inner.index, &container.policy.index, container.shard_of(name));
         let mut foresee = Some(Box::pin(async move { index.0.foresee(index.1, index.2, name).await }));
         let mut foreseen = None;
+        // Without a condition there is nothing to be tried again: the bytes are not held twice while they are written.
+        let (again, mut data) = (condition != Condition::Always, data);
         let version = loop {
+            let body = if again { data.clone() } else { std::mem::take(&mut data) };
             let op = match &condition {
                 Condition::Always => WriteOp::new(),
                 Condition::Absent => WriteOp::new().create_exclusive(),
@@ -305,7 +308,7 @@ impl ObjectStore {
                     None => return Err(ObjectError::PreconditionFailed),
                 },
             };
-            let op = op.write_full(data.clone()).set_xattr(META_XATTR, xattr.clone());
+            let op = op.write_full(body).set_xattr(META_XATTR, xattr.clone());
             let write = pin!(pool.write_op(&oid, op));
             let written = match foresee.take() {
                 None => write.await,
@@ -325,7 +328,7 @@ impl ObjectStore {
                 Err(e) if e.is_exists() && condition == Condition::Absent => {
                     return Err(ObjectError::PreconditionFailed);
                 }
-                Err(e) if e.is_cancelled() || e.is_not_found() || e.is_exists() => {
+                Err(e) if again && (e.is_cancelled() || e.is_not_found() || e.is_exists()) => {
                     attempts += 1;
                     if attempts > 20 {
                         return Err(ObjectError::Contended);

@@ -4,7 +4,6 @@ use super::config::owner;
 use super::error::{S3Error, S3Result, access_denied, bucket_owned, invalid_bucket};
 use super::xml::{Node, Xml};
 use super::{Call, acl, bare, lock, public, xml_reply};
-use crate::account::{AccountItem, AccountQuery};
 use crate::container::{NewContainer, is_bucket_name};
 use crate::{Need, ObjectError, grants};
 use axum::response::{IntoResponse, Response};
@@ -20,27 +19,19 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
             .filter(|n| (1..=10_000).contains(n))
             .ok_or_else(|| S3Error::invalid_argument("max-buckets must be from 1 to 10000"))?,
     };
-    let query = AccountQuery {
-        prefix: call.param("prefix").unwrap_or_default().to_owned(),
-        marker: call.param("continuation-token").unwrap_or_default().to_owned(),
-        limit: most + 1,
-        ..AccountQuery::default()
-    };
-    let items = call.store.list_account(&call.access, &project, &query).await?;
+    let (prefix, after) = (call.param("prefix"), call.param("continuation-token"));
+    let (prefix, after) = (prefix.unwrap_or_default(), after.unwrap_or_default());
+    let buckets = call.store.list_buckets(&call.access, &project, prefix, after, most + 1).await?;
     let mut xml = Xml::new();
     xml.root("ListAllMyBucketsResult");
     owner(&mut xml, &project);
     xml.open("Buckets");
-    let mut last = "";
-    for item in items.iter().take(most) {
-        if let AccountItem::Container(c, _) = item {
-            xml.open("Bucket").text("Name", &c.name);
-            xml.text("CreationDate", &super::list::time(c.created_at)).close("Bucket");
-            last = &c.name;
-        }
+    for (name, created_at) in buckets.iter().take(most) {
+        xml.open("Bucket").text("Name", name);
+        xml.text("CreationDate", &super::list::time(*created_at)).close("Bucket");
     }
     xml.close("Buckets");
-    if items.len() > most {
+    if let (true, Some((last, _))) = (buckets.len() > most, buckets.get(most - 1)) {
         xml.text("ContinuationToken", last);
     }
     xml.close("ListAllMyBucketsResult");

@@ -154,7 +154,7 @@ pub(super) async fn part(call: Call) -> S3Result<Response> {
 
 fn result(root: &str, etag: &str, modified: Timestamp, checksum: Option<&Checksum>) -> Response {
     let mut xml = Xml::new();
-    xml.root(root).text("LastModified", &time(modified)).text("ETag", &format!("\"{etag}\""));
+    xml.root(root).text("LastModified", &time(modified)).etag(etag);
     if let Some(sum) = checksum {
         xml.text(&format!("Checksum{}", sum.algorithm), &sum.value);
     }

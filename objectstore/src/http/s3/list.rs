@@ -134,7 +134,7 @@ impl Listing {
     fn facts(&self, xml: &mut Xml, entry: &Entry, with_owner: bool) {
         let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
         xml.text("LastModified", &time(entry.modified()))
-            .text("ETag", &format!("\"{etag}\""))
+            .etag(etag)
             .text("Size", &entry.shown_size().to_string());
         if with_owner {
             owner(xml, &self.container.project_id);

@@ -16,7 +16,7 @@ mod cors;
 mod delete;
 mod endpoint;
 mod error;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod lifecycle;
 mod list;

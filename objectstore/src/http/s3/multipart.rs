@@ -119,7 +119,7 @@ pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
     }
     for part in &page.parts {
         xml.open("Part").text("PartNumber", &part.number.to_string());
-        xml.text("LastModified", &time(part.modified)).text("ETag", &format!("\"{}\"", part.etag));
+        xml.text("LastModified", &time(part.modified)).etag(&part.etag);
         xml.text("Size", &part.size.to_string());
         if let Some(sum) = &part.checksum {
             xml.text(&format!("Checksum{}", sum.algorithm), &sum.value);
@@ -149,7 +149,7 @@ pub(super) async fn complete(call: Call) -> S3Result<Response> {
     let mut xml = Xml::new();
     xml.root("CompleteMultipartUploadResult");
     xml.text("Location", &format!("/{}/{}", call.bucket, call.key));
-    xml.text("Bucket", &call.bucket).text("Key", &call.key).text("ETag", &format!("\"{}\"", written.etag));
+    xml.text("Bucket", &call.bucket).text("Key", &call.key).etag(&written.etag);
     if let Some(sum) = &written.checksum {
         xml.text(&format!("Checksum{}", sum.algorithm), &sum.value).text("ChecksumType", sum.kind());
     }

@@ -184,7 +184,7 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
         xml.text("LastModified", &time(entry.modified()));
         if !entry.marker {
             let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
-            xml.text("ETag", &format!("\"{etag}\"")).text("Size", &entry.shown_size().to_string());
+            xml.etag(etag).text("Size", &entry.shown_size().to_string());
             let class = call.store.policies().class_at(&container.policy, entry.place);
             xml.text("StorageClass", class);
         }

@@ -41,6 +41,13 @@ impl Xml {
         self.close(name)
     }
 
+    /// An ETag, in its quotes.
+    pub(crate) fn etag(&mut self, etag: &str) -> &mut Self {
+        self.open("ETag").raw("&quot;");
+        escape_into(&mut self.0, etag);
+        self.raw("&quot;").close("ETag")
+    }
+
     pub(crate) fn text_opt(&mut self, name: &str, value: Option<&str>) -> &mut Self {
         if let Some(value) = value {
             self.text(name, value);
@@ -62,6 +69,11 @@ impl Xml {
 /// Escapes text. Characters that XML 1.0 cannot hold become U+FFFD: a key with one is listed with
 /// `encoding-type=url`, or shown damaged, but never breaks the document.
 pub(crate) fn escape_into(out: &mut String, text: &str) {
+    // U+FFFE and U+FFFF begin with the byte EF.
+    let plain = |b: u8| b >= b' ' && !matches!(b, b'&' | b'<' | b'>' | b'"' | 0xef);
+    if text.bytes().all(plain) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),

@@ -14,7 +14,7 @@ mod cors;
 mod endpoints;
 mod error;
 mod formpost;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod headers;
 mod info;

@@ -1,14 +1,22 @@
 //! The sums taken over a body while it streams: MD5 for the ETag, and what the client asked for beside it.
 //!
 //! Sums are taken frame by frame as frames arrive (tens of KiB, tens of microseconds each), so that no task
-//! holds a runtime thread for long and no body is read twice.
+//! holds a runtime thread for long and no body is read twice; but for the MD5 of large bodies, where there are others
+//! ([`together`]).
 
+mod lanes;
+mod together;
+
+use crate::ObjectError;
 use crate::meta::Checksum;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use md5::{Digest, Md5};
 use sha1::Sha1;
 use sha2::Sha256;
+use together::Md5Sum;
+pub(crate) use together::{Body, Together};
 
 /// A checksum algorithm that S3's clients may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +159,7 @@ impl Running {
 
 /// All the sums over one body.
 pub(crate) struct Sums {
-    md5: Md5,
+    md5: Md5Sum,
     extra: Option<(Algorithm, Running)>,
 }
 
@@ -164,19 +172,29 @@ pub(crate) struct Summed {
 
 impl Sums {
     pub(crate) fn new(extra: Option<Algorithm>) -> Self {
-        Sums { md5: Md5::new(), extra: extra.map(|a| (a, Running::new(a))) }
+        Sums { md5: Md5Sum::default(), extra: extra.map(|a| (a, Running::new(a))) }
     }
 
     pub(crate) fn update(&mut self, data: &[u8]) {
         self.md5.update(data);
+        self.update_extra(data);
+    }
+
+    /// All but the MD5, which is to follow: [`Sums::update_md5`].
+    pub(crate) fn update_extra(&mut self, data: &[u8]) {
         if let Some((_, sum)) = &mut self.extra {
             sum.update(data);
         }
     }
 
+    /// The MD5 alone, made side by side with that of others.
+    pub(crate) async fn update_md5(&mut self, together: &Together, data: &Bytes) -> Result<(), ObjectError> {
+        self.md5.update_with(together, data).await
+    }
+
     pub(crate) fn finish(self) -> Summed {
         Summed {
-            etag: hex::encode(self.md5.finalize()),
+            etag: hex::encode(self.md5.finish()),
             checksum: self.extra.map(|(a, sum)| Checksum {
                 algorithm: a.name().to_owned(),
                 value: BASE64_STANDARD.encode(sum.finish()),
