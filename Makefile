@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TESTBED = cargo run -q -p testbed --bin testbed --features runner -- exec
 
 .DEFAULT_GOAL := help
-.PHONY: help up build doctor deny test test-install check bench bench-install conformance stop
+.PHONY: help up build doctor deny test test-install check bench bench-install fuzz conformance stop
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-install:
 
 bench: build test-install bench-install ## Measure, side by side (ARGS='--only identity,users')
 	cargo run -q --release -p bench $(ARGS)
+
+fuzz: ## Feed the parsers of what strangers send with noise (SECONDS=60 each, TARGETS=all; needs a nightly toolchain)
+	scripts/fuzz $(or $(SECONDS),60) $(TARGETS)
 
 conformance: test-install ## Run tempest (TESTS=regex) against the cloud in DATA
 	scripts/conformance "$(DATA)" $(TESTS)
