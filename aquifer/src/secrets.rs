@@ -17,22 +17,35 @@ pub(crate) struct Secrets {
     pub(crate) s3_secret_key: String,
     /// The host agent's own credential.
     pub(crate) agent_secret: String,
+    /// What the object store's container sync proves itself with to itself. Clouds made before it had any get it later.
+    #[serde(default)]
+    pub(crate) sync_key: String,
 }
 
 impl Secrets {
     /// Reads the file, or makes it.
     pub(crate) fn load_or_make(file: &Path) -> Result<Self, AquiferError> {
         match fs::read_to_string(file) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|e| AquiferError::Config(format!("{}: {}", file.display(), e.message()))),
+            Ok(text) => {
+                let mut read: Secrets = toml::from_str(&text)
+                    .map_err(|e| AquiferError::Config(format!("{}: {}", file.display(), e.message())))?;
+                if read.sync_key.is_empty() {
+                    read.sync_key = random(40);
+                    read.keep(file)?;
+                }
+                Ok(read)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let made = Secrets::make();
-                let text = toml::to_string(&made).map_err(AquiferError::service("secrets"))?;
-                write_private(file, &text)?;
+                made.keep(file)?;
                 Ok(made)
             }
             Err(e) => Err(AquiferError::file(file, e)),
         }
+    }
+
+    fn keep(&self, file: &Path) -> Result<(), AquiferError> {
+        write_private(file, &toml::to_string(self).map_err(AquiferError::service("secrets"))?)
     }
 
     fn make() -> Self {
@@ -42,6 +55,7 @@ impl Secrets {
             s3_access_key: random(20).to_uppercase(),
             s3_secret_key: random(40),
             agent_secret: random(64),
+            sync_key: random(40),
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), AquiferError> {
     let stop = CancellationToken::new();
     let served = async {
         let services = Instant::now();
-        let config = plan::config(&args, settings, dir, running.endpoints());
+        let config = plan::config(&args, settings, &secrets, dir, running.endpoints());
         let cloud = Arc::new(Cloud::assemble(&config).await?);
         let tracker = TaskTracker::new();
         tracker.spawn(api::server::serve(api, cloud.router(&Role::ALL), stop.clone()));

@@ -4,9 +4,10 @@ use crate::cli::UpArgs;
 use crate::cloud::Cloud;
 use crate::config::{Bootstrap, Config, Listen, Services};
 use crate::error::AquiferError;
-use crate::secrets::write_private;
+use crate::secrets::{Secrets, write_private};
 use compute::{Agent, AgentConfig, CephAccess};
 use engines::Endpoints;
+use objectstore::{Realm, SyncConfig, SyncKey};
 use pool::{ClusterConfig, TierConfig};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,13 @@ const CLUSTER: &str = "ceph";
 /// The pools that `engines` makes; each is a tier of the same name.
 const TIERS: [&str; 5] = ["images", "volumes", "vms", "objects", "objects.index"];
 
-pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &Endpoints) -> Config {
+pub(super) fn config(
+    args: &UpArgs,
+    services: Services,
+    secrets: &Secrets,
+    dir: &Path,
+    engines: &Endpoints,
+) -> Config {
     let tier = |name: &&str| TierConfig {
         name: (*name).into(),
         cluster: CLUSTER.into(),
@@ -36,6 +43,9 @@ pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &En
     }
     for policy in &mut object.policies {
         policy.index_tier.get_or_insert_with(|| "objects.index".into());
+    }
+    if object.sync == SyncConfig::default() {
+        object.sync = in_step(args, secrets);
     }
     let database =
         args.database.clone().unwrap_or_else(|| format!("sqlite://{}", dir.join("aquifer.sqlite").display()));
@@ -64,6 +74,18 @@ pub(super) fn config(args: &UpArgs, services: Services, dir: &Path, engines: &En
         compute,
         agent: None,
     }
+}
+
+/// A realm of this cloud alone, so that its users can keep containers of theirs in step. The names are those that
+/// OpenStack's integration tests look for.
+fn in_step(args: &UpArgs, secrets: &Secrets) -> SyncConfig {
+    let realm = Realm {
+        name: "realm1".into(),
+        key: SyncKey(secrets.sync_key.clone()),
+        key2: SyncKey::default(),
+        clusters: [("name1".to_owned(), format!("{}/v1/", controller(args)))].into(),
+    };
+    SyncConfig { realms: vec![realm], current: "realm1/name1".into(), ..SyncConfig::default() }
 }
 
 /// The host agent of this machine. It talks to the controller over HTTP like any other.
