@@ -177,11 +177,24 @@ impl Kit {
     }
 
     pub async fn gone(&self, id: &str) {
-        until(&format!("deletion of {id}"), || async {
-            matches!(self.volumes.get(&ctx("alice"), id).await, Err(VolumeError::VolumeNotFound(_)))
-                .then_some(())
-        })
-        .await;
+        let began = Instant::now();
+        loop {
+            match self.volumes.get(&ctx("alice"), id).await {
+                Err(VolumeError::VolumeNotFound(_)) => return,
+                Ok(v) if began.elapsed() > PATIENCE => {
+                    panic!("{id} is {} and does not go; left to do: {:?}", v.status, self.left_to_do().await)
+                }
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    /// Each task that has not ended: its kind, subject, state, step, attempts, and why the last one failed.
+    async fn left_to_do(&self) -> Vec<(String, String, String, i64, i64, String)> {
+        sqlx::query_as("SELECT kind, subject, state, step, attempts, reason FROM tasks")
+            .fetch_all(self.db.read())
+            .await
+            .unwrap()
     }
 
     pub async fn delete(&self, id: &str) {
