@@ -213,6 +213,9 @@ bluestore_block_size = {osd_size}
 bluestore_block_create = true
 bluestore_cache_autotune = false
 bluestore_cache_size = {cache}
+# Always the smallest room that fits, which is where something was before: first come, first served goes through the
+# whole sparse file before it comes back, and what a file once took the disk never gets again.
+bluestore_avl_alloc_bf_threshold = {osd_size}
 # What a cluster of hundreds of OSDs wants costs a machine of one half a gigabyte after its first busy hour:
 # smaller write buffers and placement group logs.
 bluestore_rocksdb_options = {ROCKSDB}

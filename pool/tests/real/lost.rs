@@ -83,7 +83,9 @@ impl Lab {
         let cluster = lab.connect(60);
         let osd_id = uuid::Uuid::new_v4().to_string();
         let new = serde_json::json!({"prefix": "osd new", "uuid": osd_id, "id": 0});
-        cluster.mon_command(new).await.unwrap();
+        if let Err(e) = cluster.mon_command(new).await {
+            panic!("{e}; the monitor's end: {:?} (28 is a full disk)", lab.mon.try_wait());
+        }
         std::fs::create_dir(lab.path("osd")).unwrap();
         run("ceph-osd", &["-c", &conf_path, "-i", "0", "--mkfs", "--osd-uuid", &osd_id]);
         lab.osd = Some(Self::daemon("ceph-osd", &conf_path, "0"));
