@@ -16,6 +16,15 @@ impl Engine {
         }
     }
 
+    /// An expression: these columns as the text of one JSON array, whose members have the columns' order. A long list
+    /// is read in half the time so: each column that sqlx hands over costs about as much as all of them as text.
+    pub fn json_row(self, columns: &str) -> String {
+        match self {
+            Engine::Sqlite => format!("json_array({columns})"),
+            Engine::Postgres => format!("CAST(json_build_array({columns}) AS TEXT)"),
+        }
+    }
+
     /// Connections a pool holds. SQLite has one writer at a time, its readers run beside it.
     pub(crate) fn connections(self) -> u32 {
         match self {

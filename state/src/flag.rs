@@ -3,6 +3,7 @@
 //! PostgreSQL has a type for them, SQLite numbers only, and sqlx's `Any` translates one way: a `bool` binds to both,
 //! but reading one back from SQLite fails. A [`Flag`] reads from both.
 
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use sqlx::any::{AnyTypeInfo, AnyTypeInfoKind, AnyValueRef};
 use sqlx::error::BoxDynError;
 use sqlx::{Any, Decode, Type, Value, ValueRef};
@@ -28,6 +29,29 @@ impl<'r> Decode<'r, Any> for Flag {
             AnyTypeInfoKind::Bool => owned.try_decode::<bool>().map(Flag).map_err(Into::into),
             _ => Ok(Flag(<i64 as Decode<'r, Any>>::decode(value)? != 0)),
         }
+    }
+}
+
+/// From a row as JSON ([`crate::Engine::json_row`]): `true`, or SQLite's 1.
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Flag, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Flag;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a boolean, 0 or 1")
+            }
+
+            fn visit_bool<E: Error>(self, v: bool) -> Result<Flag, E> {
+                Ok(Flag(v))
+            }
+
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Flag, E> {
+                Ok(Flag(v != 0))
+            }
+        }
+        from.deserialize_any(Either)
     }
 }
 

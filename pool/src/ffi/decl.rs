@@ -1033,12 +1033,6 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut std::ffi::c_void,
     ) -> std::ffi::c_int;
-    pub fn rbd_encryption_format(
-        image: rbd_image_t,
-        format: rbd_encryption_format_t,
-        opts: rbd_encryption_options_t,
-        opts_size: usize,
-    ) -> std::ffi::c_int;
     pub fn rbd_encryption_load(
         image: rbd_image_t,
         format: rbd_encryption_format_t,

@@ -3,12 +3,11 @@
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 use super::image::{ImageHandle, Progress, on_progress};
 use super::manage::{Done, RawLink, RawOptions, link, listed, no_progress, progress_arg};
 use super::rados::IoCtx;
-use super::{check, cstr, decl, string};
+use super::{check, cstr, decl, luks, string};
 use crate::error::{Errno, errno};
 
 /// A snapshot, as librbd lists it.
@@ -35,14 +34,6 @@ pub(crate) struct RawInfo {
     pub(crate) data_pool_id: i64,
     pub(crate) created: i64,
     pub(crate) block_name_prefix: String,
-}
-
-/// Which encryption, and its secret. Has no Debug: it holds a passphrase.
-pub(crate) struct RawEncryption<'a> {
-    pub(crate) luks2: bool,
-    /// AES-256 (else 128), each half of XTS; counts when formatting.
-    pub(crate) aes256: bool,
-    pub(crate) passphrase: &'a [u8],
 }
 
 impl ImageHandle {
@@ -390,28 +381,22 @@ impl ImageHandle {
         }
     }
 
-    /// Formats the image as a LUKS volume, or unlocks one (`load`).
-    pub(crate) fn encryption(&self, e: &RawEncryption<'_>, load: bool) -> Done {
-        // libcryptsetup, which librbd leaves this to, keeps state of the whole process.
-        static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let call = if load { decl::rbd_encryption_load } else { decl::rbd_encryption_format };
-        let alg = if e.aes256 {
-            decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES256
-        } else {
-            decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES128
-        };
-        let (passphrase, passphrase_size) = (e.passphrase.as_ptr().cast(), e.passphrase.len());
+    /// Unlocks a LUKS image (LUKS2, else LUKS1).
+    pub(crate) fn unlock(&self, luks2: bool, passphrase: &[u8]) -> Done {
+        let _alone = luks::alone();
+        // The header says which it is.
+        let alg = decl::rbd_encryption_algorithm_t_RBD_ENCRYPTION_ALGORITHM_AES256;
+        let (passphrase, passphrase_size) = (passphrase.as_ptr().cast(), passphrase.len());
         // SAFETY: the options live through the call, which copies the passphrase.
         check(unsafe {
-            if e.luks2 {
+            if luks2 {
                 let mut o = decl::rbd_encryption_luks2_format_options_t { alg, passphrase, passphrase_size };
                 let format = decl::rbd_encryption_format_t_RBD_ENCRYPTION_FORMAT_LUKS2;
-                call(self.raw(), format, (&raw mut o).cast(), size_of_val(&o))
+                decl::rbd_encryption_load(self.raw(), format, (&raw mut o).cast(), size_of_val(&o))
             } else {
                 let mut o = decl::rbd_encryption_luks1_format_options_t { alg, passphrase, passphrase_size };
                 let format = decl::rbd_encryption_format_t_RBD_ENCRYPTION_FORMAT_LUKS1;
-                call(self.raw(), format, (&raw mut o).cast(), size_of_val(&o))
+                decl::rbd_encryption_load(self.raw(), format, (&raw mut o).cast(), size_of_val(&o))
             }
         })
         .map(drop)

@@ -6,6 +6,7 @@
 //!   belongs to the completion, not to the future: dropping the future frees nothing that Ceph still uses.
 //! - `rados`, `ops`, `list`, `watch`: clusters and io contexts, compound operations, listing, watches.
 //! - `image`, `image_manage`, `manage`, `mirror`: open images, managing one, or those of a pool, and mirroring.
+//! - `luks`: the headers of encrypted images, which libcryptsetup makes.
 //! - `exit`: how a process ends that has connections; `memory`: what it keeps of a burst.
 //!
 //! What leaves this folder is safe: handles that close themselves, in the right order (an operation in
@@ -27,6 +28,7 @@ mod exit;
 pub(crate) mod image;
 pub(crate) mod image_manage;
 pub(crate) mod list;
+pub(crate) mod luks;
 pub(crate) mod manage;
 mod memory;
 pub(crate) mod mirror;

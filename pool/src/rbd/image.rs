@@ -11,9 +11,12 @@ use crate::cluster::{Permit, Work};
 use crate::error::{Context, Errno, Error};
 use crate::ffi::completion::{Done, RbdPending};
 use crate::ffi::image::ImageHandle;
-use crate::ffi::image_manage::RawEncryption;
+use crate::ffi::luks::{self, Layout};
 use crate::ffi::manage::{RawLink, RawOptions};
 use crate::rados::{Pool, time};
+
+/// What of a LUKS header is written at once, where it is not all zeroes.
+const HEADER_PIECE: usize = 64 << 10;
 
 /// An open image, or an open snapshot of one. Cheap to clone; it is closed in the background when the last
 /// clone has gone and the last operation is done. Offsets and lengths are in bytes.
@@ -418,32 +421,40 @@ impl Image {
         Ok(all.into_iter().map(|(address, client, cookie)| Watcher { address, client, cookie }).collect())
     }
 
-    /// Writes a LUKS header (its size is what [`Image::size`] then gives less): the image is encrypted from here on, and
-    /// this handle reads and writes in the clear. What it held is lost.
+    /// Writes a LUKS header into an image that holds nothing yet: it is encrypted from here on, [`Image::size`] is less by
+    /// the header, and this handle reads and writes in the clear. The passphrase is taken to be a random key: it is not
+    /// stretched. `NoSpace` where the header leaves no room.
     pub async fn encryption_format(&self, how: EncryptionFormat, passphrase: &[u8]) -> Result<(), Error> {
-        self.encryption("encrypt", how, passphrase, false).await
+        let info = self.info().await?;
+        let EncryptionFormat { luks2, aes256 } = how;
+        let layout = Layout { luks2, aes256, alignment: info.object_size };
+        let secret = passphrase.to_vec();
+        let make = move |_: &ImageHandle| luks::header(layout, &secret);
+        let (header, begin) = self.run(Work::Short, "encrypt", make).await?;
+        if begin >= info.size {
+            return Err(Error::NoSpace { what: self.path("encrypt") });
+        }
+        // Most of it is room for further passphrases.
+        let header = Bytes::from(header);
+        let mut at = 0;
+        while at < header.len() {
+            let piece = header.slice(at..header.len().min(at + HEADER_PIECE));
+            let off = at as u64;
+            at += piece.len();
+            if piece.iter().any(|b| *b != 0) {
+                self.write_at(off, piece).await?;
+            }
+        }
+        self.flush().await?;
+        self.encryption_load(how, passphrase).await
     }
 
     /// Unlocks a LUKS image: this handle reads and writes in the clear. `Permission` for a wrong passphrase; `Invalid` for
     /// an image that is not of this format.
     pub async fn encryption_load(&self, how: EncryptionFormat, passphrase: &[u8]) -> Result<(), Error> {
-        self.encryption("decrypt", how, passphrase, true).await
-    }
-
-    async fn encryption(
-        &self,
-        verb: &'static str,
-        how: EncryptionFormat,
-        passphrase: &[u8],
-        load: bool,
-    ) -> Result<(), Error> {
         let passphrase = passphrase.to_vec();
-        let EncryptionFormat { luks2, aes256 } = how;
-        let call = move |i: &ImageHandle| {
-            i.encryption(&RawEncryption { luks2, aes256, passphrase: &passphrase }, load)
-        };
-        // Making a key of a passphrase takes seconds by design, and one waits for the other.
-        self.run(Work::Long, verb, call).await
+        // Where somebody else made the header, it may take seconds by design, and one waits for the other.
+        self.run(Work::Long, "decrypt", move |i| i.unlock(how.luks2, &passphrase)).await
     }
 
     /// Lets this (read-only) image stand at a snapshot by its id: the way into one that is in the trash.

@@ -213,6 +213,11 @@ impl Rbd {
             Err(Error::NotFound { .. }) => return self.remove_remnant(name).await,
             r => r?,
         };
+        // The image may be another's, who has not given up its first name.
+        if self.remove_second_name(name).await? {
+            image.close().await?;
+            return Ok(Removed::Gone);
+        }
         let kept = self.empty(&image).await;
         image.close().await?;
         let result = match kept? {
@@ -240,11 +245,18 @@ impl Rbd {
         Ok(others || !image.snap_list_all().await?.is_empty())
     }
 
-    /// Renames an image within its place. `NotFound`, `Exists`.
+    /// Renames an image within its place, also where that was begun before and cut short. `NotFound`, `Exists`.
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
         image_name(to).what(|| self.pool.path("rename image to", to))?;
         let (f, t) = (from.to_owned(), to.to_owned());
-        self.run(Work::Short, "rename image", from, move |io| io.rbd_rename(&f, &t)).await
+        let rename = move || {
+            let (f, t) = (f.clone(), t.clone());
+            self.run(Work::Short, "rename image", from, move |io| io.rbd_rename(&f, &t))
+        };
+        match rename().await {
+            Err(Error::Exists { .. }) if self.remove_second_name(to).await? => rename().await,
+            r => r,
+        }
     }
 
     /// The names of all images, sorted.

@@ -136,6 +136,25 @@ impl Rbd {
         self.pool().remove(&format!("rbd_id.{name}")).await.optional().map(drop)
     }
 
+    /// Removes a name that a renaming gave an image and that was cut short: the new name is there first, and the
+    /// directory lists the image by the old one until the end. Whether it was such a name; the image stays. Nobody else
+    /// may be at it.
+    pub(super) async fn remove_second_name(&self, name: &str) -> Result<bool, Error> {
+        if self.listed(name).await?.is_some() {
+            return Ok(false);
+        }
+        let leads = self.pool().read(&format!("rbd_id.{name}"), 0, 1024).await.optional()?;
+        let Some(id) = leads.and_then(decoded) else { return Ok(false) };
+        let key = format!("id_{id}");
+        let listed = self.pool().omap_get_keys(DIRECTORY, [key.clone()]).await.optional()?;
+        let first = listed.and_then(|mut found| found.remove(&key)).and_then(decoded);
+        if first.is_none() {
+            return Ok(false);
+        }
+        self.remove_name(name).await?;
+        Ok(true)
+    }
+
     /// Removes an image that can be opened, also where an earlier removal was cut short while librbd took it back out
     /// of the trash: as long as that stands there, it calls the image busy.
     pub(super) async fn remove_again(&self, name: &str) -> Result<(), Error> {

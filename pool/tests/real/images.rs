@@ -283,17 +283,31 @@ async fn a_broken_lock_fences_and_the_fenced_client_comes_back() {
 #[tokio::test]
 async fn encryption() {
     let p = place("luks").await;
-    let i = image(&p, "i", 64 * MIB).await;
-    i.encryption_format(LUKS2, b"secret").await.unwrap();
-    let size = i.size().await.unwrap();
-    assert!(size < 64 * MIB, "{size}");
-    i.write_at(0, bytes(4096, 9)).await.unwrap();
-    i.close().await.unwrap();
-    let i = p.rbd().open("i").await.unwrap();
-    assert_eq!(&i.read_at(0, 4).await.unwrap()[..], b"LUKS");
-    assert!(matches!(i.encryption_load(LUKS2, b"wrong").await, Err(Error::Permission { .. })));
-    i.encryption_load(LUKS2, b"secret").await.unwrap();
-    assert_eq!(i.read_at(0, 4096).await.unwrap(), bytes(4096, 9));
+    let luks1 = pool::EncryptionFormat { luks2: false, aes256: false };
+    for (name, how) in [("two", LUKS2), ("one", luks1)] {
+        let i = image(&p, name, 64 * MIB).await;
+        i.encryption_format(how, b"secret").await.unwrap();
+        let size = i.size().await.unwrap();
+        assert!((40 * MIB..64 * MIB).contains(&size), "{size}");
+        i.write_at(0, bytes(4096, 9)).await.unwrap();
+        i.close().await.unwrap();
+        let i = p.rbd().open(name).await.unwrap();
+        assert_eq!(&i.read_at(0, 4).await.unwrap()[..], b"LUKS");
+        assert!(matches!(i.encryption_load(how, b"wrong").await, Err(Error::Permission { .. })));
+        i.encryption_load(how, b"secret").await.unwrap();
+        assert_eq!(i.read_at(0, 4096).await.unwrap(), bytes(4096, 9));
+    }
+    // The key is as random as the volume's own: stretching it would cost seconds at every opening.
+    let header = p.rbd().open_read_only("two").await.unwrap().read_at(4096, 12 << 10).await.unwrap();
+    let text = header.split(|b| *b == 0).next().unwrap();
+    let header: serde_json::Value = serde_json::from_slice(text).unwrap();
+    let kdf = &header["keyslots"]["0"]["kdf"];
+    assert_eq!((&kdf["type"], &kdf["iterations"]), (&"pbkdf2".into(), &1000.into()), "{header}");
+    assert_eq!(header["digests"]["0"]["iterations"], 1000);
+    // One that is too small stays as it is.
+    let small = image(&p, "small", 4 * MIB).await;
+    assert!(matches!(small.encryption_format(LUKS2, b"secret").await, Err(Error::NoSpace { .. })));
+    assert_eq!(&small.read_at(0, 4).await.unwrap()[..], [0; 4]);
 }
 
 #[tokio::test]

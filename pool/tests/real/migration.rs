@@ -50,6 +50,14 @@ async fn unprepare(p: &Pool, id: &str) {
     p.exec(&format!("rbd_header.{id}"), "rbd", "migration_set_state", state.freeze()).await.unwrap();
 }
 
+/// Closed before it is removed: one that is open goes into the trash.
+async fn remove_target(q: &Pool) {
+    let target = q.rbd().open("i").await.unwrap();
+    target.snap_remove_all().await.unwrap();
+    target.close().await.unwrap();
+    q.rbd().remove_or_trash("i").await.unwrap();
+}
+
 async fn end(p: &Pool, id: &str) {
     p.exec(&format!("rbd_header.{id}"), "rbd", "migration_remove", Bytes::new()).await.unwrap();
 }
@@ -88,8 +96,7 @@ async fn a_source_whose_target_is_gone() {
     unprepare(&p, &id).await;
     let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
     end(&q, &target).await;
-    q.rbd().open("i").await.unwrap().snap_remove_all().await.unwrap();
-    q.rbd().remove_or_trash("i").await.unwrap();
+    remove_target(&q).await;
     recovered(&p, &q).await;
 }
 
@@ -100,8 +107,7 @@ async fn a_source_that_knows_of_no_migration() {
     let id = trashed(&p).await;
     let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
     end(&q, &target).await;
-    q.rbd().open("i").await.unwrap().snap_remove_all().await.unwrap();
-    q.rbd().remove_or_trash("i").await.unwrap();
+    remove_target(&q).await;
     end(&p, &id).await;
     recovered(&p, &q).await;
 }
@@ -125,8 +131,7 @@ async fn a_source_that_was_on_its_way_back() {
         let id = trashed(&p).await;
         let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
         end(&q, &target).await;
-        q.rbd().open("i").await.unwrap().snap_remove_all().await.unwrap();
-        q.rbd().remove_or_trash("i").await.unwrap();
+        remove_target(&q).await;
         let calls = [
             ("rbd_id.i", "set_id", text(&[&id])),
             ("rbd_directory", "dir_add_image", text(&["i", &id])),

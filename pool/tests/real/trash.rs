@@ -245,3 +245,29 @@ async fn a_move_into_the_trash_that_was_cut_short_is_settled() {
     assert!(rbd.trash_list().await.unwrap().is_empty());
     rbd.namespace_remove(p.namespace()).await.unwrap();
 }
+
+/// A renaming that was cut short leaves an image with two names, of which one is listed.
+#[tokio::test]
+async fn a_renaming_that_was_cut_short() {
+    let p = place("renaming").await;
+    let rbd = p.rbd();
+    for name in ["old", "other"] {
+        image(&p, name, MIB).await.close().await.unwrap();
+    }
+    let id = p.read("rbd_id.old", 0, 100).await.unwrap();
+    let cut_short = || p.write_full("rbd_id.new", id.clone());
+    // The other name goes alone,
+    cut_short().await.unwrap();
+    rbd.remove_or_trash("new").await.unwrap();
+    assert_eq!(rbd.list().await.unwrap(), ["old", "other"]);
+    // or the renaming is done again. What is another image's name stays.
+    cut_short().await.unwrap();
+    let r = rbd.rename("old", "other").await;
+    assert!(matches!(r, Err(Error::Exists { .. })), "{r:?}");
+    rbd.rename("old", "new").await.unwrap();
+    assert_eq!(rbd.list().await.unwrap(), ["new", "other"]);
+    for name in ["new", "other"] {
+        rbd.remove(name).await.unwrap();
+    }
+    rbd.namespace_remove(p.namespace()).await.unwrap();
+}
