@@ -4,7 +4,9 @@
 //! Only names that this crate has made up are touched: an image in the trash under another name is somebody's.
 
 use crate::model::Metadata;
-use pool::{CreateOptions, Error, Image, ImageLink, OptionalExt, Pool, Rbd, Removed, Tier, copy_image};
+use pool::{
+    CreateOptions, Error, Image, ImageLink, OptionalExt, Pool, Rbd, Removed, Tier, copy_image, features,
+};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -46,8 +48,26 @@ pub(crate) async fn ensure_empty(tier: &Tier, name: &str, bytes: u64) -> Result<
 
 /// A copy-on-write clone of the parent, grown to `bytes` where it is smaller. Same cluster.
 pub(crate) async fn ensure_clone(parent: &Parent, tier: &Tier, name: &str, bytes: u64) -> Result<(), Error> {
+    let has = clone_with(parent, tier, name, bytes, options(tier)).await?;
+    // It has its parent's features; a journal is only for what is mirrored itself. librbd may die of taking it away.
+    if has & features::JOURNALING != 0 {
+        clear(&tier.pool.rbd(), name).await?;
+        let features = Some(has & !features::JOURNALING);
+        clone_with(parent, tier, name, bytes, CreateOptions { features, ..options(tier) }).await?;
+    }
+    Ok(())
+}
+
+/// Makes a clone, in place of what another attempt has left, and lets it grow; its features.
+async fn clone_with(
+    parent: &Parent,
+    tier: &Tier,
+    name: &str,
+    bytes: u64,
+    options: CreateOptions,
+) -> Result<u64, Error> {
     let from = parent.pool.rbd();
-    let clone = || from.clone_image(&parent.image, &parent.snap, &tier.pool, name, options(tier));
+    let clone = || from.clone_image(&parent.image, &parent.snap, &tier.pool, name, options.clone());
     match clone().await {
         Err(Error::Exists { .. }) => {
             clear(&tier.pool.rbd(), name).await?;
@@ -55,7 +75,15 @@ pub(crate) async fn ensure_clone(parent: &Parent, tier: &Tier, name: &str, bytes
         }
         other => other?,
     }
-    ensure_size(tier, name, bytes).await
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move {
+        let info = image.info().await?;
+        if info.size < bytes {
+            image.resize(bytes, false).await?;
+        }
+        Ok(info.features)
+    })
+    .await
 }
 
 /// A full copy of the parent, from whatever cluster, grown to `bytes`. `progress` hears bytes done and bytes in all.

@@ -64,6 +64,7 @@ impl Volumes {
         let group_id = new.group_id.as_str();
         let (mut tx, group, members) =
             self.hold_group(ctx, group_id, "group:create_group_snapshot", &[]).await?;
+        self.all_thawed(&mut tx, &members).await?;
         if group.status != GroupStatus::Available || members.is_empty() || !members.iter().all(ready) {
             return Err(VolumeError::InvalidGroup(format!(
                 "Group {group_id} and all its volumes must be available or in-use, and it must not be empty; it is {} \
@@ -137,7 +138,8 @@ impl Volumes {
     pub(crate) async fn delete_group_snapshot(&self, ctx: &Context, id: &str) -> Result<(), VolumeError> {
         let rule = "group:delete_group_snapshot";
         let seen = self.find_group_snapshot(ctx, id, rule).await?;
-        let (mut tx, _, _) = self.hold_group(ctx, &seen.group_id, "group:get", &[]).await?;
+        let (mut tx, _, members) = self.hold_group(ctx, &seen.group_id, "group:get", &[]).await?;
+        self.all_thawed(&mut tx, &members).await?;
         let now = store::groups::get_snapshot(tx.conn(), id).await?;
         let now = now.ok_or_else(|| VolumeError::GroupSnapshotNotFound(id.to_owned()))?;
         let parts = store::snapshots::of_group_snapshot(tx.conn(), id).await?;

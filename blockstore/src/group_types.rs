@@ -21,19 +21,19 @@ pub(crate) struct GroupType {
 const LOCK: &str = "volume:group-types";
 
 /// Upstream's type of groups whose snapshots are consistent: old clients' consistency groups have it.
-const DEFAULT: &str = "default_cgsnapshot_type";
+pub(crate) const CONSISTENT: &str = "default_cgsnapshot_type";
 
 impl Volumes {
     /// Makes the type that upstream's databases come with, where it is missing.
     pub(crate) async fn ensure_default_group_type(&self) -> Result<(), VolumeError> {
         let mut tx = self.db.begin().await?;
         tx.lock(LOCK).await?;
-        if store::groups::types(tx.conn()).await?.iter().any(|t| t.name == DEFAULT) {
+        if store::groups::types(tx.conn()).await?.iter().any(|t| t.name == CONSISTENT) {
             return Ok(());
         }
         let kind = GroupType {
             id: state::new_id(),
-            name: DEFAULT.into(),
+            name: CONSISTENT.into(),
             description: Some("Default group type for migrating cgsnapshot".into()),
             is_public: true,
             specs: [("consistent_group_snapshot_enabled".to_owned(), "<is> True".to_owned())].into(),

@@ -172,6 +172,8 @@ impl Volumes {
             planned.push((volume, kind, source));
         }
         let mut tx = self.db.begin().await?;
+        let origin = store::volumes::of_group(tx.conn(), &of.id).await?;
+        self.all_thawed(&mut tx, &origin).await?;
         self.spend_group(&mut tx, &project).await?;
         store::groups::insert(&mut tx, &group).await?;
         for (volume, kind, source) in &planned {
@@ -301,6 +303,7 @@ impl Volumes {
         with_volumes: bool,
     ) -> Result<(), VolumeError> {
         let (mut tx, mut group, members) = self.hold_group(ctx, id, "group:delete", &[]).await?;
+        self.all_thawed(&mut tx, &members).await?;
         let refuse = |why: String| VolumeError::InvalidGroup(format!("Group {id} cannot be deleted: {why}"));
         if !members.is_empty() && !with_volumes {
             return Err(refuse("it is not empty, and 'delete-volumes' is not true.".into()));

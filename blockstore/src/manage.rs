@@ -11,8 +11,8 @@ use state::Timestamp;
 pub(crate) struct ManagedVolume {
     /// `<host>@<tier>#<tier>`.
     pub(crate) host: String,
-    /// The image's name in the tier.
-    pub(crate) source: String,
+    /// The image's name in the tier, where one is given.
+    pub(crate) source: Option<String>,
     pub(crate) bootable: bool,
     /// The rest of what the volume is to be.
     pub(crate) new: NewVolume,
@@ -21,11 +21,16 @@ pub(crate) struct ManagedVolume {
 /// A snapshot of a volume's image that is to be the volume's snapshot.
 pub(crate) struct ManagedSnapshot {
     pub(crate) volume_id: String,
-    /// The snapshot's name in the image.
-    pub(crate) source: String,
+    /// The snapshot's name in the image, where one is given.
+    pub(crate) source: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) metadata: Metadata,
+}
+
+/// The one way of naming things that RBD has.
+fn named(source: Option<String>) -> Result<String, VolumeError> {
+    source.ok_or_else(|| VolumeError::BadRequest("Reference must contain source-name element.".into()))
 }
 
 fn bad_reference(source: &str, why: &str) -> VolumeError {
@@ -41,8 +46,9 @@ impl Volumes {
         self.may(ctx, "volume_extension:volume_manage", &project)?;
         let absent = || VolumeError::InvalidInput(format!("Service not found on host {}.", wanted.host));
         let name = self.tier_of_host(&wanted.host).ok_or_else(absent)?;
+        self.serves(&name).await?;
         let tier = self.tiers.get(&name)?;
-        let source = &wanted.source;
+        let source = &named(wanted.source)?;
         if let Some(id) = source.strip_prefix("volume-")
             && store::volumes::get(self.db.read(), id).await?.is_some()
         {
@@ -76,6 +82,14 @@ impl Volumes {
         Ok(volume)
     }
 
+    /// Upstream's 400 where a tier's volume service is off.
+    async fn serves(&self, tier: &str) -> Result<(), VolumeError> {
+        match self.tiers_off().await?.iter().any(|off| off == tier) {
+            true => Err(VolumeError::BadRequest("Service is unavailable at this time.".into())),
+            false => Ok(()),
+        }
+    }
+
     /// Forgets a volume; its image stays, under the name it has.
     pub(crate) async fn unmanage(&self, ctx: &Context, id: &str) -> Result<(), VolumeError> {
         let (mut tx, volume) = self.hold(ctx, id, "volume_extension:volume_unmanage").await?;
@@ -103,14 +117,16 @@ impl Volumes {
     ) -> Result<Snapshot, VolumeError> {
         let id = &wanted.volume_id;
         let volume = self.find(ctx, id, "snapshot_extension:snapshot_manage").await?;
+        self.serves(volume.home()).await?;
         let tier = self.tiers.get(&volume.tier)?;
+        let source = &named(wanted.source)?;
         let known = store::snapshots::of_volume(self.db.read(), id).await?;
-        let own = known.iter().any(|s| snap_name(&s.id) == wanted.source);
-        if own || wanted.source.ends_with(".clone_snap") {
-            return Err(bad_reference(&wanted.source, "it is a snapshot of this cloud."));
+        let own = known.iter().any(|s| snap_name(&s.id) == *source);
+        if own || source.ends_with(".clone_snap") {
+            return Err(bad_reference(source, "it is a snapshot of this cloud."));
         }
-        let bytes = disk::snap_size(&tier, &image_name(id), &wanted.source).await?;
-        let bytes = bytes.ok_or_else(|| bad_reference(&wanted.source, "there is no such snapshot."))?;
+        let bytes = disk::snap_size(&tier, &image_name(id), source).await?;
+        let bytes = bytes.ok_or_else(|| bad_reference(source, "there is no such snapshot."))?;
         let (mut tx, volume) = self.hold(ctx, id, "snapshot_extension:snapshot_manage").await?;
         if !volume.status.may_snapshot(true) {
             return Err(VolumeError::InvalidVolume(format!("Volume {id} is {}.", volume.status)));
@@ -135,7 +151,7 @@ impl Volumes {
             updated_at: None,
         };
         store::snapshots::insert(&mut tx, &snapshot).await?;
-        tasks::snapshot_manage::spawn(&mut tx, ctx, &snapshot, &wanted.source).await?;
+        tasks::snapshot_manage::spawn(&mut tx, ctx, &snapshot, source).await?;
         tx.commit().await?;
         Ok(snapshot)
     }

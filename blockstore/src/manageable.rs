@@ -68,7 +68,7 @@ impl Volumes {
         let filter = store::volumes::Filter { tier: Some(tier.name.clone()), ..Default::default() };
         let page = api::Page { limit: 100_000, ..api::Page::default() };
         let mut all = Vec::new();
-        for volume in store::volumes::list(self.db.read(), &filter, &page, None).await? {
+        for volume in store::volumes::list(&self.db, &filter, &page, None).await? {
             let image = image_name(&volume.id);
             let Some(open) = tier.pool.rbd().open_read_only(&image).await.optional()? else { continue };
             let found = disk::with(open, |image| async move { image.snap_list().await }).await?;

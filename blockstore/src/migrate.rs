@@ -37,8 +37,8 @@ pub(crate) struct Destination {
 }
 
 impl Volumes {
-    /// Changes the type. Another type whose tiers the volume's is one of is a matter of rows; else the volume moves, where
-    /// `on_demand` allows that.
+    /// Changes the type. Another type whose tiers the volume's is one of is a matter of rows; else (and where nothing may be
+    /// changed in its own, which is frozen) the volume moves, where `on_demand` allows that.
     pub(crate) async fn retype(
         &self,
         ctx: &Context,
@@ -77,7 +77,8 @@ impl Volumes {
             ));
         }
         self.spend(&mut tx, &volume.project_id, &kind, quotas::Spend::retype(volume.size_gib)).await?;
-        if reseals.is_some() || !self.offers(volume.home(), &kind) {
+        let frozen = self.is_frozen(&mut tx, volume.home()).await?;
+        if frozen || reseals.is_some() || !self.offers(volume.home(), &kind) {
             if volume.is_replicated() {
                 return Err(VolumeError::InvalidVolume("Volume must not be replicated.".into()));
             }
@@ -204,8 +205,7 @@ impl Volumes {
         let to = self.tier_of_host(host).ok_or_else(|| {
             VolumeError::BadRequest(format!("Invalid host: No available service named '{host}'"))
         })?;
-        let off = store::services::disabled(self.db.read()).await?;
-        if off.iter().any(|(binary, at, ..)| binary == "cinder-volume" && *at == self.backend(&to)) {
+        if self.tiers_off().await?.contains(&to) {
             return Err(VolumeError::BadRequest(format!(
                 "Invalid host: No available service named '{host}'"
             )));

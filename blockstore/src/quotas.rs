@@ -74,7 +74,7 @@ impl Volumes {
         let per_volume = limit("per_volume_gigabytes");
         if per_volume >= 0 && want.volume_gib > per_volume {
             return Err(VolumeError::OverQuota(format!(
-                "Requested volume size {}G is larger than maximum allowed limit {per_volume}G.",
+                "VolumeSizeExceedsLimit: Requested volume size {}G is larger than maximum allowed limit {per_volume}G.",
                 want.volume_gib
             )));
         }
@@ -87,21 +87,21 @@ impl Volumes {
             let over = |limit: i64, after: i64| limit >= 0 && after > limit;
             if want.gib > 0 && over(limit(&gigabytes), consumed + want.gib) {
                 return Err(VolumeError::OverQuota(format!(
-                    "Requested volume or snapshot exceeds allowed {gigabytes} quota. Requested {}G, quota is {}G and \
-                     {consumed}G has been consumed.",
+                    "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed {gigabytes} quota. Requested \
+                     {}G, quota is {}G and {consumed}G has been consumed.",
                     want.gib,
                     limit(&gigabytes)
                 )));
             }
             if want.volumes > 0 && over(limit(&volumes), used.volumes + want.volumes) {
                 return Err(VolumeError::OverQuota(format!(
-                    "Maximum number of volumes allowed ({}) exceeded for quota '{volumes}'.",
+                    "VolumeLimitExceeded: Maximum number of volumes allowed ({}) exceeded for quota '{volumes}'.",
                     limit(&volumes)
                 )));
             }
             if want.snapshots > 0 && over(limit(&snapshots), used.snapshots + want.snapshots) {
                 return Err(VolumeError::OverQuota(format!(
-                    "Maximum number of snapshots allowed ({}) exceeded for quota '{snapshots}'.",
+                    "SnapshotLimitExceeded: Maximum number of snapshots allowed ({}) exceeded for quota '{snapshots}'.",
                     limit(&snapshots)
                 )));
             }
@@ -115,7 +115,7 @@ impl Volumes {
         let limit = self.limits(tx, project_id).await?.get("groups").copied().unwrap_or(-1);
         if limit >= 0 && store::groups::used(tx, project_id).await? >= limit {
             return Err(VolumeError::OverQuota(format!(
-                "Maximum number of groups allowed ({limit}) exceeded for quota 'groups'."
+                "GroupLimitExceeded: Maximum number of groups allowed ({limit}) exceeded for quota 'groups'."
             )));
         }
         Ok(())
@@ -134,13 +134,13 @@ impl Volumes {
         let (count, used) = crate::backup::store::used(tx, project_id).await?;
         if let Some(most) = limit("backup_gigabytes").filter(|most| used + gib > *most) {
             return Err(VolumeError::OverQuota(format!(
-                "Requested backup exceeds allowed Backup gigabytes quota. Requested {gib}G, quota is {most}G and \
-                 {used}G has been consumed."
+                "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed Backup gigabytes quota. Requested \
+                 {gib}G, quota is {most}G and {used}G has been consumed."
             )));
         }
         if let Some(most) = limit("backups").filter(|most| count >= *most) {
             return Err(VolumeError::OverQuota(format!(
-                "Maximum number of backups allowed ({most}) exceeded"
+                "BackupLimitExceeded: Maximum number of backups allowed ({most}) exceeded"
             )));
         }
         Ok(())

@@ -97,17 +97,14 @@ impl Volumes {
 
     /// The tier for a volume; `None` where none is left.
     pub(crate) async fn place(&self, want: Request<'_>) -> Result<Option<String>, VolumeError> {
-        let off = store::services::disabled(self.db.read()).await?;
+        let off = self.tiers_off().await?;
         let near = self.tiers_of(&want.hints.same_host).await?;
         let far = self.tiers_of(&want.hints.different_host).await?;
         let mut left: Vec<&Tier> = self
             .tiers
             .iter()
             .filter(|t| self.offers(&t.name, want.kind))
-            .filter(|t| {
-                !off.iter()
-                    .any(|(binary, host, ..)| binary == "cinder-volume" && *host == self.backend(&t.name))
-            })
+            .filter(|t| !off.contains(&t.name))
             .filter(|t| (near.is_empty() || near.contains(&t.name)) && !far.contains(&t.name))
             .collect();
         if let Some(one) = left.iter().position(|t| want.prefer == Some(&t.name)) {

@@ -113,6 +113,14 @@ impl Volumes {
         self.tiers.get(name).ok().map(|t| t.name)
     }
 
+    /// The tiers whose volume services are off: an operator has said so, or they are frozen or failed over. Nothing new
+    /// goes there.
+    pub(crate) async fn tiers_off(&self) -> Result<Vec<String>, VolumeError> {
+        let off = store::services::disabled(self.db.read()).await?;
+        let hosts = off.iter().filter(|(binary, ..)| binary == "cinder-volume");
+        Ok(hosts.filter_map(|(_, host, ..)| self.tier_of_host(host)).collect())
+    }
+
     async fn all_services(&self) -> Result<Vec<Service>, VolumeError> {
         let off = store::services::disabled(self.db.read()).await?;
         let backends = self.backends().await?;

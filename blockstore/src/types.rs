@@ -5,6 +5,9 @@ use crate::{VolumeError, Volumes, store};
 use api::Context;
 use state::{Timestamp, Tx};
 
+/// An image's property that names the type of volumes made of it, by upstream's name.
+const OF_IMAGE: &str = "cinder_img_volume_type";
+
 /// What a type is made with.
 pub(crate) struct NewType {
     pub(crate) name: String,
@@ -90,6 +93,23 @@ impl Volumes {
             return Ok(kind);
         }
         self.default_type().await
+    }
+
+    /// The id of the type that an image asks for, where the caller may have it.
+    pub(crate) async fn type_of_image(
+        &self,
+        ctx: &Context,
+        image: &Metadata,
+    ) -> Result<Option<String>, VolumeError> {
+        let Some(name) = image.get(OF_IMAGE) else { return Ok(None) };
+        match self.find_type(ctx, name).await {
+            Ok(kind) => Ok(Some(kind.id)),
+            Err(VolumeError::TypeNotFound(_)) => {
+                tracing::info!(name, "the volume type that an image asks for is not there");
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     pub(crate) async fn default_type(&self) -> Result<VolumeType, VolumeError> {

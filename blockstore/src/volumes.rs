@@ -265,6 +265,7 @@ impl Volumes {
                 origin.bytes = image.bytes;
                 origin.encrypted = image.key.is_some().then_some(None);
                 origin.bootable = true;
+                origin.type_id = self.type_of_image(ctx, &image.metadata).await?;
                 origin.image_metadata = image.metadata;
             }
             Source::Snapshot(id) => {
@@ -356,7 +357,7 @@ impl Volumes {
             Some(id) => Some(self.find(ctx, id, "volume:get").await?),
             None => None,
         };
-        let mut volumes = store::volumes::list(self.db.read(), &filter, page, marker.as_ref()).await?;
+        let mut volumes = store::volumes::list(&self.db, &filter, page, marker.as_ref()).await?;
         let more = page.cut(&mut volumes);
         self.join_attachments(&mut volumes).await?;
         Ok((volumes, more))
@@ -505,8 +506,14 @@ impl Volumes {
         }
         let step = if force { Step::ForceDelete } else { Step::Delete };
         self.advance(&mut tx, &mut volume, step, |_| refuse()).await?;
-        store::snapshots::delete_all(&mut tx, id).await?;
-        tasks::delete::spawn(&mut tx, ctx, &volume).await?;
+        if volume.tier.is_empty() {
+            // It found no place: there is nothing to remove, and whoever has asked may count on it at once.
+            store::volumes::remove(&mut tx, id).await?;
+            tx.wake(Volumes::topic(id));
+        } else {
+            store::snapshots::delete_all(&mut tx, id).await?;
+            tasks::delete::spawn(&mut tx, ctx, &volume).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

@@ -11,10 +11,11 @@ use blockstore::{
     Config, Mirror, Pivot, Quota, RbdLocation, Servers, Source, Volume, VolumeError, VolumeStatus,
 };
 use bytes::Bytes;
-use kit::{Kit, ctx, kit_in, until};
+use kit::{Kit, ctx, kit_with, until};
 use pool::{ClusterConfig, Clusters, Image, OptionalExt, Tier, TierConfig, Tiers};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use state::Db;
 use state::failpoint::{self, Action};
 use std::sync::{Arc, Mutex as Sync, Weak};
 use tokio::sync::Mutex;
@@ -133,47 +134,51 @@ struct Place {
 async fn places() -> Vec<Place> {
     let mut all = Vec::new();
     for db in testbed::databases().await {
-        let clusters = Clusters::connect(&[ClusterConfig::new("main", &testbed::ceph().conf)]).await.unwrap();
-        let main = clusters.get("main").unwrap();
-        let (fast, space) = (testbed::unique("fast"), testbed::unique("move"));
-        main.create_pool_with(&fast, "rbd", json!({"pg_num": 4})).await.unwrap();
-        main.require_clone_v2().await.unwrap();
-        let place = |name: &str, pool: &str, namespace: Option<&str>| TierConfig {
-            name: name.into(),
-            cluster: "main".into(),
-            pool: pool.into(),
-            data_pool: None,
-            namespace: namespace.map(str::to_owned),
-        };
-        let tiers = [
-            place("volumes", "rbd", Some(&space)),
-            place("images", "rbd", Some(&space)),
-            place("fast", &fast, None),
-            place("hidden", &fast, Some(&space)),
-        ];
-        let tiers = Tiers::new(&clusters, &tiers).unwrap();
-        tiers.get("fast").unwrap().pool.rbd().init().await.unwrap();
-        for tier in ["volumes", "hidden"] {
-            tiers.get(tier).unwrap().pool.rbd().namespace_create(&space).await.unwrap();
-        }
-        let quota = Quota { volumes: 1000, snapshots: 1000, ..Quota::default() };
-        let kit = kit_in(db, Config { quota, ..Config::default() }, tiers.clone()).await;
-        let host = Arc::new(Host {
-            tiers: tiers.clone(),
-            fate: Sync::new(Fate::Moves),
-            settled: Sync::default(),
-            locked: Mutex::default(),
-            detach: Mutex::default(),
-        });
-        let weak: Weak<Host> = Arc::downgrade(&host);
-        kit.volumes.use_servers(weak);
-        let place = Place { kit, tiers, host };
-        for tier in ["fast", "hidden"] {
-            place.kind(tier, json!({"volume_backend_name": tier})).await;
-        }
-        all.push(place);
+        all.push(place(db, &testbed::unique("fast"), &testbed::unique("move")).await);
     }
     all
+}
+
+/// In a pool and a namespace that may have been those of a process that died.
+async fn place(db: Db, fast: &str, space: &str) -> Place {
+    let clusters = Clusters::connect(&[ClusterConfig::new("main", &testbed::ceph().conf)]).await.unwrap();
+    let main = clusters.get("main").unwrap();
+    main.create_pool_with(fast, "rbd", json!({"pg_num": 4})).await.unwrap();
+    main.require_clone_v2().await.unwrap();
+    let tier = |name: &str, pool: &str, namespace: Option<&str>| TierConfig {
+        name: name.into(),
+        cluster: "main".into(),
+        pool: pool.into(),
+        data_pool: None,
+        namespace: namespace.map(str::to_owned),
+    };
+    let tiers = [
+        tier("volumes", "rbd", Some(space)),
+        tier("images", "rbd", Some(space)),
+        tier("fast", fast, None),
+        tier("hidden", fast, Some(space)),
+    ];
+    let tiers = Tiers::new(&clusters, &tiers).unwrap();
+    tiers.get("fast").unwrap().pool.rbd().init().await.unwrap();
+    for tier in ["volumes", "hidden"] {
+        tiers.get(tier).unwrap().pool.rbd().namespace_create(space).await.unwrap();
+    }
+    let host = Arc::new(Host {
+        tiers: tiers.clone(),
+        fate: Sync::new(Fate::Moves),
+        settled: Sync::default(),
+        locked: Mutex::default(),
+        detach: Mutex::default(),
+    });
+    let quota = Quota { volumes: 1000, snapshots: 1000, ..Quota::default() };
+    let weak: Weak<Host> = Arc::downgrade(&host);
+    let kit =
+        kit_with(db, Config { quota, ..Config::default() }, tiers.clone(), |v| v.use_servers(weak)).await;
+    let place = Place { kit, tiers, host };
+    for tier in ["fast", "hidden"] {
+        place.kind(tier, json!({"volume_backend_name": tier})).await;
+    }
+    place
 }
 
 impl Place {
@@ -183,7 +188,8 @@ impl Place {
 
     async fn kind(&self, name: &str, specs: Value) {
         let body = json!({"volume_type": {"name": name, "extra_specs": specs}});
-        assert_eq!(self.kit.call("admin", Method::POST, "/types", body).await.0, StatusCode::OK);
+        let (status, answer) = self.kit.call("admin", Method::POST, "/types", body).await;
+        assert!(matches!(status, StatusCode::OK | StatusCode::CONFLICT), "{answer}");
     }
 
     /// A volume with bytes that a server has; the attachment.
@@ -342,4 +348,57 @@ async fn what_cannot_move_under_its_guest_stays() {
         assert_eq!(p.ask("admin", &v, attach).await, StatusCode::ACCEPTED);
         assert_eq!(p.migrate(&v, "fast").await, StatusCode::BAD_REQUEST);
     }
+}
+
+const DB: &str = "BLOCKSTORE_ATTACHED_DB";
+const FAST: &str = "BLOCKSTORE_ATTACHED_POOL";
+const SPACE: &str = "BLOCKSTORE_ATTACHED_NAMESPACE";
+const ASKED: &str = "BLOCKSTORE_ATTACHED_ASKED";
+
+/// Another process takes the move up where the last one died, and dies after the next step.
+#[tokio::test]
+async fn processes_die_one_after_the_other_and_the_volume_moves() {
+    let _one = ONE.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/attached.sqlite", dir.path().display());
+    let (fast, space) = (testbed::unique("fast"), testbed::unique("move"));
+    let open = async || {
+        let db = Db::open(&url).await.unwrap();
+        db.migrate(&state::tasks::MIGRATIONS).await.unwrap();
+        place(db, &fast, &space).await
+    };
+    let begun = open().await;
+    let (v, attachment) = begun.attached().await;
+    begun.kit.end().await;
+    for step in ["prepare", "copy", "retype", "pivot", "switch", "commit", "settle"] {
+        let point = format!("volume.migrate_attached:{step}:after");
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "victim", "--nocapture"]);
+        child.env("AQUIFER_FAILPOINTS", format!("{point}=abort"));
+        child.env(DB, &url).env(FAST, &fast).env(SPACE, &space);
+        if step == "prepare" {
+            child.env(ASKED, &v.id);
+        }
+        child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
+        let ended = tokio::time::timeout(kit::PATIENCE, child.status()).await;
+        let status = ended.unwrap_or_else(|_| panic!("{point}: nobody died")).unwrap();
+        assert!(std::os::unix::process::ExitStatusExt::signal(&status).is_some(), "{point}: {status}");
+    }
+    let p = open().await;
+    p.rests(&v, "success", "in-use", "fast").await;
+    p.done(&v, &attachment).await;
+}
+
+#[tokio::test]
+#[ignore = "run by another test, to die"]
+async fn victim() {
+    let Ok(url) = std::env::var(DB) else { return };
+    state::failpoint::from_env().unwrap();
+    let name = |key| std::env::var(key).unwrap();
+    let p = place(Db::open(&url).await.unwrap(), &name(FAST), &name(SPACE)).await;
+    if let Ok(id) = std::env::var(ASKED) {
+        let v = p.kit.volumes.get(&ctx("alice"), &id).await.unwrap();
+        p.migrate(&v, "fast").await;
+    }
+    std::future::pending::<()>().await;
 }

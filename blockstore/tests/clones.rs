@@ -109,9 +109,13 @@ async fn extend_grows_the_image_and_never_shrinks() {
         let a = kit.create(Source::Empty, Some(1)).await;
         for bad in [json!(1), json!(0), json!(-5), json!("abc"), Value::Null] {
             let body = json!({"os-extend": {"new_size": bad}});
-            let (status, _) =
+            let (status, answer) =
                 kit.call("alice", Method::POST, &format!("/volumes/{}/action", a.id), body).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
+            if bad == -5 {
+                let why = answer["badRequest"]["message"].as_str().unwrap();
+                assert!(why.ends_with("new_size. Value: -5. -5 is less than the minimum of 1"), "{why}");
+            }
         }
         kit.act("alice", &a.id, json!({"os-extend": {"new_size": 3}})).await;
         let grown = kit.becomes(&a.id, VolumeStatus::Available).await;

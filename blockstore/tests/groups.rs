@@ -297,3 +297,88 @@ async fn group_types_and_encryption_are_the_administrators() {
         assert_eq!(post(&kit, "alice", "/volumes", volume).await["volume"]["encrypted"], false);
     }
 }
+
+#[tokio::test]
+async fn groups_have_older_names() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let volume_type = id(&kit.get("alice", "/types/default").await["volume_type"]);
+        let (other, _) = group(&kit, 0).await;
+        let at = |method, path: String, body| {
+            let kit = &kit;
+            // Old clients name no version.
+            async move { kit.call_at("3.0", "alice", method, &path, body).await }
+        };
+        let asked = json!({"consistencygroup": {"name": "c", "volume_types": volume_type}});
+        let (status, made) = at(Method::POST, "/consistencygroups".into(), asked).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{made}");
+        let c = id(&made["consistencygroup"]);
+        let asked = json!({"volume": {"size": 1, "consistencygroup_id": c}});
+        let (_, made) = at(Method::POST, "/volumes".into(), asked).await;
+        let v = id(&made["volume"]);
+        kit.becomes(&v, blockstore::VolumeStatus::Available).await;
+        assert_eq!(kit.get("alice", &format!("/volumes/{v}")).await["volume"]["group_id"], *c);
+
+        // It is a group, and no other group is one of these.
+        let path = format!("/consistencygroups/{c}");
+        let (_, shown) = at(Method::GET, path.clone(), Value::Null).await;
+        assert_eq!(
+            (&shown["consistencygroup"]["status"], &shown["consistencygroup"]["volume_types"]),
+            (&json!("available"), &json!([volume_type]))
+        );
+        let (_, all) = at(Method::GET, "/consistencygroups/detail".into(), Value::Null).await;
+        assert_eq!(all["consistencygroups"].as_array().unwrap().len(), 1, "{all}");
+        kit.get("alice", &format!("/groups/{c}")).await;
+        for (method, path) in [
+            (Method::GET, format!("/consistencygroups/{other}")),
+            (Method::POST, format!("/consistencygroups/{other}/delete")),
+        ] {
+            let body = if method == Method::GET { Value::Null } else { json!({"consistencygroup": {}}) };
+            assert_eq!(at(method, path, body).await.0, StatusCode::NOT_FOUND);
+        }
+        assert_eq!(kit.call("bob", Method::GET, &path, Value::Null).await.0, StatusCode::NOT_FOUND);
+        let rename = json!({"consistencygroup": {"name": "d"}});
+        assert_eq!(at(Method::PUT, format!("{path}/update"), rename).await.0, StatusCode::ACCEPTED);
+        let bad = json!({"consistencygroup": {"name": "c", "volume_types": ""}});
+        assert_eq!(at(Method::POST, "/consistencygroups".into(), bad).await.0, StatusCode::BAD_REQUEST);
+
+        let asked = json!({"cgsnapshot": {"consistencygroup_id": c, "name": "s"}});
+        let (status, made) = at(Method::POST, "/cgsnapshots".into(), asked).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{made}");
+        let s = id(&made["cgsnapshot"]);
+        let shown = becomes(&kit, &format!("/cgsnapshots/{s}"), "available").await;
+        assert_eq!((&shown["consistencygroup_id"], &shown["name"]), (&json!(c), &json!("s")));
+        assert_eq!(snaps(&kit, &v).await, 1);
+
+        let mut made = Vec::new();
+        for source in [json!({"cgsnapshot_id": s}), json!({"source_cgid": c})] {
+            let asked = json!({"consistencygroup-from-src": source});
+            let (status, copy) = at(Method::POST, "/consistencygroups/create_from_src".into(), asked).await;
+            assert_eq!(status, StatusCode::ACCEPTED, "{copy}");
+            let copy = id(&copy["consistencygroup"]);
+            becomes(&kit, &format!("/consistencygroups/{copy}"), "available").await;
+            made.push(copy);
+        }
+        kit.settled().await;
+        assert_eq!(
+            at(Method::DELETE, format!("/cgsnapshots/{s}"), Value::Null).await.0,
+            StatusCode::ACCEPTED
+        );
+        gone(&kit, &format!("/cgsnapshots/{s}")).await;
+        let delete = |force: bool| json!({"consistencygroup": {"force": force}});
+        assert_eq!(
+            at(Method::POST, format!("{path}/delete"), delete(false)).await.0,
+            StatusCode::BAD_REQUEST
+        );
+        for g in made.iter().chain([&c]) {
+            let path = format!("/consistencygroups/{g}");
+            assert_eq!(
+                at(Method::POST, format!("{path}/delete"), delete(true)).await.0,
+                StatusCode::ACCEPTED
+            );
+            gone(&kit, &path).await;
+        }
+        kit.settled().await;
+        assert!(kit.images_there().await.is_empty());
+    }
+}

@@ -202,6 +202,11 @@ async fn planned(cloud: &Cloud) -> (Volume, Volume) {
     // A clone stands alone; one that is made like others becomes mirrored by another type, and back.
     let c = cloud.create("mirrored", Source::Snapshot(snapshot.clone())).await;
     assert!(cloud.kit.open(&c.id).await.parent().await.unwrap().is_none());
+    // One of a type that is not mirrored has no journal, which is all that its parent has in addition.
+    let l = cloud.create("__DEFAULT__", Source::Snapshot(snapshot.clone())).await;
+    let [of, has] = [&m, &l].map(|v| async { cloud.kit.open(&v.id).await.info().await.unwrap().features });
+    assert_eq!(of.await ^ has.await, pool::features::JOURNALING);
+    cloud.kit.delete(&l.id).await;
     let r = cloud.create("__DEFAULT__", Source::Empty).await;
     for (kind, ends) in
         [("mirrored", ReplicationStatus::Enabled), ("__DEFAULT__", ReplicationStatus::Disabled)]
@@ -336,7 +341,7 @@ async fn carried_on(cloud: &Cloud, m: &Volume) {
 const DB: &str = "BLOCKSTORE_REPLICATION_DB";
 const FIRST: &str = "BLOCKSTORE_REPLICATION_FIRST";
 const SECOND: &str = "BLOCKSTORE_REPLICATION_SECOND";
-const TO: &str = "BLOCKSTORE_REPLICATION_TO";
+const ASKED: &str = "BLOCKSTORE_REPLICATION_ASKED";
 
 /// The process dies after every step once, and the next one carries on.
 async fn killed(pair: &Pair, tiers: &Tiers) {
@@ -347,7 +352,10 @@ async fn killed(pair: &Pair, tiers: &Tiers) {
     let begun = cloud(db, tiers).await;
     begun.add_type().await;
     let v = begun.create("mirrored", Source::Empty).await;
+    let p = begun.create("__DEFAULT__", Source::Empty).await;
     begun.kit.end().await;
+    let at = Site { url: &url, pair, tiers };
+    at.upkeep_goes_on(&p).await;
     let rounds = [
         ("fence", "far", "failed-over"),
         ("drain", "default", "enabled"),
@@ -355,15 +363,10 @@ async fn killed(pair: &Pair, tiers: &Tiers) {
         ("finish", "default", "enabled"),
     ];
     for (byte, (step, to, ends)) in (10..).zip(rounds) {
-        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
-        child.args(["--ignored", "--exact", "victim", "--nocapture"]);
-        child.env("AQUIFER_FAILPOINTS", format!("backend.failover:{step}:after=abort"));
-        child.env(DB, &url).env(FIRST, pair.first.conf()).env(SECOND, pair.second.conf()).env(TO, to);
-        child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
-        let ended = tokio::time::timeout(Duration::from_secs(60), child.status()).await;
-        let status = ended.unwrap_or_else(|_| panic!("{step}: nobody died")).unwrap();
-        assert!(std::os::unix::process::ExitStatusExt::signal(&status).is_some(), "{step}: {status}");
-        let next = cloud(Db::open(&url).await.unwrap(), tiers).await;
+        let asked = json!({"method": "PUT", "path": "/os-services/failover_host",
+            "body": {"host": HOST, "backend_id": to}});
+        at.dies(&format!("backend.failover:{step}:after"), asked).await;
+        let next = at.next().await;
         next.ended(ends).await;
         next.is(&v.id, "available", ends).await;
         let (now, other) = match to {
@@ -380,6 +383,58 @@ async fn killed(pair: &Pair, tiers: &Tiers) {
     }
 }
 
+/// Where processes die one after the other.
+struct Site<'a> {
+    url: &'a str,
+    pair: &'a Pair,
+    tiers: &'a Tiers,
+}
+
+impl Site<'_> {
+    /// Another process does what is asked for, and what was left to do, until it dies at this point.
+    async fn dies(&self, point: &str, asked: Value) {
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "victim", "--nocapture"]);
+        child.env("AQUIFER_FAILPOINTS", format!("{point}=abort")).env(ASKED, asked.to_string());
+        child.env(DB, self.url).env(FIRST, self.pair.first.conf()).env(SECOND, self.pair.second.conf());
+        child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.status()).await;
+        let status = ended.unwrap_or_else(|_| panic!("{point}: nobody died")).unwrap();
+        assert!(std::os::unix::process::ExitStatusExt::signal(&status).is_some(), "{point}: {status}");
+    }
+
+    async fn next(&self) -> Cloud {
+        cloud(Db::open(self.url).await.unwrap(), self.tiers).await
+    }
+
+    /// A volume becomes mirrored, and is so no more, with a death after each thing that follows from that.
+    async fn upkeep_goes_on(&self, p: &Volume) {
+        let retype = |kind: &str| {
+            json!({"method": "POST", "path": format!("/volumes/{}/action", p.id),
+                "body": {"os-retype": {"new_type": kind, "migration_policy": "never"}}})
+        };
+        self.dies("volume.replicate:replicate:after", retype("mirrored")).await;
+        self.dies("volume.follow:follow:after", Value::Null).await;
+        let next = self.next().await;
+        next.kit.settled().await;
+        next.is(&p.id, "available", "enabled").await;
+        write(&next.here, p, 30).await;
+        until("what was written comes over", || holds(&next.far, p, 30)).await;
+        next.kit.end().await;
+        self.dies("volume.replicate:replicate:after", retype("__DEFAULT__")).await;
+        self.dies("volume.forget:forget:after", Value::Null).await;
+        let next = self.next().await;
+        next.kit.settled().await;
+        next.is(&p.id, "available", "disabled").await;
+        let left = next.far.pool.rbd().open_read_only(&p.image_name()).await.optional().unwrap();
+        assert!(left.is_none(), "its copy is gone");
+        holds(&next.here, p, 30).await.expect("what was written");
+        next.kit.delete(&p.id).await;
+        next.kit.settled().await;
+        next.kit.end().await;
+    }
+}
+
 #[tokio::test]
 #[ignore = "run by the other test, to die"]
 async fn victim() {
@@ -388,7 +443,11 @@ async fn victim() {
     let path = |name| std::env::var(name).unwrap();
     let tiers = tiers(Path::new(&path(FIRST)), Path::new(&path(SECOND))).await;
     let cloud = cloud(Db::open(&url).await.unwrap(), &tiers).await;
-    cloud.put("failover_host", json!({"host": HOST, "backend_id": path(TO)})).await;
+    let asked: Value = serde_json::from_str(&path(ASKED)).unwrap();
+    if let (Some(method), Some(path)) = (asked["method"].as_str(), asked["path"].as_str()) {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        cloud.kit.call("admin", method, path, asked["body"].clone()).await;
+    }
     std::future::pending::<()>().await;
 }
 

@@ -272,6 +272,8 @@ async fn quotas_are_counted_where_they_are_spent() {
         let a = create(&kit, json!({"size": 3})).await;
         let why = refused(json!({"volume": {"size": 3}}), "/volumes").await;
         assert!(why.contains("quota is 5G and 3G has been consumed"), "{why}");
+        // Clients look for upstream's name of what went wrong.
+        assert!(why.starts_with("VolumeSizeExceedsAvailableQuota: "), "{why}");
         let (status, _) = kit
             .call(
                 "alice",
@@ -284,7 +286,7 @@ async fn quotas_are_counted_where_they_are_spent() {
         refused(json!({"snapshot": {"volume_id": id(&a)}}), "/snapshots").await;
         create(&kit, json!({"size": 1})).await;
         let why = refused(json!({"volume": {"size": 1}}), "/volumes").await;
-        assert!(why.contains("Maximum number of volumes allowed (2) exceeded"), "{why}");
+        assert!(why.contains("VolumeLimitExceeded: Maximum number of volumes allowed (2) exceeded"), "{why}");
         let usage = kit.get("alice", &format!("{path}?usage=True")).await;
         assert_eq!(usage["quota_set"]["gigabytes"], json!({"limit": 5, "in_use": 4, "reserved": 0}));
         kit.delete(id(&a)).await;

@@ -1,7 +1,7 @@
 //! `/volumes/{id}/action`: one verb a body, under its own key.
 
 use super::schemas::{
-    ATTACH, EXTEND_COMPLETION, MIGRATE, MIGRATE_COMPLETION, REIMAGE, RESET, RETYPE, UPLOAD,
+    ATTACH, EXTEND, EXTEND_COMPLETION, MIGRATE, MIGRATE_COMPLETION, REIMAGE, RESET, RETYPE, UPLOAD,
 };
 use super::{Answer, Ask, Shared, boolean, inner, integer, text, view, volumes};
 use crate::Volumes;
@@ -42,11 +42,8 @@ async fn perform(v: &Volumes, ask: &Ask, id: &str, verb: &str, body: &Value) -> 
     let accepted = StatusCode::ACCEPTED.into_response();
     match verb {
         "os-extend" => {
-            let size = arg.get("new_size").and_then(integer).ok_or_else(|| {
-                let given = arg.get("new_size").cloned().unwrap_or(Value::Null);
-                Error::bad_request(format!("Invalid input for field/attribute new_size. Value: {given}."))
-            })?;
-            v.extend(ctx, id, size, ask.at(42)).await?;
+            EXTEND.check(body)?;
+            v.extend(ctx, id, integer(&arg["new_size"]).unwrap_or(i64::MAX), ask.at(42)).await?;
         }
         "os-reset_status" => {
             RESET.check(body)?;

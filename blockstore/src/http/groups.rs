@@ -62,7 +62,7 @@ async fn list_detail(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
     listing(&v, &ask, true).await
 }
 
-fn filter(ask: &Ask) -> Result<Filter, Error> {
+pub(super) fn filter(ask: &Ask) -> Result<Filter, Error> {
     let mut f = Filter::default();
     for (key, value) in ask.query.iter() {
         let some = || Some(value.to_owned());
@@ -112,7 +112,7 @@ fn accepted(group: &Group) -> Accepted {
     (StatusCode::ACCEPTED, Json(json!({"group": {"id": group.id, "name": group.name}})))
 }
 
-fn words(value: &Value) -> impl Iterator<Item = String> + '_ {
+pub(super) fn words(value: &Value) -> impl Iterator<Item = String> + '_ {
     value.as_str().unwrap_or_default().split(',').map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
@@ -163,25 +163,25 @@ async fn update(
 ) -> Answer<StatusCode> {
     ask.since(13)?;
     UPDATE_GROUP.check(&body)?;
-    let g = inner(&body, "group")?;
+    v.update_group(&ask.ctx, &id, change(inner(&body, "group")?)?).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// What an update asks for; 400 where that is nothing.
+pub(super) fn change(g: &Value) -> Result<GroupChange, Error> {
     let change = GroupChange {
         name: text(g.get("name")),
         description: g.get("description").filter(|d| !d.is_null()).map(|d| text(Some(d))),
         add: words(&g["add_volumes"]).collect(),
         remove: words(&g["remove_volumes"]).collect(),
     };
-    if change.name.is_none()
-        && change.description.is_none()
-        && change.add.is_empty()
-        && change.remove.is_empty()
-    {
-        return Err(Error::bad_request(
+    let nothing = change.name.is_none() && change.description.is_none();
+    match nothing && change.add.is_empty() && change.remove.is_empty() {
+        true => Err(Error::bad_request(
             "Name, description, add_volumes, and remove_volumes can not be all empty in the request body.",
-        )
-        .into());
+        )),
+        false => Ok(change),
     }
-    v.update_group(&ask.ctx, &id, change).await?;
-    Ok(StatusCode::ACCEPTED)
 }
 
 /// The state that a reset asks for.

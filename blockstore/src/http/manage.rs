@@ -27,10 +27,8 @@ pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
         .post("/manageable_snapshots", snapshot)
 }
 
-/// The one way of naming things that RBD has.
-fn source(v: &Value) -> Result<String, Error> {
-    let name = text(v["ref"].get("source-name")).filter(|n| !n.is_empty());
-    name.ok_or_else(|| Error::bad_request("Reference must contain source-name element."))
+fn source(v: &Value) -> Option<String> {
+    text(v["ref"].get("source-name")).filter(|n| !n.is_empty())
 }
 
 fn since(ask: &Ask) -> Result<(), Error> {
@@ -128,7 +126,7 @@ async fn volume(
     let wanted = ManagedVolume {
         host: word("host")
             .ok_or_else(|| Error::bad_request("Missing required element 'host' in request body."))?,
-        source: source(m)?,
+        source: source(m),
         bootable: m.get("bootable").map_or(Ok(false), |b| boolean(b, "bootable"))?,
         new: NewVolume {
             name: text(m.get("name")),
@@ -153,7 +151,7 @@ async fn snapshot(
     let m = inner(&body, "snapshot")?;
     let wanted = ManagedSnapshot {
         volume_id: text(m.get("volume_id")).unwrap_or_default(),
-        source: source(m)?,
+        source: source(m),
         name: text(m.get("name")),
         description: text(m.get("description")),
         metadata: map(m.get("metadata")),

@@ -3,6 +3,7 @@
 mod actions;
 mod attachments;
 mod backups;
+mod consistency;
 mod encryption;
 mod filters;
 mod group_types;
@@ -51,6 +52,7 @@ fn declare() -> Routes<Shared> {
         .with(encryption::routes)
         .with(group_types::routes)
         .with(groups::routes)
+        .with(consistency::routes)
         .with(manage::routes)
         .with(messages::routes)
         .with(backups::routes)
@@ -125,6 +127,12 @@ impl Ask {
     }
 }
 
+#[derive(serde::Serialize)]
+struct Link {
+    rel: &'static str,
+    href: String,
+}
+
 /// Builds links.
 pub(crate) struct Site {
     links: Links,
@@ -139,9 +147,13 @@ impl Site {
         self.links.to(&format!("{MOUNT}{}{path}", self.project))
     }
 
-    fn pair(&self, path: &str) -> Value {
+    fn links_of(&self, path: &str) -> [Link; 2] {
         let bookmark = self.links.to(&format!("/volume{}{path}", self.project));
-        json!([{"rel": "self", "href": self.url(path)}, {"rel": "bookmark", "href": bookmark}])
+        [Link { rel: "self", href: self.url(path) }, Link { rel: "bookmark", href: bookmark }]
+    }
+
+    fn pair(&self, path: &str) -> Value {
+        json!(self.links_of(path))
     }
 }
 

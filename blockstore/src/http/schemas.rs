@@ -145,6 +145,21 @@ schemas! {
     CREATE_GROUP_SNAPSHOT = object("group_snapshot", json!({
         "name": name(), "description": name(), "group_id": {"type": "string", "maxLength": 255},
     }), &["group_id"]);
+    /// Types' ids in one text, with commas in between.
+    CREATE_CONSISTENCY = object("consistencygroup", json!({
+        "name": name(), "description": name(), "availability_zone": name(), "volume_types": {"type": "string"},
+    }), &["volume_types"]);
+    COPY_CONSISTENCY = object("consistencygroup-from-src", json!({
+        "name": name(), "description": name(), "source_cgid": id_or_null(), "cgsnapshot_id": id_or_null(),
+    }), &[]);
+    UPDATE_CONSISTENCY = object("consistencygroup", json!({
+        "name": name(), "description": name(), "add_volumes": {"type": ["string", "null"]},
+        "remove_volumes": {"type": ["string", "null"]},
+    }), &[]);
+    DELETE_CONSISTENCY = object("consistencygroup", json!({"force": boolean()}), &[]);
+    CREATE_CGSNAPSHOT = object("cgsnapshot", json!({
+        "name": name(), "description": name(), "consistencygroup_id": {"type": "string", "maxLength": 255},
+    }), &["consistencygroup_id"]);
     CREATE_BACKUP = object("backup", json!({
         "volume_id": {"type": "string", "minLength": 1, "maxLength": 255}, "container": name(), "name": name(),
         "description": name(), "incremental": boolean(), "force": boolean(), "snapshot_id": id_or_null(),
@@ -226,6 +241,9 @@ schemas! {
     REIMAGE = object("os-reimage", json!({
         "image_id": {"type": "string", "format": "uuid"}, "reimage_reserved": boolean(),
     }), &["image_id"]);
+    EXTEND = object("os-extend", json!({
+        "new_size": {"type": ["integer", "string"], "minimum": 1, "pattern": "^[0-9]+$"},
+    }), &["new_size"]);
     EXTEND_COMPLETION = object("os-extend_volume_completion", json!({"error": {"type": "boolean"}}), &["error"]);
     MIGRATE = object("os-migrate_volume", json!({
         "host": {"type": ["string", "null"], "maxLength": 255}, "cluster": name(),

@@ -1,11 +1,13 @@
 //! Volumes as clients see them, by microversion.
 
-use super::Ask;
+use super::{Ask, Link};
 use crate::model::{Attachment, Volume};
 use crate::status::AttachStatus;
 use crate::{Volumes, model};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use state::Timestamp;
+use std::borrow::Cow;
 
 pub(super) fn time(t: Option<Timestamp>) -> Value {
     t.map_or(Value::Null, |t| t.micros_naive().into())
@@ -29,73 +31,121 @@ pub(super) fn summary(ask: &Ask, v: &Volume) -> Value {
     json!({"id": v.id, "name": v.name, "links": ask.site.pair(&format!("/volumes/{}", v.id))})
 }
 
+/// A volume, written without a tree of values between: lists are long. What the microversion or the caller does not
+/// see is `None`, and absent.
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    id: &'a str,
+    status: &'static str,
+    size: i64,
+    availability_zone: &'a str,
+    created_at: String,
+    updated_at: Option<String>,
+    name: Option<&'a str>,
+    description: Option<&'a str>,
+    volume_type: &'a str,
+    snapshot_id: Option<&'a str>,
+    source_volid: Option<&'a str>,
+    metadata: Cow<'a, model::Metadata>,
+    links: [Link; 2],
+    user_id: &'a str,
+    bootable: &'static str,
+    encrypted: bool,
+    replication_status: Option<&'static str>,
+    consistencygroup_id: (),
+    multiattach: bool,
+    attachments: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migration_status: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_id: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_id: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_uuid: Option<()>,
+    /// Attaching needs no lock on the host: librbd shares no target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_targets: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_name: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume_type_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumes_quota: Option<bool>,
+    #[serde(rename = "os-vol-tenant-attr:tenant_id", skip_serializing_if = "Option::is_none")]
+    project_id: Option<&'a str>,
+    #[serde(rename = "os-vol-host-attr:host", skip_serializing_if = "Option::is_none")]
+    host: Option<Option<String>>,
+    #[serde(rename = "os-vol-mig-status-attr:migstat", skip_serializing_if = "Option::is_none")]
+    migstat: Option<Option<&'a str>>,
+    #[serde(rename = "os-vol-mig-status-attr:name_id", skip_serializing_if = "Option::is_none")]
+    name_id: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume_image_metadata: Option<&'a model::Metadata>,
+}
+
 /// What create and update answer; the base of every other view.
-pub(super) fn plain(ask: &Ask, v: &Volume) -> Map<String, Value> {
-    let mut metadata = v.metadata.clone();
-    metadata.extend(v.admin_metadata.clone());
+pub(super) fn plain<'a>(ask: &Ask, v: &'a Volume) -> View<'a> {
+    let mut metadata = Cow::Borrowed(&v.metadata);
+    if !v.admin_metadata.is_empty() {
+        metadata.to_mut().extend(v.admin_metadata.clone());
+    }
+    let admin = ask.ctx.is_admin();
     // An attachment is seen until it is gone: who waits for that may then use the volume.
     let seen = |a: &&Attachment| matches!(a.status, AttachStatus::Attached | AttachStatus::Detaching);
     let attached = v.attachments.iter().filter(seen);
-    let view = json!({
-        "id": v.id,
-        "status": v.status.as_str(),
-        "size": v.size_gib,
-        "availability_zone": v.zone,
-        "created_at": v.created_at.micros_naive(),
-        "updated_at": time(v.updated_at),
-        "name": v.name,
-        "description": v.description,
-        "volume_type": v.type_name,
-        "snapshot_id": v.snapshot_id,
-        "source_volid": v.source_volid,
-        "metadata": metadata,
-        "links": ask.site.pair(&format!("/volumes/{}", v.id)),
-        "user_id": v.user_id,
-        "bootable": if v.bootable { "true" } else { "false" },
-        "encrypted": v.encryption_key_id.is_some(),
-        "replication_status": v.replication_status.map(|s| s.as_str()),
-        "consistencygroup_id": null,
-        "multiattach": v.multiattach,
-        "attachments": attached.map(|a| attachment(ask, a)).collect::<Vec<_>>(),
-    });
-    let mut view = match view {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    };
-    let admin = ask.ctx.is_admin();
-    let mut put = |yes: bool, key: &str, value: Value| {
-        if yes {
-            view.insert(key.to_owned(), value);
-        }
-    };
-    put(admin, "migration_status", json!(v.migration_status));
-    put(ask.at(13), "group_id", json!(v.group_id));
-    put(ask.at(21) && admin, "provider_id", Value::Null);
-    put(ask.at(48), "service_uuid", Value::Null);
-    // Attaching needs no lock on the host: librbd shares no target.
-    put(ask.at(48), "shared_targets", json!(false));
-    put(ask.at(61) && admin, "cluster_name", Value::Null);
-    put(ask.at(63), "volume_type_id", json!(v.type_id));
-    put(ask.at(65), "consumes_quota", json!(true));
-    view
+    View {
+        id: &v.id,
+        status: v.status.as_str(),
+        size: v.size_gib,
+        availability_zone: &v.zone,
+        created_at: v.created_at.micros_naive(),
+        updated_at: v.updated_at.map(Timestamp::micros_naive),
+        name: v.name.as_deref(),
+        description: v.description.as_deref(),
+        volume_type: &v.type_name,
+        snapshot_id: v.snapshot_id.as_deref(),
+        source_volid: v.source_volid.as_deref(),
+        metadata,
+        links: ask.site.links_of(&format!("/volumes/{}", v.id)),
+        user_id: &v.user_id,
+        bootable: if v.bootable { "true" } else { "false" },
+        encrypted: v.encryption_key_id.is_some(),
+        replication_status: v.replication_status.map(|s| s.as_str()),
+        consistencygroup_id: (),
+        multiattach: v.multiattach,
+        attachments: attached.map(|a| attachment(ask, a)).collect(),
+        migration_status: admin.then_some(v.migration_status.as_deref()),
+        group_id: ask.at(13).then_some(v.group_id.as_deref()),
+        provider_id: (ask.at(21) && admin).then_some(()),
+        service_uuid: ask.at(48).then_some(()),
+        shared_targets: ask.at(48).then_some(false),
+        cluster_name: (ask.at(61) && admin).then_some(()),
+        volume_type_id: ask.at(63).then_some(v.type_id.as_str()),
+        consumes_quota: ask.at(65).then_some(true),
+        project_id: None,
+        host: None,
+        migstat: None,
+        name_id: None,
+        encryption_key_id: None,
+        volume_image_metadata: None,
+    }
 }
 
 /// What show and the detailed list answer.
-pub(super) fn detail(volumes: &Volumes, ask: &Ask, v: &Volume) -> Value {
-    let mut view = plain(ask, v);
-    view.insert("os-vol-tenant-attr:tenant_id".into(), json!(v.project_id));
-    if ask.ctx.is_admin() {
-        view.insert("os-vol-host-attr:host".into(), json!(volumes.host_of(v)));
-        view.insert("os-vol-mig-status-attr:migstat".into(), json!(v.migration_status));
-        view.insert("os-vol-mig-status-attr:name_id".into(), Value::Null);
+pub(super) fn detail<'a>(volumes: &Volumes, ask: &Ask, v: &'a Volume) -> View<'a> {
+    let admin = ask.ctx.is_admin();
+    View {
+        project_id: Some(&v.project_id),
+        host: admin.then(|| volumes.host_of(v)),
+        migstat: admin.then_some(v.migration_status.as_deref()),
+        name_id: admin.then_some(()),
+        encryption_key_id: v.encryption_key_id.as_deref().filter(|_| ask.at(64)),
+        volume_image_metadata: Some(&v.image_metadata).filter(|m| !m.is_empty()),
+        ..plain(ask, v)
     }
-    if let Some(key) = v.encryption_key_id.as_ref().filter(|_| ask.at(64)) {
-        view.insert("encryption_key_id".into(), json!(key));
-    }
-    if !v.image_metadata.is_empty() {
-        view.insert("volume_image_metadata".into(), json!(v.image_metadata));
-    }
-    Value::Object(view)
 }
 
 pub(super) fn snapshot(ask: &Ask, s: &model::Snapshot, detailed: bool) -> Value {

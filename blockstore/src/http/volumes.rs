@@ -8,7 +8,9 @@ use crate::store::volumes::SORT_KEYS;
 use crate::volumes::Change;
 use api::{Error, Json, Path, Routes};
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
@@ -22,27 +24,44 @@ pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
         .delete("/volumes/{volume_id}", delete)
 }
 
-async fn list(State(volumes): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+async fn list(State(volumes): State<Shared>, ask: Ask) -> Answer<Response> {
     listing(&volumes, &ask, false).await
 }
 
-async fn list_detail(State(volumes): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
+async fn list_detail(State(volumes): State<Shared>, ask: Ask) -> Answer<Response> {
     listing(&volumes, &ask, true).await
 }
 
-async fn listing(volumes: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
+#[derive(Serialize)]
+struct Listing<'a> {
+    volumes: Rows<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes_links: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Rows<'a> {
+    Brief(Vec<Value>),
+    Detailed(Vec<view::View<'a>>),
+}
+
+async fn listing(volumes: &Shared, ask: &Ask, detailed: bool) -> Answer<Response> {
     let page = ask.page(volumes, SORT_KEYS)?;
     let (filter, all) = (filters::volumes(volumes, ask)?, ask.all_projects()?);
     let (found, more) = volumes.list(&ask.ctx, filter.clone(), all, &page).await?;
-    let one = |v| if detailed { view::detail(volumes, ask, v) } else { view::summary(ask, v) };
-    let mut body = json!({"volumes": found.iter().map(one).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|v| v.id.as_str())) {
-        body["volumes_links"] = links;
-    }
-    if ask.at(45) && ask.query.bool("with_count")?.unwrap_or(false) {
-        body["count"] = volumes.count(&ask.ctx, filter, all).await?.into();
-    }
-    Ok(Json(body))
+    let rows = match detailed {
+        true => Rows::Detailed(found.iter().map(|v| view::detail(volumes, ask, v)).collect()),
+        false => Rows::Brief(found.iter().map(|v| view::summary(ask, v)).collect()),
+    };
+    let volumes_links = ask.next(&page, found.len(), more, found.last().map(|v| v.id.as_str()));
+    let count = match ask.at(45) && ask.query.bool("with_count")?.unwrap_or(false) {
+        true => Some(volumes.count(&ask.ctx, filter, all).await?),
+        false => None,
+    };
+    Ok(Json(Listing { volumes: rows, volumes_links, count }).into_response())
 }
 
 async fn summary(State(volumes): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
@@ -86,9 +105,6 @@ fn asked(ask: &Ask, body: &Value) -> Result<NewVolume, Error> {
     if word("backup_id").is_some() {
         ask.since(47)?;
     }
-    if let Some(id) = word("consistencygroup_id") {
-        return Err(Error::not_found(format!("ConsistencyGroup {id} could not be found.")));
-    }
     let mut sources = [
         word("imageRef").or_else(|| word("image_id")).map(Source::Image),
         word("snapshot_id").map(Source::Snapshot),
@@ -112,7 +128,7 @@ fn asked(ask: &Ask, body: &Value) -> Result<NewVolume, Error> {
         volume_type: word("volume_type"),
         zone: word("availability_zone"),
         metadata: map(v.get("metadata")),
-        group_id: word("group_id").filter(|_| ask.at(13)),
+        group_id: word("consistencygroup_id").or_else(|| word("group_id").filter(|_| ask.at(13))),
         hints: hints(body),
     })
 }

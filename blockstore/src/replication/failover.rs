@@ -16,15 +16,19 @@
 //! that they follow anew. A demotion before that would never come over, and the copy could be promoted without what was
 //! written in between.
 
+mod rows;
+mod undo;
+
 use super::mirror::{self, Doing};
 use super::{Replica, store, upkeep};
 use crate::model::Volume;
 use crate::status::{ReplicationStatus, VolumeStatus};
+use crate::store::volumes;
 use crate::tasks::{failed, storage};
-use crate::volumes::lock_key;
 use crate::{VolumeError, Volumes};
 use async_trait::async_trait;
 use pool::Tier;
+use rows::is_lost;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Timestamp, Tx};
 use std::collections::BTreeMap;
@@ -149,7 +153,7 @@ impl Failover {
     /// The replicated volumes that are not served where they go yet. One that an earlier failover has lost may be there, and
     /// is only to be promoted.
     async fn left(&self, way: &Way<'_>) -> Result<Vec<Volume>, StepError> {
-        let all = store::volumes(&self.0.db, &way.params.tier).await.map_err(failed)?;
+        let all = volumes::of_home(self.0.db.read(), &way.params.tier).await.map_err(failed)?;
         let left = |v: &Volume| {
             v.is_replicated()
                 && !matches!(v.status, VolumeStatus::Creating | VolumeStatus::Deleting)
@@ -356,163 +360,6 @@ impl Failover {
         }
         Ok(mirror::promote(way.to, &name, force).await?)
     }
-
-    /// The row follows the image.
-    async fn turned(&self, params: &Params, id: &str) -> Result<(), VolumeError> {
-        let mut tx = self.0.db.begin().await?;
-        tx.lock(&lock_key(id)).await?;
-        let now = crate::store::volumes::get(tx.conn(), id).await?;
-        let Some(now) = now.filter(|v| v.tier != params.to || is_lost(v)) else { return Ok(()) };
-        let (home, status) = match params.back() {
-            true => (None, ReplicationStatus::Enabled),
-            false => (Some(params.tier.as_str()), ReplicationStatus::FailedOver),
-        };
-        store::turn(&mut tx, id, &params.to, home, status).await?;
-        if now.status == VolumeStatus::Error && is_lost(&now) {
-            self.recover(&mut tx, id).await?;
-        }
-        upkeep::follow(&mut tx, id).await?;
-        tx.wake(Volumes::topic(id));
-        Ok(tx.commit().await?)
-    }
-
-    /// A volume that is served nowhere: `error`, and what it was before stays written.
-    async fn lose(&self, id: &str) -> Result<(), VolumeError> {
-        self.fell(id, ReplicationStatus::FailoverError).await
-    }
-
-    async fn fell(&self, id: &str, status: ReplicationStatus) -> Result<(), VolumeError> {
-        let mut tx = self.0.db.begin().await?;
-        tx.lock(&lock_key(id)).await?;
-        if let Some(now) = crate::store::volumes::get(tx.conn(), id).await? {
-            store::set_status(&mut tx, id, status).await?;
-            if settled(now.status) {
-                crate::store::volumes::set_status(&mut tx, id, VolumeStatus::Error, Some(now.status)).await?;
-                store::set_snapshots(&mut tx, id, false).await?;
-            }
-        }
-        tx.wake(Volumes::topic(id));
-        Ok(tx.commit().await?)
-    }
-
-    /// Back to what its attachments say, with its snapshots.
-    async fn recover(&self, tx: &mut Tx, id: &str) -> Result<(), VolumeError> {
-        let rest = self.0.state_at_rest(tx, id).await?;
-        crate::store::volumes::set_status(tx, id, rest, None).await?;
-        store::set_snapshots(tx, id, true).await
-    }
-
-    async fn finish(&self, params: &Params, task: &str) -> Result<(), VolumeError> {
-        let backend = store::get(self.0.db.read(), &params.tier).await?;
-        if backend.is_none_or(|b| b.task.as_deref() != Some(task)) {
-            return Ok(());
-        }
-        for volume in store::volumes(&self.0.db, &params.tier).await? {
-            if volume.is_replicated() {
-                continue;
-            }
-            match (params.back(), volume.replication_status) {
-                (false, Some(ReplicationStatus::NotCapable)) => {}
-                (false, _) => self.fell(&volume.id, ReplicationStatus::NotCapable).await?,
-                (true, Some(ReplicationStatus::NotCapable)) => self.served_again(&volume.id).await?,
-                (true, _) => {}
-            }
-        }
-        let mut tx = self.0.db.begin().await?;
-        tx.lock(&store::lock_key(&params.tier)).await?;
-        let backend = store::get(tx.conn(), &params.tier).await?;
-        if let Some(mut backend) = backend.filter(|b| b.task.as_deref() == Some(task)) {
-            backend.task = None;
-            (backend.status, backend.active) = match params.back() {
-                true => (ReplicationStatus::Enabled, Some(String::new())),
-                false => (ReplicationStatus::FailedOver, Some(params.to.clone())),
-            };
-            store::put(&mut tx, &backend).await?;
-            self.0.show_backend(&mut tx, &backend).await?;
-        }
-        Ok(tx.commit().await?)
-    }
-
-    /// A volume that was lost for as long as its cluster was not used.
-    async fn served_again(&self, id: &str) -> Result<(), VolumeError> {
-        let mut tx = self.0.db.begin().await?;
-        tx.lock(&lock_key(id)).await?;
-        if let Some(now) = crate::store::volumes::get(tx.conn(), id).await? {
-            store::set_status(&mut tx, id, ReplicationStatus::Disabled).await?;
-            if now.status == VolumeStatus::Error && now.previous_status.is_some() {
-                self.recover(&mut tx, id).await?;
-            }
-        }
-        tx.wake(Volumes::topic(id));
-        Ok(tx.commit().await?)
-    }
-
-    /// What was promoted in time stays so: only its row may be missing.
-    async fn keep_switched(&self, way: &Way<'_>, job: &Job) -> Result<(), StepError> {
-        for volume in self.to_turn(way, job).await? {
-            let name = volume.image_name();
-            if mirror::is_primary(way.to, &name).await.map_err(storage)?
-                && (is_forced(job) || !mirror::is_primary(way.from, &name).await.map_err(storage)?)
-            {
-                self.turned(way.params, &volume.id).await.map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What was not switched is served where it was. A cluster that was gone without has served nothing of late, and is
-    /// not asked: another failover finds what it was left as.
-    async fn unfence(&self, way: &Way<'_>, job: &Job) -> Result<(), StepError> {
-        if is_forced(job) {
-            return Ok(());
-        }
-        let mut waits = false;
-        for volume in self.to_turn(way, job).await? {
-            match mirror::promote(way.from, &volume.image_name(), false).await {
-                Ok(done) => waits |= !done,
-                Err(e) if e.is_not_found() => {
-                    tracing::error!(volume = %volume.id, error = %e, "a volume is not where it was");
-                }
-                Err(e) => return Err(storage(e)),
-            }
-        }
-        if waits { Err(StepError::Wait(LOOK_AGAIN)) } else { Ok(()) }
-    }
-
-    async fn give_up(&self, params: &Params, task: &str) -> Result<(), VolumeError> {
-        let all = store::volumes(&self.0.db, &params.tier).await?;
-        let half = all.iter().any(|v| v.is_replicated() && v.tier == params.to);
-        let before: ReplicationStatus = params.before.parse()?;
-        let mut tx = self.0.db.begin().await?;
-        tx.lock(&store::lock_key(&params.tier)).await?;
-        let backend = store::get(tx.conn(), &params.tier).await?;
-        if let Some(mut backend) = backend.filter(|b| b.task.as_deref() == Some(task)) {
-            backend.task = None;
-            backend.status = if half { ReplicationStatus::FailoverError } else { before };
-            store::put(&mut tx, &backend).await?;
-        }
-        Ok(tx.commit().await?)
-    }
-}
-
-/// Whether a failover could not take the volume along.
-fn is_lost(v: &Volume) -> bool {
-    v.replication_status == Some(ReplicationStatus::FailoverError)
-}
-
-/// Whether nothing is being done to a volume, and it is not on its way to be or not to be.
-fn settled(status: VolumeStatus) -> bool {
-    use VolumeStatus as V;
-    !matches!(
-        status,
-        V::Creating
-            | V::Managing
-            | V::Deleting
-            | V::Error
-            | V::ErrorDeleting
-            | V::ErrorManaging
-            | V::ErrorManagingDeleting
-    )
 }
 
 /// What a step comes to where one of the clusters does not answer.

@@ -27,7 +27,7 @@ use api::Context;
 use pool::{Tier, Tiers};
 use serde::{Deserialize, Serialize};
 use state::Tx;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -242,12 +242,24 @@ impl Volumes {
 
     /// Upstream's 400 while nothing may be changed in a tier: its backend is frozen.
     pub(crate) async fn thawed(&self, tx: &mut Tx, tier: &str) -> Result<(), VolumeError> {
-        match store::get(tx.conn(), tier).await? {
-            Some(backend) if backend.frozen => Err(VolumeError::InvalidInput(
+        match self.is_frozen(tx, tier).await? {
+            true => Err(VolumeError::InvalidInput(
                 "Modification operations are not allowed on frozen storage backends.".into(),
             )),
-            _ => Ok(()),
+            false => Ok(()),
         }
+    }
+
+    pub(crate) async fn is_frozen(&self, tx: &mut Tx, tier: &str) -> Result<bool, VolumeError> {
+        Ok(store::get(tx.conn(), tier).await?.is_some_and(|b| b.frozen))
+    }
+
+    /// As [`Volumes::thawed`], for a group: none of its volumes is in a frozen tier.
+    pub(crate) async fn all_thawed(&self, tx: &mut Tx, group: &[Volume]) -> Result<(), VolumeError> {
+        for tier in group.iter().map(Volume::home).collect::<BTreeSet<_>>() {
+            self.thawed(tx, tier).await?;
+        }
+        Ok(())
     }
 
     /// `freeze` and `thaw`: nothing new is put into a frozen backend, and what is there is only read and written.

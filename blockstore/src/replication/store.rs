@@ -1,7 +1,6 @@
 //! `volume_backends`, and what volumes' rows say of their replication.
 
 use crate::VolumeError;
-use crate::model::Volume;
 use crate::status::ReplicationStatus;
 use sqlx::{Any, Executor};
 use state::{Flag, Timestamp, Tx};
@@ -79,20 +78,6 @@ pub(super) async fn put(tx: &mut Tx, b: &Backend) -> Result<(), VolumeError> {
     .execute(tx.conn())
     .await?;
     Ok(())
-}
-
-/// The volumes that belong to a tier, wherever they are served.
-pub(super) async fn volumes(db: &state::Db, home: &str) -> Result<Vec<Volume>, VolumeError> {
-    let ids: Vec<(String,)> =
-        sqlx::query_as("SELECT id FROM volumes WHERE COALESCE(home_tier, tier) = $1 ORDER BY created_at, id")
-            .bind(home)
-            .fetch_all(db.read())
-            .await?;
-    let mut all = Vec::with_capacity(ids.len());
-    for (id,) in ids {
-        all.extend(crate::store::volumes::get(db.read(), &id).await?);
-    }
-    Ok(all)
 }
 
 /// Writes a volume's replication status.

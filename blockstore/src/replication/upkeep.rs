@@ -66,14 +66,16 @@ impl Volumes {
         replicate(tx, &volume.id).await
     }
 
-    /// Mirrors a volume's image as its type says. `new`: the volume is being made.
+    /// Mirrors a volume's image as its type says. `new`: the volume is being made, and its image is mirrored nowhere yet.
     pub(crate) async fn mirror_as_type(&self, volume: &Volume, new: bool) -> Result<(), StepError> {
         let Some(replica) = self.replicas.of(volume.home()) else { return Ok(()) };
         let kind = crate::store::types::get(self.db.read(), &volume.type_id).await.map_err(failed)?;
         let (here, there) = replica.sides(&volume.tier);
         let name = volume.image_name();
         if !kind.is_some_and(|k| k.replicated()) {
-            mirror::off(here, &name).await.map_err(storage)?;
+            if !new {
+                mirror::off(here, &name).await.map_err(storage)?;
+            }
             let forget = (!new).then_some(there.name.as_str());
             return self.noted(volume, ReplicationStatus::Disabled, false, forget).await.map_err(failed);
         }

@@ -181,6 +181,7 @@ pub(crate) struct Filter {
     pub(crate) status: Option<String>,
     /// The group of a snapshot.
     pub(crate) group_id: Option<String>,
+    pub(crate) group_type: Option<String>,
 }
 
 impl Filter {
@@ -192,6 +193,7 @@ impl Filter {
             ("name", &self.name),
             ("status", &self.status),
             ("group_id", &self.group_id),
+            ("group_type_id", &self.group_type),
         ] {
             if let Some(value) = value {
                 w.eq(column, value.as_str());

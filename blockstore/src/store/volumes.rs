@@ -5,16 +5,22 @@ use crate::VolumeError;
 use crate::model::{Metadata, Volume};
 use crate::status::VolumeStatus;
 use api::Page;
+use serde::Deserialize;
 use sqlx::{Any, Executor};
-use state::{Flag, Timestamp, Tx};
+use state::{Db, Flag, Timestamp, Tx};
 
-const SELECT: &str = "SELECT v.id, v.project_id, v.user_id, v.size, v.growth, v.status, v.previous_status, v.name, \
+const COLUMNS: &str = "v.id, v.project_id, v.user_id, v.size, v.growth, v.status, v.previous_status, v.name, \
     v.description, v.type_id, COALESCE(t.name, '') AS type_name, v.tier, v.zone, v.bootable, v.multiattach, \
-    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, v.migration_status, \
-    v.replication_status, v.home_tier, v.created_at, v.updated_at \
-    FROM volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
+    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, \
+    v.migration_status, v.replication_status, v.home_tier, v.created_at, v.updated_at";
+const TABLES: &str = "volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
 
-#[derive(sqlx::FromRow)]
+fn select() -> String {
+    format!("SELECT {COLUMNS} FROM {TABLES}")
+}
+
+/// In the order of [`COLUMNS`]: a list's rows come as arrays.
+#[derive(sqlx::FromRow, Deserialize)]
 struct Row {
     id: String,
     project_id: String,
@@ -123,7 +129,7 @@ pub(crate) async fn get<'e>(
 ) -> Result<Option<Volume>, VolumeError> {
     let mut filter = Where::default();
     filter.eq("v.id", id);
-    filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Volume::try_from).transpose()
+    filter.query::<Row>(&select()).fetch_optional(db).await?.map(Volume::try_from).transpose()
 }
 
 /// A group's volumes in any state, oldest first; without attachments.
@@ -131,15 +137,26 @@ pub(crate) async fn of_group<'e>(
     db: impl Executor<'e, Database = Any>,
     group_id: &str,
 ) -> Result<Vec<Volume>, VolumeError> {
+    all_with(db, "v.group_id", group_id).await
+}
+
+/// The volumes that belong to a tier, wherever they are served; as [`of_group`].
+pub(crate) async fn of_home<'e>(
+    db: impl Executor<'e, Database = Any>,
+    tier: &str,
+) -> Result<Vec<Volume>, VolumeError> {
+    all_with(db, "COALESCE(v.home_tier, v.tier)", tier).await
+}
+
+async fn all_with<'e>(
+    db: impl Executor<'e, Database = Any>,
+    column: &'static str,
+    value: &str,
+) -> Result<Vec<Volume>, VolumeError> {
     let mut filter = Where::default();
-    filter.eq("v.group_id", group_id);
-    let mut all: Vec<Volume> = filter
-        .query::<Row>(SELECT)
-        .fetch_all(db)
-        .await?
-        .into_iter()
-        .map(Volume::try_from)
-        .collect::<Result<_, _>>()?;
+    filter.eq(column, value);
+    let rows = filter.query::<Row>(&select()).fetch_all(db).await?.into_iter();
+    let mut all: Vec<Volume> = rows.map(Volume::try_from).collect::<Result<_, _>>()?;
     all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     Ok(all)
 }
@@ -309,8 +326,8 @@ fn value(v: &Volume, key: &str) -> Option<Arg> {
 }
 
 /// A page and one row more, where there is one. `marker` is the last volume of the page before.
-pub(crate) async fn list<'e>(
-    db: impl Executor<'e, Database = Any>,
+pub(crate) async fn list(
+    db: &Db,
     filter: &Filter,
     page: &Page,
     marker: Option<&Volume>,
@@ -319,7 +336,10 @@ pub(crate) async fn list<'e>(
     let at = at.as_ref().map(|f| f as At<'_>);
     let default = [("created_at", true)];
     let query = filter.conditions().page(page, "v.id", &default, column, at);
-    query.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Volume::try_from).collect()
+    let columns = db.engine().json_row(&COLUMNS.replace(" AS type_name", ""));
+    let rows = query.query::<(String,)>(&format!("SELECT {columns} FROM {TABLES}"));
+    let rows = rows.fetch_all(db.read()).await?;
+    rows.into_iter().map(|(row,)| Volume::try_from(serde_json::from_str::<Row>(&row)?)).collect()
 }
 
 /// How many volumes meet the filter, and their GiB.

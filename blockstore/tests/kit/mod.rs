@@ -116,6 +116,11 @@ pub async fn kit_at(db: Db, config: Config, namespace: String) -> Kit {
 }
 
 pub async fn kit_in(db: Db, config: Config, tiers: Tiers) -> Kit {
+    kit_with(db, config, tiers, |_| ()).await
+}
+
+/// As [`kit_in`]; `ready` sees the service before anything works on what is left to do.
+pub async fn kit_with(db: Db, config: Config, tiers: Tiers, ready: impl FnOnce(&Arc<Volumes>)) -> Kit {
     let tier = tiers.get("volumes").unwrap();
     db.migrate(&imagestore::MIGRATIONS).await.unwrap();
     db.migrate(&blockstore::MIGRATIONS).await.unwrap();
@@ -125,6 +130,7 @@ pub async fn kit_in(db: Db, config: Config, tiers: Tiers) -> Kit {
     let image_config = imagestore::Config { node: "test".into(), ..imagestore::Config::default() };
     let images = Images::new(db.clone(), tiers.clone(), image_config, links.clone()).unwrap();
     let volumes = Volumes::new(db.clone(), tiers, images.clone(), config, links).await.unwrap();
+    ready(&volumes);
     let stop = CancellationToken::new();
     let worker = WorkerConfig { backoff: Duration::from_millis(20), ..WorkerConfig::new("test") };
     let worker = Worker::new(db.clone(), worker)

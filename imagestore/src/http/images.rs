@@ -19,12 +19,12 @@ pub(super) fn routes(r: Routes<Arc<Images>>) -> Routes<Arc<Images>> {
         .post("/v2/images/{image_id}/actions/reactivate", reactivate)
 }
 
-async fn list(images: App, ctx: Context, query: Query) -> Result<Json<Value>, Error> {
+async fn list(images: App, ctx: Context, query: Query) -> Result<Response, Error> {
     let (asked, marker) = listing::read(&images.config, &query)?;
     let limit = asked.limit;
     let found = images.list(&ctx, asked, marker).await?;
     let found: Vec<_> = found.into_iter().map(|i| images.readable(&ctx, i)).collect();
-    Ok(Json(listing::view(&query, limit, &found)))
+    Ok(Json(listing::view(&query, limit, &found)).into_response())
 }
 
 async fn create(images: App, ctx: Context, Json(body): Json<Map<String, Value>>) -> Result<Response, Error> {

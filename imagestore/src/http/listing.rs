@@ -6,7 +6,7 @@ use crate::store::listing::{Filter, Listing, Op};
 use crate::{Config, ImageError};
 use api::Query;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use state::Timestamp;
 
 const SORT_KEYS: &[&str] =
@@ -218,18 +218,26 @@ pub(super) fn link(at: &str, query: &Query, marker: Option<&str>) -> String {
     if pairs.is_empty() { at.to_owned() } else { format!("{at}?{}", pairs.join("&")) }
 }
 
-/// The page with its links.
-pub(super) fn view(query: &Query, limit: usize, found: &[Image]) -> Value {
+/// A page with its links.
+#[derive(Serialize)]
+pub(super) struct Page<'a> {
+    images: Vec<view::View<'a>>,
+    first: String,
+    schema: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+pub(super) fn view<'a>(query: &Query, limit: usize, found: &'a [Image]) -> Page<'a> {
     let link = |marker: Option<&str>| link("/v2/images", query, marker);
-    let mut out = Map::new();
-    out.insert("images".into(), found.iter().map(view::image).collect());
-    out.insert("first".into(), json!(link(None)));
-    out.insert("schema".into(), json!("/v2/schemas/images"));
     // As upstream: a full page may have another one behind it.
-    if let Some(last) = found.last().filter(|_| limit > 0 && found.len() >= limit) {
-        out.insert("next".into(), json!(link(Some(&last.id))));
+    let last = found.last().filter(|_| limit > 0 && found.len() >= limit);
+    Page {
+        images: found.iter().map(view::View).collect(),
+        first: link(None),
+        schema: "/v2/schemas/images",
+        next: last.map(|last| link(Some(&last.id))),
     }
-    Value::Object(out)
 }
 
 #[cfg(test)]

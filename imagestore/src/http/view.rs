@@ -2,44 +2,79 @@
 
 use crate::model::{Image, Member};
 use crate::store::tasks::{KEEP, Row};
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Value, json};
 
-/// An image. Its additional properties stand beside the attributes, and never hide one.
+/// Members of an image that no additional property hides.
+const ATTRIBUTES: [&str; 23] = [
+    "name",
+    "disk_format",
+    "container_format",
+    "visibility",
+    "size",
+    "virtual_size",
+    "status",
+    "checksum",
+    "protected",
+    "min_ram",
+    "min_disk",
+    "owner",
+    "os_hidden",
+    "os_hash_algo",
+    "os_hash_value",
+    "id",
+    "created_at",
+    "updated_at",
+    "tags",
+    "self",
+    "file",
+    "schema",
+    "stores",
+];
+
+/// An image, written without a tree of values between, for lists are long. Its additional properties stand beside the
+/// attributes.
+pub(super) struct View<'a>(pub(super) &'a Image);
+
+impl Serialize for View<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let i = self.0;
+        let path = format!("/v2/images/{}", i.id);
+        let mut out = to.serialize_map(None)?;
+        for (name, value) in i.properties.iter().filter(|(name, _)| !ATTRIBUTES.contains(&name.as_str())) {
+            out.serialize_entry(name, value)?;
+        }
+        out.serialize_entry("name", &i.name)?;
+        out.serialize_entry("disk_format", &i.disk_format)?;
+        out.serialize_entry("container_format", &i.container_format)?;
+        out.serialize_entry("visibility", &i.visibility)?;
+        out.serialize_entry("size", &i.size)?;
+        out.serialize_entry("virtual_size", &i.virtual_size)?;
+        out.serialize_entry("status", &i.status)?;
+        out.serialize_entry("checksum", &i.checksum)?;
+        out.serialize_entry("protected", &i.protected)?;
+        out.serialize_entry("min_ram", &i.min_ram)?;
+        out.serialize_entry("min_disk", &i.min_disk)?;
+        out.serialize_entry("owner", &i.owner)?;
+        out.serialize_entry("os_hidden", &i.os_hidden)?;
+        out.serialize_entry("os_hash_algo", &i.os_hash_algo)?;
+        out.serialize_entry("os_hash_value", &i.os_hash_value)?;
+        out.serialize_entry("id", &i.id)?;
+        out.serialize_entry("created_at", &i.created_at.seconds_z())?;
+        out.serialize_entry("updated_at", &i.updated_at.seconds_z())?;
+        out.serialize_entry("tags", &i.tags)?;
+        out.serialize_entry("self", &path)?;
+        out.serialize_entry("file", &format_args!("{path}/file"))?;
+        out.serialize_entry("schema", "/v2/schemas/image")?;
+        if i.size.is_some() {
+            out.serialize_entry("stores", &i.stores().join(","))?;
+        }
+        out.end()
+    }
+}
+
 pub(super) fn image(i: &Image) -> Value {
-    let mut out = Map::new();
-    for (name, value) in &i.properties {
-        out.insert(name.clone(), Value::String(value.clone()));
-    }
-    let path = format!("/v2/images/{}", i.id);
-    let base = [
-        ("name", json!(i.name)),
-        ("disk_format", json!(i.disk_format)),
-        ("container_format", json!(i.container_format)),
-        ("visibility", json!(i.visibility)),
-        ("size", json!(i.size)),
-        ("virtual_size", json!(i.virtual_size)),
-        ("status", json!(i.status)),
-        ("checksum", json!(i.checksum)),
-        ("protected", json!(i.protected)),
-        ("min_ram", json!(i.min_ram)),
-        ("min_disk", json!(i.min_disk)),
-        ("owner", json!(i.owner)),
-        ("os_hidden", json!(i.os_hidden)),
-        ("os_hash_algo", json!(i.os_hash_algo)),
-        ("os_hash_value", json!(i.os_hash_value)),
-        ("id", json!(i.id)),
-        ("created_at", json!(i.created_at.seconds_z())),
-        ("updated_at", json!(i.updated_at.seconds_z())),
-        ("tags", json!(i.tags)),
-        ("self", json!(path)),
-        ("file", json!(format!("{path}/file"))),
-        ("schema", json!("/v2/schemas/image")),
-    ];
-    out.extend(base.map(|(name, value)| (name.to_owned(), value)));
-    if i.size.is_some() {
-        out.insert("stores".to_owned(), json!(i.stores().join(",")));
-    }
-    Value::Object(out)
+    json!(View(i))
 }
 
 pub(super) fn member(m: &Member) -> Value {

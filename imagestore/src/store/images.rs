@@ -1,6 +1,7 @@
 //! The `images` table, and the tables of properties and tags that filters look into.
 
 use crate::model::{Form, Image, Status, Visibility};
+use serde::Deserialize;
 use sqlx::{Any, AssertSqlSafe, Executor};
 use state::{Db, StateError, Timestamp, Tx};
 
@@ -8,7 +9,8 @@ pub(crate) const COLUMNS: &str = "i.id, i.name, i.status, i.visibility, i.owner,
     i.disk_format, i.container_format, i.checksum, i.os_hash_algo, i.os_hash_value, i.min_disk, i.min_ram, \
     i.protected, i.os_hidden, i.properties, i.tags, i.store, i.copies, i.form, i.created_at, i.updated_at";
 
-#[derive(sqlx::FromRow)]
+/// In the order of [`COLUMNS`]: a list's rows come as arrays.
+#[derive(sqlx::FromRow, Deserialize)]
 pub(crate) struct Row {
     id: String,
     name: Option<String>,

@@ -1,0 +1,101 @@
+//! Which type a volume gets, and what is free of a type again. On both databases.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod kit;
+
+use blockstore::{NewVolume, Source, VolumeError, VolumeStatus};
+use bytes::Bytes;
+use futures::StreamExt;
+use kit::{Kit, ctx, kits};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+async fn add_type(kit: &Kit, name: &str, specs: Value, public: bool) -> String {
+    let body = json!({"volume_type": {"name": name, "extra_specs": specs, "os-volume-type-access:is_public": public}});
+    let (status, made) = kit.call("admin", Method::POST, "/types", body).await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    made["volume_type"]["id"].as_str().unwrap().to_owned()
+}
+
+/// An image whose volumes are to have this type.
+async fn image(kit: &Kit, kind: &str) -> String {
+    let new = imagestore::NewImage {
+        disk_format: Some("raw".into()),
+        container_format: Some("bare".into()),
+        properties: [("cinder_img_volume_type".to_owned(), kind.to_owned())].into(),
+        ..imagestore::NewImage::default()
+    };
+    let image = kit.images.create(&ctx("alice"), new).await.unwrap();
+    let body = futures::stream::iter([Ok(Bytes::from(vec![1; 4096]))]).boxed();
+    kit.images.upload(&ctx("alice"), &image.id, Some(4096), body).await.unwrap();
+    image.id
+}
+
+#[tokio::test]
+async fn an_image_names_the_type_of_its_volumes() {
+    for kit in kits().await {
+        add_type(&kit, "of-image", json!({}), true).await;
+        add_type(&kit, "hidden", json!({}), false).await;
+        let of = image(&kit, "of-image").await;
+        let volume = kit.create(Source::Image(of.clone()), Some(1)).await;
+        assert_eq!(volume.type_name, "of-image");
+        // What is asked for goes first, and what is not there, or not for everybody, counts nothing.
+        let asked = Some("__DEFAULT__".to_owned());
+        let new = NewVolume {
+            size_gib: Some(1),
+            volume_type: asked,
+            source: Source::Image(of),
+            ..NewVolume::default()
+        };
+        let volume = kit.volumes.create(&ctx("alice"), new).await.unwrap();
+        assert_eq!(volume.type_name, "__DEFAULT__");
+        for kind in ["nowhere", "hidden"] {
+            let of = image(&kit, kind).await;
+            let volume = kit.create(Source::Image(of), Some(1)).await;
+            assert_eq!(volume.type_name, "__DEFAULT__", "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_volume_without_a_place_goes_at_once_and_its_type_with_it() {
+    for kit in kits().await {
+        let kind = add_type(&kit, "none", json!({"vendor_name": "nobody"}), true).await;
+        let new = NewVolume { size_gib: Some(1), volume_type: Some(kind.clone()), ..NewVolume::default() };
+        let volume = kit.volumes.create(&ctx("alice"), new).await.unwrap();
+        kit::until("the volume fails", || async {
+            let now = kit.volumes.get(&ctx("alice"), &volume.id).await.unwrap().status;
+            (now == VolumeStatus::Error).then_some(())
+        })
+        .await;
+        let path = format!("/types/{kind}");
+        assert_eq!(kit.call("admin", Method::DELETE, &path, Value::Null).await.0, StatusCode::BAD_REQUEST);
+        let used =
+            async || kit.get("alice", "/limits").await["limits"]["absolute"]["totalVolumesUsed"].clone();
+        assert_eq!(used().await, 1);
+        let there = format!("/volumes/{}", volume.id);
+        assert_eq!(kit.call("alice", Method::DELETE, &there, Value::Null).await.0, StatusCode::ACCEPTED);
+        let gone = kit.volumes.get(&ctx("alice"), &volume.id).await;
+        assert!(matches!(gone, Err(VolumeError::VolumeNotFound(_))));
+        assert_eq!(used().await, 0);
+        assert_eq!(kit.call("admin", Method::DELETE, &path, Value::Null).await.0, StatusCode::ACCEPTED);
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_manage_is_told_so_whatever_he_says() {
+    for kit in kits().await {
+        let volume = kit.create(Source::Empty, Some(1)).await;
+        let by_id = json!({"id": "x"});
+        for (path, body) in [
+            ("/manageable_volumes", json!({"volume": {"host": "aquifer@volumes#volumes", "ref": by_id}})),
+            ("/manageable_snapshots", json!({"snapshot": {"volume_id": volume.id, "ref": by_id}})),
+        ] {
+            let alice = kit.call("alice", Method::POST, path, body.clone()).await;
+            assert_eq!(alice.0, StatusCode::FORBIDDEN, "{path}: {}", alice.1);
+            let admin = kit.call("admin", Method::POST, path, body).await;
+            assert_eq!(admin.0, StatusCode::BAD_REQUEST, "{path}: {}", admin.1);
+        }
+    }
+}
