@@ -26,8 +26,22 @@ const MAX_HEADERS: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// How the names of headers stand in answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderNames {
+    /// `X-Object-Meta-Colour`: as in upstream's answers, for those who look for them with grep.
+    Title,
+    /// `x-amz-meta-colour`: S3's clients take the names of an object's metadata as they stand.
+    Lower,
+}
+
 /// Serves `router` until `stop`, then lets requests in flight finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_named(listener, router, stop, HeaderNames::Title).await;
+}
+
+/// As `serve`, with the names of headers so.
+pub async fn serve_named(listener: TcpListener, router: Router, stop: CancellationToken, names: HeaderNames) {
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -36,7 +50,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         match accepted {
             Ok((stream, peer)) => {
-                let served = connection(stream, peer, router.clone());
+                let served = connection(stream, peer, router.clone(), names);
                 let watched = graceful.watcher();
                 tokio::spawn(async move { served(watched).await });
             }
@@ -57,6 +71,7 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    names: HeaderNames,
 ) -> impl FnOnce(hyper_util::server::graceful::Watcher) -> futures::future::BoxFuture<'static, ()> {
     move |watcher| {
         async move {
@@ -70,6 +85,7 @@ fn connection(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_headers(MAX_HEADERS)
+                .title_case_headers(names == HeaderNames::Title)
                 .serve_connection(TokioIo::new(stream), service);
             // Errors here are the client's: it left, or sent what is not HTTP.
             let _ = watcher.watch(served).await;

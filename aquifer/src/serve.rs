@@ -7,6 +7,7 @@ use crate::error::AquiferError;
 use crate::logging;
 use crate::roles::Role;
 use crate::up::first;
+use api::server::HeaderNames;
 use compute::Agent;
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,7 +63,12 @@ async fn serve(
     tracker.spawn(api::server::serve(api, cloud.router(roles), stop.clone()));
     if roles.contains(&Role::Object) {
         let s3 = cloud::listen(config.listen.s3).await?;
-        tracker.spawn(api::server::serve(s3, cloud.objects.s3_router(), stop.clone()));
+        tracker.spawn(api::server::serve_named(
+            s3,
+            cloud.objects.s3_router(),
+            stop.clone(),
+            HeaderNames::Lower,
+        ));
     }
     cloud.work(&config.node, roles, stop, tracker);
     Ok(())

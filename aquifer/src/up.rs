@@ -20,6 +20,7 @@ use crate::progress::Lines;
 use crate::roles::Role;
 use crate::secrets::Secrets;
 use crate::{logging, terminal};
+use api::server::HeaderNames;
 use compute::Agent;
 use engines::{Engines, EnginesConfig, Progress, Running};
 use std::path::Path;
@@ -72,7 +73,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), AquiferError> {
         let cloud = Arc::new(Cloud::assemble(&config).await?);
         let tracker = TaskTracker::new();
         tracker.spawn(api::server::serve(api, cloud.router(&Role::ALL), stop.clone()));
-        tracker.spawn(api::server::serve(s3, cloud.objects.s3_router(), stop.clone()));
+        tracker.spawn(api::server::serve_named(
+            s3,
+            cloud.objects.s3_router(),
+            stop.clone(),
+            HeaderNames::Lower,
+        ));
         cloud.work(&config.node, &Role::ALL, &stop, &tracker);
         first::ensure(&cloud, &secrets, &config, running.endpoints()).await?;
         let agent = plan::agent(&args, dir, running.endpoints(), &cloud).await?;

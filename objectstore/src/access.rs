@@ -10,7 +10,7 @@
 //! [`Reading`] carries the question from the look-up to where the object's metadata are known.
 
 use crate::account::AccountGrant;
-use crate::acl::{self, Grant};
+use crate::acl::{self, Counting, Grant};
 use crate::bucket_policy::{Question, Verdict};
 use crate::container::{Container, ContainerInfo};
 use crate::grants::{self, Permission};
@@ -37,6 +37,8 @@ pub struct Access {
     pub(crate) signed: Option<Signed>,
     /// What the ACL of an account grants, and of which project's account.
     pub(crate) granted: Option<(String, AccountGrant)>,
+    /// ACLs name the caller by ids alone: the account is of another domain than names are.
+    pub(crate) only_ids: bool,
     /// What for, as bucket policies see it.
     pub(crate) asks: Option<Asks>,
 }
@@ -128,6 +130,8 @@ pub(crate) struct Reading {
     caller: Option<Arc<Caller>>,
     /// The ACLs decide; the container's says this.
     by_acl: Option<bool>,
+    /// The caller may list the container.
+    lists: bool,
 }
 
 impl Deref for Reading {
@@ -153,10 +157,10 @@ impl Reading {
         if allowed { Ok(()) } else { Err(ObjectError::Forbidden) }
     }
 
-    /// Whether an object is not there is only for those to know who could read it.
+    /// Whether an object is not there is only for those to know who could read it, or list the container.
     pub(crate) fn absent(&self, e: ObjectError) -> ObjectError {
         match e {
-            ObjectError::NoSuchObject if self.by_acl == Some(false) => ObjectError::Forbidden,
+            ObjectError::NoSuchObject if self.by_acl == Some(false) && !self.lists => ObjectError::Forbidden,
             e => e,
         }
     }
@@ -168,7 +172,7 @@ impl ContainerInfo {
         self.sharing.public_access.is_some_and(|b| b.ignore_acls)
     }
 
-    fn has_public_acl(&self) -> bool {
+    pub(crate) fn has_public_acl(&self) -> bool {
         acl::is_public(&self.read)
             || acl::is_public(&self.write)
             || self.sharing.grants.iter().any(grants::Grant::is_public)
@@ -324,16 +328,17 @@ impl ObjectStore {
         let access = self.with_tags(access, &container).await?;
         let caller = access.caller.clone();
         if self.passes(&access, &container.project_id, Some(&container), Need::Read)? {
-            return Ok(Reading { container, caller, by_acl: None });
+            return Ok(Reading { container, caller, by_acl: None, lists: true });
         }
+        let lists = granted(&container.info, &access, Need::List);
         let by_acl = granted(&container.info, &access, Need::Read);
         if self.ownership(&container.info) == Ownership::BucketOwnerEnforced {
             return match by_acl {
-                true => Ok(Reading { container, caller, by_acl: None }),
+                true => Ok(Reading { container, caller, by_acl: None, lists }),
                 false => Err(ObjectError::Forbidden),
             };
         }
-        Ok(Reading { container, caller, by_acl: Some(by_acl) })
+        Ok(Reading { container, caller, by_acl: Some(by_acl), lists })
     }
 
     /// A container for the ACL of one of its objects: without an ACL of its own, the object has its owner's alone.
@@ -348,7 +353,8 @@ impl ObjectStore {
         match passes {
             false if enforced => Err(ObjectError::Forbidden),
             passes => {
-                Ok(Reading { container, caller: access.caller.clone(), by_acl: (!passes).then_some(false) })
+                let (caller, by_acl) = (access.caller.clone(), (!passes).then_some(false));
+                Ok(Reading { container, caller, by_acl, lists: passes })
             }
         }
     }
@@ -399,11 +405,12 @@ fn keeps_policy(access: &Access) -> bool {
 /// What a container's ACLs grant.
 fn granted(info: &ContainerInfo, access: &Access, need: Need) -> bool {
     let (caller, private) = (access.caller.as_deref(), info.ignores_public());
-    let by = |acl: &str| acl::grants(acl, caller, access.referer.as_deref(), private);
+    let counting = Counting { private, only_ids: access.only_ids };
+    let by = |acl: &str| acl::grants(acl, caller, access.referer.as_deref(), counting);
     let rest = |p: Permission| grants::allow(&info.sharing.grants, caller, p, private);
     match need {
         Need::Read => by(&info.read).objects,
-        Need::List => by(&info.read).listing,
+        Need::List => by(&info.read).listing || rest(Permission::Read),
         Need::Write => by(&info.write) == Grant { objects: true, listing: true } || rest(Permission::Write),
         Need::ReadAcl => rest(Permission::ReadAcp),
         Need::WriteAcl => rest(Permission::WriteAcp),

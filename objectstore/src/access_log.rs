@@ -5,6 +5,7 @@
 //! a flag.
 
 use crate::container::Container;
+use crate::grants::Grant;
 use crate::names::{ContainerId, Tag};
 use crate::object::{Body, Condition, NewObject};
 use crate::{ObjectError, ObjectStore};
@@ -23,6 +24,9 @@ pub struct AccessLog {
     pub prefix: String,
     /// The log's objects are named by owner, region, bucket and day.
     pub partitioned: bool,
+    /// Who else may use the log's objects.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
 }
 
 /// Bytes of lines that become an object at once; and that all buckets together may have in memory.
@@ -113,7 +117,8 @@ impl ObjectStore {
         let put = async {
             let target = self.find_container(&container.project_id, &log.bucket).await?;
             let name = log.name(container, &self.inner.config.s3_region);
-            let new = NewObject { name, content_type: "text/plain".into(), ..NewObject::default() };
+            let grants = Some(log.grants.clone()).filter(|g| !g.is_empty());
+            let new = NewObject { name, content_type: "text/plain".into(), grants, ..NewObject::default() };
             self.put_object(&target, new, Body::of(text), Condition::Always).await.map(drop)
         };
         match put.await {

@@ -19,15 +19,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct AccountInfo {
     /// `X-Account-Meta-*`, by the lower-case rest of the name.
     pub meta: BTreeMap<String, String>,
-    /// Most objects and bytes, set by a reseller admin.
-    pub quota_objects: Option<u64>,
-    pub quota_bytes: Option<u64>,
+    /// How much it may hold, set by a reseller admin: in all, and of a storage policy (by its name).
+    #[serde(flatten)]
+    pub quota: Quota,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub policy_quotas: BTreeMap<String, Quota>,
+    /// The domain of its project, once somebody of that came; absent, too, where it is the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project_domain: Option<String>,
     /// Who of other projects may use the whole account.
     pub acl: Option<AccountAcl>,
     /// Whether ETags are quoted, as RFC 9110 wants it and Swift does not by itself.
     pub quoted_etags: Option<bool>,
     /// Whether nothing in it is changed, whatever the configuration says of all accounts.
     pub read_only: Option<bool>,
+}
+
+/// Most objects and bytes; what is absent is not bounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quota {
+    #[serde(rename = "quota_objects", skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u64>,
+    #[serde(rename = "quota_bytes", skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// `X-Account-Access-Control`: `user`, `project:user`, `project:*` and the like, by what they may.
@@ -181,9 +196,9 @@ impl ObjectStore {
         tx.lock(&format!("account:{project}")).await?;
         store::accounts::ensure(&mut tx, project).await?;
         let mut info = store::accounts::info(&mut tx, project).await?;
-        let before = (info.quota_objects, info.quota_bytes);
+        let before = (info.quota, info.policy_quotas.clone());
         change(&mut info)?;
-        if before != (info.quota_objects, info.quota_bytes) && !self.is_reseller_admin(access) {
+        if before != (info.quota, info.policy_quotas.clone()) && !self.is_reseller_admin(access) {
             return Err(ObjectError::Forbidden);
         }
         store::accounts::set_info(&mut tx, project, &info).await?;

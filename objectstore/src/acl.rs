@@ -62,9 +62,18 @@ fn is_public_item(item: &str) -> bool {
     item == "*:*" || item.strip_prefix(".r:").is_some_and(|host| !host.starts_with('-'))
 }
 
-/// Whether `acl` lets this request in: `caller` is who holds a token, if anyone; `referer` the header. With `private`,
-/// what would let in everybody does not count.
-pub(crate) fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>, private: bool) -> Grant {
+/// Which elements of an ACL count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counting {
+    /// What would let in everybody does not.
+    pub private: bool,
+    /// Those that name projects and users do not, but for their ids: names are of one domain.
+    pub only_ids: bool,
+}
+
+/// Whether `acl` lets this request in: `caller` is who holds a token, if anyone; `referer` the header.
+pub(crate) fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>, counting: Counting) -> Grant {
+    let Counting { private, only_ids } = counting;
     let mut by_referrer = false;
     let mut listings = false;
     let mut named = false;
@@ -82,18 +91,18 @@ pub(crate) fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>, 
                 by_referrer = allow;
             }
         } else if let Some(caller) = caller {
-            named |= is_named(item, caller);
+            named |= is_named(item, caller, only_ids);
         }
     }
     Grant { objects: by_referrer || named, listing: named || (by_referrer && listings) }
 }
 
-fn is_named(item: &str, caller: &Caller) -> bool {
+fn is_named(item: &str, caller: &Caller, only_ids: bool) -> bool {
     let Some((project, user)) = item.split_once(':') else {
         return caller.has_role(item);
     };
     // A name is one project's, one user's, only within a domain: as upstream, names are of the default one.
-    let default = |d: &api::DomainRef| d.id == DEFAULT_DOMAIN;
+    let default = |d: &api::DomainRef| !only_ids && d.id == DEFAULT_DOMAIN;
     let is_project = |p: &api::ProjectRef| p.id == project || (p.name == project && default(&p.domain));
     let project_ok = project == "*" || caller.project().is_some_and(is_project);
     let user_ok =
@@ -104,13 +113,13 @@ fn is_named(item: &str, caller: &Caller) -> bool {
 /// Whether an element of an account's ACL names the caller: by user id, or as the elements of containers' ACLs do.
 pub(crate) fn is_user(item: &str, caller: &Caller) -> bool {
     match item.contains(':') {
-        true => item != "*:*" && is_named(item, caller),
+        true => item != "*:*" && is_named(item, caller, false),
         false => item == caller.user.id,
     }
 }
 
 /// The domain that an ACL's names are of.
-const DEFAULT_DOMAIN: &str = "default";
+pub(crate) const DEFAULT_DOMAIN: &str = "default";
 
 fn host_of(referer: &str) -> Option<String> {
     let rest = referer.split_once("://").map(|(_, r)| r)?;
@@ -135,7 +144,7 @@ mod tests {
     }
 
     fn grants(acl: &str, caller: Option<&Caller>, referer: Option<&str>) -> Grant {
-        super::grants(acl, caller, referer, false)
+        super::grants(acl, caller, referer, Counting::default())
     }
 
     fn caller(project: &str, user: &str, role: &str) -> Caller {
@@ -201,21 +210,29 @@ mod tests {
         scope.domain = domain("elsewhere");
         other.scope = Scope::Project(scope);
         assert_eq!(grants("p:*", Some(&other), None), Grant::default());
+        // Nor do they count in an account of another domain.
+        let only_ids = Counting { only_ids: true, ..Counting::default() };
+        let alice = caller("p", "alice", "member");
+        for (acl, counts) in [("p:alice", false), ("p:*", false), ("*:alice", false), ("p-id:alice-id", true)]
+        {
+            assert_eq!(super::grants(acl, Some(&alice), None, only_ids).objects, counts, "{acl}");
+        }
         assert!(grants("p-id:*", Some(&other), None).objects);
     }
 
     #[test]
     fn what_is_public_can_be_left_out() {
         let alice = caller("p", "alice", "member");
+        let private = Counting { private: true, ..Counting::default() };
         for acl in [".r:*,.rlistings", ".r:.example.com", "*:*"] {
             assert!(is_public(acl), "{acl}");
             let referer = Some("http://www.example.com/");
-            assert_eq!(super::grants(acl, Some(&alice), referer, true), Grant::default(), "{acl}");
+            assert_eq!(super::grants(acl, Some(&alice), referer, private), Grant::default(), "{acl}");
         }
         for acl in ["", ".r:-evil.org", "p-id:*", "member", "*:alice", ".rlistings"] {
             assert!(!is_public(acl), "{acl}");
         }
-        assert!(super::grants("p-id:*", Some(&alice), None, true).objects);
+        assert!(super::grants("p-id:*", Some(&alice), None, private).objects);
     }
 
     proptest::proptest! {

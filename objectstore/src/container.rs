@@ -274,13 +274,14 @@ impl ObjectStore {
             change(&mut row.info)?;
             if row.info != before {
                 self.check_change(&row, &before)?;
-                row.changed_at = now;
-                store::containers::set_info(&mut tx, row.id, &row.info, now).await?;
                 begin_sync(&mut tx, &row, &before).await?;
-                tx.wake(store::CHANGED);
-                tx.commit().await?;
-                self.announce().await;
             }
+            // Said again, it is as if changed: as upstream's `Last-Modified` has it.
+            row.changed_at = now;
+            store::containers::set_info(&mut tx, row.id, &row.info, now).await?;
+            tx.wake(store::CHANGED);
+            tx.commit().await?;
+            self.announce().await;
             return Ok(Made { container: Arc::new(self.read_row(row)?), created: false });
         }
         let mut info = ContainerInfo::default();

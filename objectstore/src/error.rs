@@ -68,6 +68,13 @@ pub enum ObjectError {
     /// The content is not what a checksum that came with it says.
     #[error("the content is not what its {0} says")]
     ChecksumMismatch(&'static str),
+    #[error("{provided} bytes arrived where {promised} were announced")]
+    OtherLength { promised: u64, provided: u64 },
+    /// A signed chunk that is not the last is too small; it was seen when the chunk of this number came.
+    #[error("a chunk has {size} bytes only")]
+    SmallChunk { number: u64, size: u64 },
+    #[error("the body's SHA-256 is {computed}")]
+    Sha256Mismatch { computed: String },
     #[error("a precondition failed")]
     PreconditionFailed,
     #[error("a quota is spent: {0}")]

@@ -35,8 +35,9 @@ pub fn acls(data: &[u8]) {
     let (list, referer) = text.split_once('\n').unwrap_or((&text, ""));
     for header in ["X-Container-Read", "X-Container-Write"] {
         if let Ok(clean) = acl::clean(header, list) {
-            let open = acl::grants(&clean, None, Some(referer), false);
-            let closed = acl::grants(&clean, None, Some(referer), true);
+            let private = acl::Counting { private: true, ..acl::Counting::default() };
+            let open = acl::grants(&clean, None, Some(referer), acl::Counting::default());
+            let closed = acl::grants(&clean, None, Some(referer), private);
             assert!(!open.objects || acl::is_public(&clean), "{clean} lets in people whom nobody named");
             assert!(!closed.objects && !closed.listing, "{clean} is open though it is closed");
         }

@@ -1,14 +1,11 @@
 //! S3's grants, and how a container's are kept: as Swift's ACLs wherever these mean the same.
 //!
-//! A container is a bucket, so what one door grants the other must show. A bucket's grants translate so:
+//! A container is a bucket, so what one door grants the other must show. WRITE of a bucket is Swift's write ACL: `*:*` for
+//! AuthenticatedUsers, `<project>:*` for a project; for AllUsers Swift has no word. READ of a bucket is to list it and no
+//! more, where Swift's read ACL opens the objects too: it is kept as a grant, so that a bucket which may be listed does
+//! not give away what is in it. Swift's read ACL is shown to S3 as READ. READ_ACP and WRITE_ACP have no word in Swift.
+//! FULL_CONTROL is all four and is shown where all four are there.
 //!
-//! | grantee | READ | WRITE |
-//! |---|---|---|
-//! | AllUsers | `.r:*` and `.rlistings` in the read ACL | no word: kept as a grant |
-//! | AuthenticatedUsers | `*:*` in the read ACL | `*:*` in the write ACL |
-//! | a project | `<project>:*` in the read ACL | `<project>:*` in the write ACL |
-//!
-//! READ_ACP and WRITE_ACP have no word in Swift. FULL_CONTROL is all four and is shown where all four are there.
 //! An object's own grants, where it has any, take the place of the container's for reading it.
 
 use api::Caller;
@@ -104,9 +101,9 @@ pub(crate) fn allow(grants: &[Grant], caller: Option<&Caller>, wanted: Permissio
     grants.iter().any(|g| g.permission.covers(wanted) && g.to.is(caller) && !(private && g.is_public()))
 }
 
-/// What a container keeps of grants: read ACL, write ACL, and the rest. The owner's own need no keeping.
-pub(crate) fn keep(grants: &[Grant], owner: &str) -> (String, String, Vec<Grant>) {
-    let (mut read, mut write, mut rest): (Vec<String>, Vec<String>, Vec<Grant>) = Default::default();
+/// What a container keeps of grants: the write ACL, and the rest. The owner's own need no keeping.
+pub(crate) fn keep(grants: &[Grant], owner: &str) -> (String, Vec<Grant>) {
+    let (mut write, mut rest): (Vec<String>, Vec<Grant>) = Default::default();
     let push = |list: &mut Vec<String>, word: &str| {
         if !list.iter().any(|w| w == word) {
             list.push(word.to_owned());
@@ -122,13 +119,7 @@ pub(crate) fn keep(grants: &[Grant], owner: &str) -> (String, String, Vec<Grant>
         };
         for part in parts {
             match (part, &grant.to) {
-                (Permission::Read, Grantee::AllUsers) => {
-                    push(&mut read, ".r:*");
-                    push(&mut read, ".rlistings");
-                }
-                (Permission::Read, Grantee::AuthenticatedUsers) => push(&mut read, "*:*"),
                 (Permission::Write, Grantee::AuthenticatedUsers) => push(&mut write, "*:*"),
-                (Permission::Read, Grantee::Project(id)) => push(&mut read, &format!("{id}:*")),
                 (Permission::Write, Grantee::Project(id)) => push(&mut write, &format!("{id}:*")),
                 (part, to) => {
                     let grant = Grant::new(to.clone(), part);
@@ -139,7 +130,7 @@ pub(crate) fn keep(grants: &[Grant], owner: &str) -> (String, String, Vec<Grant>
             }
         }
     }
-    (read.join(","), write.join(","), rest)
+    (write.join(","), rest)
 }
 
 /// The grants that a container's ACLs come to, but for the owner's. What S3 has no words for is left out.
@@ -194,8 +185,8 @@ mod tests {
         /// Whatever is granted is kept, and nothing else.
         #[test]
         fn grants_come_back(grants in proptest::collection::vec(grant(), 0..6)) {
-            let (read, write, rest) = keep(&grants, "owner");
-            let back = shown(&read, &write, &rest);
+            let (write, rest) = keep(&grants, "owner");
+            let back = shown("", &write, &rest);
             for p in Permission::PARTS {
                 for to in grants.iter().chain(&back).map(|g| &g.to) {
                     let of = |list: &[Grant]| list.iter().any(|g| g.to == *to && g.permission.covers(p));
@@ -209,15 +200,16 @@ mod tests {
     fn the_words_of_both_doors() {
         let all = |p| Grant::new(Grantee::AllUsers, p);
         let other = |p| Grant::new(Grantee::Project("q".into()), p);
-        let (read, write, rest) =
+        let (write, rest) =
             keep(&[all(Permission::Read), other(Permission::FullControl), all(Permission::Write)], "p");
-        assert_eq!(read, ".r:*,.rlistings,q:*");
         assert_eq!(write, "q:*");
-        assert_eq!(rest, [other(Permission::ReadAcp), other(Permission::WriteAcp), all(Permission::Write)]);
+        let parts = [Permission::Read, Permission::ReadAcp, Permission::WriteAcp].map(other);
+        assert_eq!(rest, [&[all(Permission::Read)], parts.as_slice(), &[all(Permission::Write)]].concat());
         assert_eq!(
-            shown(&read, &write, &rest),
-            [all(Permission::Read), other(Permission::FullControl), all(Permission::Write)]
+            shown("", &write, &rest),
+            [other(Permission::FullControl), all(Permission::Read), all(Permission::Write)]
         );
+        assert_eq!(shown(".r:*,.rlistings", "", &[]), [all(Permission::Read)]);
         // What S3 can't say is not shown as something else.
         assert_eq!(shown(".r:.example.com,.r:-*,member,p:alice", "member", &[]), []);
     }

@@ -3,13 +3,13 @@
 //! A static one (SLO) lists its segments with their ETags and sizes, in JSON, as its content. A dynamic one (DLO) is
 //! whatever a container lists under a prefix at the time it is read.
 
-use crate::access::{Access, GET};
+use crate::access::Access;
 use crate::container::Container;
 use crate::index::{Item, ListQuery};
 use crate::meta::Kind;
 use crate::object::Object;
 use crate::range::Span;
-use crate::{ObjectError, ObjectStore, Permission};
+use crate::{ObjectError, ObjectStore};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::sync::Arc;
 
 /// A segment as a static large object's manifest keeps it.
@@ -25,8 +26,10 @@ pub struct Segment {
     /// `/container/object`
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    #[serde(default)]
     pub hash: String,
     /// Bytes of the whole segment, whatever range of it is used.
+    #[serde(default)]
     pub bytes: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub content_type: String,
@@ -54,6 +57,28 @@ impl Segment {
             _ => None,
         }
     }
+}
+
+/// Segments as they are kept. What is known of those that are content themselves is not.
+pub(crate) fn write_segments(segments: &[Segment]) -> Result<Vec<u8>, serde_json::Error> {
+    let one = |s: &Segment| match &s.data {
+        Some(data) => Ok(json!({"data": data})),
+        None => serde_json::to_value(s),
+    };
+    serde_json::to_vec(&segments.iter().map(one).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// The segments of a manifest that is kept.
+pub(crate) fn read_segments(text: &[u8]) -> Result<Vec<Segment>, ObjectError> {
+    let damaged = |what| move || ObjectError::Damaged(what);
+    let read = serde_json::from_slice(text).ok();
+    let mut segments: Vec<Segment> = read.ok_or_else(damaged("a manifest cannot be read"))?;
+    for s in &mut segments {
+        let Some(data) = &s.data else { continue };
+        let raw = BASE64_STANDARD.decode(data).ok().ok_or_else(damaged("a manifest's data segment"))?;
+        (s.hash, s.bytes) = (crate::md5_hex(&raw), raw.len() as u64);
+    }
+    Ok(segments)
 }
 
 /// Deepest nesting of large objects in large objects.
@@ -117,8 +142,7 @@ impl ObjectStore {
         }
         let project = object.container.project_id.clone();
         let manifest = self.read_all(object, self.config().limits.max_manifest_size as u64 * 4).await?;
-        let segments: Vec<Segment> = serde_json::from_slice(&manifest)
-            .map_err(|_| ObjectError::Damaged("a manifest cannot be read"))?;
+        let segments = read_segments(&manifest)?;
         let etag = slo_etag(&segments);
         let mut pieces = Vec::with_capacity(segments.len());
         let mut at = 0;
@@ -181,6 +205,17 @@ impl ObjectStore {
 }
 
 impl Assembly {
+    /// How many segments there are.
+    pub fn parts(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Where the segment of a number lies, from 1.
+    pub fn part(&self, number: u64) -> Option<Span> {
+        let piece = self.pieces.get(usize::try_from(number.checked_sub(1)?).ok()?)?;
+        Some(Span { start: piece.at, end: piece.at + piece.span.len() })
+    }
+
     /// The bytes of `span`. Segments are opened as they are reached; one that is gone, or is not what the manifest
     /// says, ends the stream with an error.
     pub fn stream(self, span: Span) -> BoxStream<'static, Result<Bytes, ObjectError>> {
@@ -218,10 +253,8 @@ impl Assembly {
             What::Object { container, name, etag } => (container, name, etag),
         };
         let store = &self.store;
-        let access = self.access.asking(GET, &name);
-        let container = store.container_to_read(&access, &self.project, &container).await?;
-        let object = store.open_object(&container, &name, store.first_read()).await?;
-        container.admit(&object.meta, Permission::Read)?;
+        let first = store.first_read();
+        let object = store.open_behind(&self.access, &self.project, &container, &name, first).await?;
         let (shown, size) = match &object.meta.large {
             Some(large) => (&large.etag, large.size),
             None => (&object.meta.etag, object.meta.size),
@@ -257,6 +290,17 @@ mod tests {
         assert_eq!(s("a", Some("0-1,3-4")).span(), None);
         assert_eq!(split_path("/c/o/p"), Some(("c", "o/p")));
         assert_eq!(split_path("c"), None);
+    }
+
+    #[test]
+    fn manifests_are_kept() {
+        let object = Segment { name: "/c/o".into(), hash: "e".into(), bytes: 5, ..Segment::default() };
+        let raw = BASE64_STANDARD.encode("abc");
+        let data = Segment { hash: crate::md5_hex(b"abc"), bytes: 3, data: Some(raw), ..Segment::default() };
+        let kept = write_segments(&[object.clone(), data.clone()]).unwrap();
+        assert!(kept.ends_with(br#"{"data":"YWJj"}]"#), "{}", String::from_utf8_lossy(&kept));
+        assert_eq!(read_segments(&kept).unwrap(), [object, data]);
+        assert!(read_segments(b"{}").is_err() && read_segments(br#"[{"data":"?"}]"#).is_err());
     }
 
     proptest::proptest! {

@@ -33,6 +33,7 @@ mod http;
 pub mod index;
 mod large;
 mod lifecycle;
+mod link;
 mod location;
 mod meta;
 mod names;

@@ -1,10 +1,11 @@
-//! Quotas: of a container (`X-Container-Meta-Quota-Bytes`, `-Count`) and of an account (set by a reseller admin).
+//! Quotas: of a container (`X-Container-Meta-Quota-Bytes`, `-Count`), of an account and of what it keeps under one
+//! storage policy (both set by a reseller admin).
 //!
 //! Checked before a body is taken in, against what is there. As upstream's, they are limits of good behaviour:
 //! uploads that run at the same moment may together go past one.
 
-use crate::account::AccountInfo;
-use crate::container::Container;
+use crate::account::Quota;
+use crate::container::{Container, Counts};
 use crate::{ObjectError, ObjectStore};
 
 /// The names, in metadata, that a container's quotas have.
@@ -15,35 +16,46 @@ fn number(text: Option<&String>) -> Option<u64> {
     text?.trim().parse().ok()
 }
 
-impl AccountInfo {
-    fn has_quota(&self) -> bool {
-        self.quota_bytes.is_some() || self.quota_objects.is_some()
+impl Quota {
+    pub(crate) fn is_set(&self) -> bool {
+        self.bytes.is_some() || self.objects.is_some()
+    }
+
+    /// Whether there is room for one object more, of `bytes`.
+    fn allows(&self, used: Counts, bytes: u64) -> bool {
+        self.bytes.is_none_or(|most| used.bytes.saturating_add(bytes) <= most)
+            && self.objects.is_none_or(|most| used.objects < most)
     }
 }
 
 impl ObjectStore {
     /// Whether `bytes` more, in one object more, may be put into a container. Costs nothing where there is no quota.
-    pub(crate) async fn check_quota(&self, container: &Container, bytes: u64) -> Result<(), ObjectError> {
-        let (most_bytes, most_objects) = (
-            number(container.info.meta.get(CONTAINER_BYTES)),
-            number(container.info.meta.get(CONTAINER_COUNT)),
-        );
-        if most_bytes.is_some() || most_objects.is_some() {
-            let counts = self.counts(container).await?;
-            if most_bytes.is_some_and(|most| counts.bytes + bytes > most)
-                || most_objects.is_some_and(|most| counts.objects + 1 > most)
-            {
-                return Err(ObjectError::OverQuota("Upload exceeds quota."));
-            }
+    /// What is said of the account does not hold a `reseller`.
+    pub(crate) async fn check_quota(
+        &self,
+        container: &Container,
+        bytes: u64,
+        reseller: bool,
+    ) -> Result<(), ObjectError> {
+        const SPENT: ObjectError = ObjectError::OverQuota("Upload exceeds quota.");
+        let meta = &container.info.meta;
+        let own =
+            Quota { bytes: number(meta.get(CONTAINER_BYTES)), objects: number(meta.get(CONTAINER_COUNT)) };
+        if own.is_set() && !own.allows(self.counts(container).await?, bytes) {
+            return Err(SPENT);
         }
         let account = self.find_account(&container.project_id).await?;
-        if account.info.has_quota() {
-            let usage = self.account_usage(&container.project_id).await?.counts;
-            if account.info.quota_bytes.is_some_and(|most| usage.bytes + bytes > most)
-                || account.info.quota_objects.is_some_and(|most| usage.objects + 1 > most)
-            {
-                return Err(ObjectError::OverQuota("Upload exceeds quota."));
-            }
+        let policy = account.info.policy_quotas.get(&container.policy.name).copied().unwrap_or_default();
+        if reseller || !(account.info.quota.is_set() || policy.is_set()) {
+            return Ok(());
+        }
+        let usage = self.account_usage(&container.project_id).await?;
+        if !account.info.quota.allows(usage.counts, bytes) {
+            return Err(SPENT);
+        }
+        let used = usage.policies.iter().find(|p| p.policy == container.policy.name);
+        if !policy.allows(used.map(|p| p.counts).unwrap_or_default(), bytes) {
+            return Err(ObjectError::OverQuota("Upload exceeds policy quota."));
         }
         Ok(())
     }

@@ -41,7 +41,10 @@ impl Ranges {
     /// Reads a `Range` header. `None` where it is not a byte range or breaks the grammar: such a header is
     /// ignored, as RFC 7233 asks.
     pub fn parse(header: &str) -> Option<Ranges> {
-        let list = header.trim().strip_prefix("bytes")?.trim_start().strip_prefix('=')?;
+        let (unit, list) = header.split_once('=')?;
+        if !unit.trim().eq_ignore_ascii_case("bytes") {
+            return None;
+        }
         let mut specs = Vec::new();
         for item in list.split(',').map(str::trim) {
             if item.is_empty() {
@@ -63,6 +66,11 @@ impl Ranges {
         (!specs.is_empty()).then_some(Ranges(specs))
     }
 
+    /// How many ranges are asked for.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many of an object's first bytes, up to `most`, one read should bring for this request.
     pub fn reach(&self, most: u64) -> u64 {
         let of = |spec: &Spec| match spec {
@@ -70,6 +78,19 @@ impl Ranges {
             _ => 0,
         };
         self.0.iter().map(of).max().unwrap_or(0)
+    }
+
+    /// Whether every range says its first byte and its last.
+    pub fn is_closed(&self) -> bool {
+        self.0.iter().all(|s| matches!(s, Spec::From(_, Some(_))))
+    }
+
+    /// The first range, if all of it is within an object of `size` bytes.
+    pub fn whole_within(&self, size: u64) -> Option<Span> {
+        match self.0.first()? {
+            Spec::From(start, Some(last)) if *last < size => Some(Span { start: *start, end: last + 1 }),
+            _ => None,
+        }
     }
 
     /// The satisfiable spans of an object of `size` bytes, in the order asked for. `None` where there is none

@@ -51,6 +51,24 @@ pub struct Upload {
     pub started: Timestamp,
     /// The policy that holds its parts, where that is not the container's.
     pub(crate) place: Option<PolicyId>,
+    /// The project that the object will be of; empty for the bucket's.
+    pub owner: String,
+}
+
+impl Upload {
+    /// What the index keeps of one beside its name and id: `[<policy>][ <owner>]`.
+    fn row(place: Option<PolicyId>, owner: &str) -> Bytes {
+        let place = place.map(|p| p.number().to_string()).unwrap_or_default();
+        Bytes::from(if owner.is_empty() { place } else { format!("{place} {owner}") })
+    }
+
+    fn of_row(name: &str, id: Tag, value: &[u8]) -> Upload {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let (place, owner) = text.split_once(' ').unwrap_or((text, ""));
+        let place = place.parse().ok().and_then(PolicyId::from_number);
+        let (name, owner) = (name.to_owned(), owner.to_owned());
+        Upload { id, name, started: Timestamp(id.micros()), place, owner }
+    }
 }
 
 /// A part as the client names it when it completes an upload.
@@ -77,6 +95,8 @@ pub struct PartPage {
     pub algorithm: Option<String>,
     /// The object's checksum will be over its content, not over its parts' sums.
     pub full_checksum: bool,
+    /// The project that the object will be of; empty for the bucket's.
+    pub owner: String,
     pub(crate) place: Option<PolicyId>,
 }
 
@@ -104,9 +124,12 @@ struct Record {
 }
 
 impl Record {
-    /// The checksum of an object that is made of these parts.
+    /// The checksum of an object that is made of these parts. Where the client named none when it began, parts that
+    /// came without one have CRC64NVME, and so has the object if all did.
     fn checksum(&self, parts: &[Part]) -> Option<Checksum> {
-        let wanted = self.meta.checksum.as_ref()?;
+        let Some(wanted) = self.meta.checksum.as_ref() else {
+            return full_checksum(Algorithm::Crc64Nvme, parts);
+        };
         let algorithm = Algorithm::of(&wanted.algorithm)?;
         match wanted.value == FULL_OBJECT {
             true => full_checksum(algorithm, parts),
@@ -116,7 +139,8 @@ impl Record {
 }
 
 impl Whole {
-    fn check(&self, parts: &[Part], sum: Option<&Checksum>) -> Result<(), ObjectError> {
+    /// `named`: the client said when it began which checksum the object is to have.
+    fn check(&self, parts: &[Part], sum: Option<&Checksum>, named: bool) -> Result<(), ObjectError> {
         let size: u64 = parts.iter().map(|p| p.size).sum();
         if self.size.is_some_and(|said| said != size) {
             return Err(ObjectError::OtherChecksum(
@@ -125,11 +149,11 @@ impl Whole {
         }
         let Some(said) = &self.checksum else { return Ok(()) };
         let known = Algorithm::of(&said.algorithm).map_or("checksum", Algorithm::name);
-        match sum {
-            Some(sum) if sum.algorithm != said.algorithm => Err(mismatch(&sum.algorithm, &said.algorithm)),
+        match sum.filter(|sum| sum.algorithm == said.algorithm) {
             Some(sum) if sum.value != said.value => Err(ObjectError::ChecksumMismatch(known)),
-            Some(_) => Ok(()),
-            None => Err(mismatch("null", &said.algorithm)),
+            None if named => Err(mismatch(sum.map_or("null", |sum| sum.algorithm.as_str()), &said.algorithm)),
+            // What nobody asked for when the upload began, nobody has: S3 takes no notice of it.
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -141,9 +165,13 @@ fn mismatch(expected: &str, actual: &str) -> ObjectError {
     ))
 }
 
-/// A part has the checksum of its upload, whether the client sends one or not; another one it may not send.
+/// A part has the checksum of its upload, whether the client sends one or not; another one it may not send. Where the
+/// upload has none, the part has the client's, or CRC64NVME.
 fn expect_algorithm(body: &mut Body, upload: Option<&Checksum>) -> Result<(), ObjectError> {
-    let Some(algorithm) = upload.and_then(|c| Algorithm::of(&c.algorithm)) else { return Ok(()) };
+    let Some(algorithm) = upload.and_then(|c| Algorithm::of(&c.algorithm)) else {
+        body.expect.algorithm.get_or_insert(Algorithm::Crc64Nvme);
+        return Ok(());
+    };
     match body.expect.algorithm {
         Some(given) if given != algorithm => Err(mismatch(algorithm.name(), given.name())),
         _ => {
@@ -194,7 +222,7 @@ impl ObjectStore {
         let index = &container.policy.index;
         let oid = names::upload(container.id, id);
         index.write_op(&oid, WriteOp::new().create_exclusive().omap_set(rows)).await?;
-        let value = meta.place.map(|p| Bytes::from(p.number().to_string())).unwrap_or_default();
+        let value = Upload::row(meta.place, &meta.owner);
         let row = (entry::upload_key(&new.name, id), value);
         let change = Change::Rows { set: vec![row], remove: Vec::new(), adds: true };
         let listed = self.inner.index.commit(index, container.shard_of(&new.name), change).await;
@@ -258,7 +286,7 @@ impl ObjectStore {
         if record.state != OPEN {
             return Err(ObjectError::NoSuchUpload);
         }
-        self.check_quota(container, body.length.unwrap_or(0)).await?;
+        self.check_quota(container, body.length.unwrap_or(0), body.reseller).await?;
         let mut body = body;
         expect_algorithm(&mut body, record.meta.checksum.as_ref())?;
         let seal = record.meta.seal.as_ref();
@@ -311,7 +339,8 @@ impl ObjectStore {
         let place = record.meta.place;
         let full_checksum = record.meta.checksum.as_ref().is_some_and(|c| c.value == FULL_OBJECT);
         let algorithm = record.meta.checksum.map(|c| c.algorithm);
-        Ok(PartPage { parts, truncated, algorithm, full_checksum, place })
+        let owner = record.meta.owner;
+        Ok(PartPage { parts, truncated, algorithm, full_checksum, owner, place })
     }
 
     /// Lists the uploads in progress, by name and then by age.
@@ -419,7 +448,7 @@ impl ObjectStore {
     ) -> Result<Written, ObjectError> {
         let record = self.upload_record(container, name, id).await?;
         if record.state == DONE {
-            return self.completed_before(container, name, id).await;
+            return self.completed_before(container, name, id, &named).await;
         }
         if record.state == ABORTED {
             return Err(ObjectError::NoSuchUpload);
@@ -432,29 +461,31 @@ impl ObjectStore {
             there.insert(part.number, part);
         }
         let parts = self.choose_parts(there, &named)?;
-        whole.check(&parts, record.checksum(&parts).as_ref())?;
+        whole.check(&parts, record.checksum(&parts).as_ref(), record.meta.checksum.is_some())?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
         cause::spawn(async move { this.finish_upload(&container, &name, id, record, parts, condition).await })
             .await
             .map_err(|_| ObjectError::Damaged("a completion was cut off"))?
     }
 
-    /// The client did not hear of its completion and asks again.
+    /// The client did not hear of its completion and asks again: for the same parts, or for what is no upload any more.
     async fn completed_before(
         &self,
         container: &Container,
         name: &str,
         id: Tag,
+        named: &[NamedPart],
     ) -> Result<Written, ObjectError> {
-        match self.stat_object(container, name).await {
-            Ok((meta, _)) if meta.layout.tag == Some(id) => return Ok(Written::of(container, meta)),
-            Ok(_) | Err(ObjectError::NoSuchObject) => {}
+        let made = match self.stat_object(container, name).await {
+            Ok((meta, _)) if meta.layout.tag == Some(id) => Some(meta),
+            Ok(_) | Err(ObjectError::NoSuchObject) => {
+                self.version_of_tag(container, name, id).await?.map(|found| found.meta)
+            }
             Err(e) => return Err(e),
-        }
-        match self.version_of_tag(container, name, id).await? {
-            Some(found) => Ok(Written::of(container, found.meta)),
-            None => Err(ObjectError::NoSuchUpload),
-        }
+        };
+        let etag = etag_of(named.iter().map(|p| p.etag.as_str()));
+        let made = made.filter(|meta| etag.is_ok_and(|etag| etag == meta.etag));
+        made.map(|meta| Written::of(container, meta)).ok_or(ObjectError::NoSuchUpload)
     }
 
     fn choose_parts(
@@ -512,7 +543,7 @@ impl ObjectStore {
         let checksum = record.checksum(&parts);
         let meta = ObjectMeta {
             size,
-            etag: etag_of(&parts)?,
+            etag: etag_of(parts.iter().map(|p| p.etag.as_str()))?,
             modified: Modified(Timestamp::now()),
             kind: Kind::Multipart,
             layout: Layout { head: data.len() as u64, tag: Some(id), stripe: 0 },
@@ -586,14 +617,7 @@ async fn uploads_of(
             let page = read.omap().unwrap_or_default();
             for (key, value) in &page.entries {
                 if let Some((name, id)) = entry::parse_upload_key(&key[1..]) {
-                    let place = std::str::from_utf8(value).ok().and_then(|p| p.parse().ok());
-                    let place = place.and_then(PolicyId::from_number);
-                    uploads.push(Upload {
-                        id,
-                        name: name.to_owned(),
-                        started: Timestamp(id.micros()),
-                        place,
-                    });
+                    uploads.push(Upload::of_row(name, id, value));
                 }
             }
             if let Some((last, _)) = page.entries.last().filter(|_| page.more && page.entries.len() < most) {
@@ -605,12 +629,12 @@ async fn uploads_of(
 }
 
 /// The MD5 of the parts' MD5s, and how many there are.
-fn etag_of(parts: &[Part]) -> Result<String, ObjectError> {
-    let mut md5 = Md5::new();
-    for part in parts {
-        md5.update(hex::decode(&part.etag).map_err(|_| ObjectError::Damaged("a part's ETag"))?);
+fn etag_of<'a>(parts: impl ExactSizeIterator<Item = &'a str>) -> Result<String, ObjectError> {
+    let (mut md5, number) = (Md5::new(), parts.len());
+    for etag in parts {
+        md5.update(hex::decode(etag).map_err(|_| ObjectError::Damaged("a part's ETag"))?);
     }
-    Ok(format!("{}-{}", hex::encode(md5.finalize()), parts.len()))
+    Ok(format!("{}-{number}", hex::encode(md5.finalize())))
 }
 
 /// The sum over the parts' sums, as S3 forms it for checksums of type COMPOSITE.

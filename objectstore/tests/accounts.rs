@@ -124,7 +124,7 @@ async fn a_disabled_projects_account_is_open_to_who_needs_no_token() {
     for token in ["x-auth-token: revoked", "x-storage-token: revoked"] {
         let refused = ask(&door, "GET /v1/AUTH_p/open/o", &[token], "").await;
         assert_eq!(refused.status, 401);
-        assert_eq!(refused.header("www-authenticate"), "Swift realm=\"AUTH\"");
+        assert_eq!(refused.header("www-authenticate"), "Swift realm=\"AUTH_p\"");
     }
     let s3 = room.store.s3_router();
     let date = format!("date: {}", httpdate::fmt_http_date(std::time::SystemTime::now()));
@@ -171,6 +171,43 @@ async fn where_objects_lie_is_told_where_that_is_wanted() {
     }
     let quiet = room.another(config()).await.swift_router();
     assert_eq!(ask(&quiet, "GET /endpoints/AUTH_p/c/a%20b", &[], "").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_quotas_only_reseller_admins_speak() {
+    let room = Room::new().await;
+    let door = room.store.swift_router();
+    for header in [
+        "x-remove-account-meta-quota-bytes: x",
+        "x-remove-account-quota-count: x",
+        "x-account-quota-bytes: ",
+        "x-account-quota-bytes-policy-gold: 5",
+    ] {
+        assert_eq!(ask(&door, "POST /v1/AUTH_p", &[USER, header], "").await.status, 403, "{header}");
+        let admin = "x-auth-token: any:ResellerAdmin";
+        assert_eq!(ask(&door, "POST /v1/AUTH_p", &[admin, header], "").await.status, 204, "{header}");
+    }
+}
+
+/// Names in ACLs are of the default domain, so that they count only in accounts of that. Which domain an account is of is
+/// told by its own people.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_count_in_accounts_of_their_domain() {
+    let room = Room::new().await;
+    let door = room.store.swift_router();
+    let (own, read) = ("x-auth-token: far-q:member", "x-container-read: p:user, *:other-user");
+    assert_eq!(ask(&door, "PUT /v1/AUTH_far-q/c", &[own, read], "").await.status, 201);
+    assert_eq!(ask(&door, "PUT /v1/AUTH_far-q/c/o", &[own], "").await.status, 201);
+    let told = ask(&door, "HEAD /v1/AUTH_far-q", &[own], "").await;
+    assert_eq!(told.header("x-account-project-domain-id"), "elsewhere");
+    assert_eq!(ask(&door, "GET /v1/AUTH_far-q/c/o", &[USER], "").await.status, 403);
+    let other = "x-auth-token: other:member";
+    assert_eq!(ask(&door, "GET /v1/AUTH_far-q/c/o", &[other], "").await.status, 200);
+    // In one of the default domain names count, and ids do everywhere.
+    let q = "x-auth-token: q:member";
+    assert_eq!(ask(&door, "PUT /v1/AUTH_q/c", &[q, read], "").await.status, 201);
+    assert_eq!(ask(&door, "HEAD /v1/AUTH_q", &[q], "").await.header("x-account-project-domain-id"), "");
+    assert_eq!(ask(&door, "GET /v1/AUTH_q/c", &[USER], "").await.status, 204);
 }
 
 /// A name server that calls every name `c.auth-p.swift.example`.

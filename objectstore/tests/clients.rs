@@ -7,6 +7,7 @@
 
 mod common;
 
+use api::server::HeaderNames;
 use common::*;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -22,14 +23,16 @@ struct Doors {
 async fn doors(config: objectstore::Config) -> Doors {
     let room = Room::with(config).await;
     let stop = CancellationToken::new();
-    let serve = async |router: axum::Router| {
+    let serve = async |router: axum::Router, names: HeaderNames| {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        tokio::spawn(api::server::serve(listener, router, stop.clone()));
+        tokio::spawn(api::server::serve_named(listener, router, stop.clone(), names));
         at
     };
-    let (swift, s3) =
-        (serve(room.store.remapped(room.store.swift_router())).await, serve(room.store.s3_router()).await);
+    let (swift, s3) = (
+        serve(room.store.remapped(room.store.swift_router()), HeaderNames::Title).await,
+        serve(room.store.s3_router(), HeaderNames::Lower).await,
+    );
     let (store, ended) = (room.store.clone(), stop.clone());
     tokio::spawn(async move { store.sweep(ended).await });
     Doors { room, swift, s3, stop }

@@ -77,7 +77,7 @@ async fn containers_and_accounts_on_every_database() {
         s.change_account(&access, "p", &rule).await.unwrap();
         assert_eq!(s.account(&access, "p").await.unwrap().info.meta["k"], "v");
         let quota = |info: &mut AccountInfo| {
-            info.quota_bytes = Some(1);
+            info.quota.bytes = Some(1);
             Ok(())
         };
         assert!(matches!(s.change_account(&access, "p", &quota).await, Err(ObjectError::Forbidden)));

@@ -196,12 +196,12 @@ async fn versions_move_in_turn() {
     assert!(read("parts", entry.id()).await == other);
     // What moved behind the head comes to the front again, and all of it goes in the end.
     let promote = DeleteVersion { promote: true, ..DeleteVersion::default() };
-    s.delete_version(&c, "k", ids[2], promote).await.unwrap();
+    s.delete_version(&c, "k", ids[2], promote.clone()).await.unwrap();
     assert!(get(s, &c, "k").await.unwrap() == noise(200_000, 2));
     s.reconcile().await.unwrap();
     for item in page.items {
         let VersionItem::Version { name, entry, .. } = item else { panic!() };
-        match s.delete_version(&c, &name, entry.id(), promote).await {
+        match s.delete_version(&c, &name, entry.id(), promote.clone()).await {
             Ok(_) | Err(ObjectError::NoSuchVersion) => {}
             Err(e) => panic!("{e}"),
         }

@@ -7,7 +7,7 @@ use crate::error::AquiferError;
 use crate::secrets::{Secrets, write_private};
 use compute::{Agent, AgentConfig, CephAccess};
 use engines::Endpoints;
-use objectstore::{Realm, SyncConfig, SyncKey};
+use objectstore::{PolicyConfig, Realm, SyncConfig, SyncKey};
 use pool::{ClusterConfig, TierConfig};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ const CLUSTER: &str = "ceph";
 
 /// The pools that `engines` makes; each is a tier of the same name.
 const TIERS: [&str; 5] = ["images", "volumes", "vms", "objects", "objects.index"];
+
+/// Where the objects of the second storage policy are: a namespace in the pool of the first.
+const SECOND_OBJECTS: &str = "objects.silver";
 
 pub(super) fn config(
     args: &UpArgs,
@@ -32,6 +35,8 @@ pub(super) fn config(
         data_pool: None,
         namespace: None,
     };
+    let second_tier =
+        TierConfig { name: SECOND_OBJECTS.into(), namespace: Some("silver".into()), ..tier(&"objects") };
     let mut cluster = ClusterConfig::new(CLUSTER, &engines.ceph_conf);
     cluster.user.clone_from(&engines.ceph_user);
     cluster.keyring = Some(engines.ceph_keyring.clone());
@@ -40,6 +45,10 @@ pub(super) fn config(
     let mut stores = std::mem::take(&mut image.stores);
     if stores.is_empty() {
         stores.push("volumes".into());
+    }
+    // A second class of objects, for the same reason: beside the first in its pool.
+    if object.policies == objectstore::Config::default().policies {
+        object.policies.push(second_policy());
     }
     for policy in &mut object.policies {
         policy.index_tier.get_or_insert_with(|| "objects.index".into());
@@ -55,7 +64,7 @@ pub(super) fn config(
         listen: Listen { api: args.listen, s3: args.s3_listen, public_url: args.public_url.clone() },
         region: "RegionOne".into(),
         clusters: vec![cluster],
-        tiers: TIERS.iter().map(tier).collect(),
+        tiers: TIERS.iter().map(tier).chain([second_tier]).collect(),
         identity: identity::Config {
             token_keys: dir.join("token-keys"),
             jws_keys: dir.join("jws-keys"),
@@ -73,6 +82,18 @@ pub(super) fn config(
         },
         compute,
         agent: None,
+    }
+}
+
+/// The storage policy `silver`, which S3 calls `STANDARD_IA`. OpenStack's integration tests look for its name.
+fn second_policy() -> PolicyConfig {
+    PolicyConfig {
+        name: "silver".into(),
+        tier: SECOND_OBJECTS.into(),
+        index_tier: None,
+        storage_class: "STANDARD_IA".into(),
+        aliases: Vec::new(),
+        deprecated: false,
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// The keys that a request is asked for. Names are compared without case.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 42] = [
     "aws:CurrentTime",
     "aws:EpochTime",
     "aws:PrincipalAccount",
@@ -14,6 +14,8 @@ const KEYS: [&str; 34] = [
     "aws:PrincipalType",
     "aws:Referer",
     "aws:SecureTransport",
+    "aws:SourceAccount",
+    "aws:SourceArn",
     "aws:SourceIp",
     "aws:UserAgent",
     "aws:userid",
@@ -23,8 +25,13 @@ const KEYS: [&str; 34] = [
     "s3:VersionId",
     "s3:authType",
     "s3:delimiter",
+    "s3:if-match",
+    "s3:if-none-match",
     "s3:locationconstraint",
     "s3:max-keys",
+    "s3:object-lock-legal-hold",
+    "s3:object-lock-mode",
+    "s3:object-lock-retain-until-date",
     "s3:prefix",
     "s3:signatureversion",
     "s3:x-amz-acl",
@@ -38,6 +45,7 @@ const KEYS: [&str; 34] = [
     "s3:x-amz-metadata-directive",
     "s3:x-amz-object-ownership",
     "s3:x-amz-server-side-encryption",
+    "s3:x-amz-server-side-encryption-aws-kms-key-id",
     "s3:x-amz-server-side-encryption-customer-algorithm",
     "s3:x-amz-storage-class",
     "s3:x-amz-website-redirect-location",

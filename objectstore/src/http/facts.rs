@@ -110,7 +110,9 @@ impl Facts for RequestFacts {
             "s3:signatureversion" => some(self.signature().1),
             "s3:requestobjecttagkeys" => self.tags().into_iter().map(|(k, _)| k).collect(),
             key => match key.strip_prefix("s3:") {
+                Some(header @ ("if-match" | "if-none-match")) => self.header(header),
                 Some(header) if header.starts_with("x-amz-") => self.header(header),
+                Some(lock) if lock.starts_with("object-lock-") => self.header(&format!("x-amz-{lock}")),
                 _ => Vec::new(),
             },
         }
@@ -143,7 +145,13 @@ mod tests {
 
     #[test]
     fn what_policies_ask() {
-        let parts = parts(&[("x-amz-tagging", "a=1&b=2"), ("user-agent", "curl"), ("x-amz-acl", "private")]);
+        let parts = parts(&[
+            ("x-amz-tagging", "a=1&b=2"),
+            ("user-agent", "curl"),
+            ("x-amz-acl", "private"),
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("if-match", "*"),
+        ]);
         let query = [("prefix".to_owned(), "p/".to_owned())];
         let facts = RequestFacts::of(&parts, &query, &Config::default());
         let of = |key: &str| Facts::of(&facts, key);
@@ -152,6 +160,8 @@ mod tests {
         assert_eq!(of("aws:useragent"), ["curl"]);
         assert_eq!(of("s3:x-amz-acl"), ["private"]);
         assert_eq!(of("s3:prefix"), ["p/"]);
+        assert_eq!(of("s3:object-lock-mode"), ["GOVERNANCE"]);
+        assert_eq!(of("s3:if-match"), ["*"]);
         assert_eq!(of("aws:securetransport"), ["false"]);
         assert!(of("s3:delimiter").is_empty() && of("s3:authtype").is_empty());
     }

@@ -7,11 +7,13 @@ mod form;
 pub(crate) mod fuzzing;
 mod manifest;
 mod precondition;
+mod raw;
 mod relay;
 mod s3;
 mod swift;
 mod tar;
 
+pub(crate) use raw::raw;
 pub(crate) use s3::sigv4::encode;
 pub use swift::{CnameConfig, RateLimits};
 pub(crate) use swift::{Rates, parse_timestamp, timestamp};

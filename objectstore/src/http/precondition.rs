@@ -55,6 +55,27 @@ pub(crate) fn evaluate(headers: &HeaderMap, etag: &str, modified: i64) -> Outcom
     Outcome::Proceed
 }
 
+/// As Swift measures them: each for itself, where RFC 7232 lets ETags speak for dates.
+pub(crate) fn evaluate_each(headers: &HeaderMap, etag: &str, modified: i64) -> Outcome {
+    let hit = |name: header::HeaderName| {
+        text(headers, name).map(|value| etags(value).iter().any(|e| e == "*" || e == etag))
+    };
+    let later = |name: header::HeaderName| text(headers, name).and_then(date).map(|since| modified > since);
+    if hit(header::IF_NONE_MATCH) == Some(true) {
+        return Outcome::NotModified;
+    }
+    if hit(header::IF_MATCH) == Some(false) {
+        return Outcome::Failed;
+    }
+    if later(header::IF_MODIFIED_SINCE) == Some(false) {
+        return Outcome::NotModified;
+    }
+    match later(header::IF_UNMODIFIED_SINCE) {
+        Some(true) => Outcome::Failed,
+        _ => Outcome::Proceed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,13 +82,14 @@ pub(crate) async fn list(
             VersionItem::Prefix(name)
         } else {
             let entry = Entry::decode(&value)?;
-            if entry.expired(now) {
+            let expired = entry.expired(now);
+            if expired && entry.id() == VersionId::Null {
                 continue;
             }
             let first = last.as_ref() != Some(&name);
             last = Some(name.clone());
             // A marker that nothing shown stands before is the latest.
-            let latest = !behind || (first && entry.marker);
+            let latest = !expired && (!behind || (first && entry.marker));
             VersionItem::Version { latest, name, entry: Box::new(entry) }
         };
         if page.items.len() == query.limit {

@@ -18,6 +18,7 @@ use state::Timestamp;
 use std::sync::Arc;
 
 /// An object, opened.
+#[derive(Clone)]
 pub struct Object {
     pub meta: ObjectMeta,
     pub version: u64,
@@ -127,7 +128,8 @@ impl ObjectStore {
                 _ => None,
             };
             match found {
-                Some(object) if object.meta.expired(Timestamp::now()) => {
+                // A version with an id of its own stays until it is deleted by that.
+                Some(object) if id == VersionId::Null && object.meta.expired(Timestamp::now()) => {
                     return Err(ObjectError::NoSuchVersion);
                 }
                 Some(object) => return Ok(object),

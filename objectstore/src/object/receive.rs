@@ -68,7 +68,7 @@ impl ObjectStore {
         most: u64,
         home: Home<'_>,
     ) -> Result<Received, ObjectError> {
-        let Body { stream, length, expect, sealer, customer: _, policy } = body;
+        let Body { stream, length, expect, sealer, customer: _, reseller: _, policy } = body;
         let elsewhere = policy.filter(|p| p.place_from(&container.policy).is_some());
         let stored = if sealer.is_some() { length.map(sealed_len) } else { length };
         let whole = matches!(home, Home::Name(_)) && elsewhere.is_none();

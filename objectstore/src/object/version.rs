@@ -102,7 +102,7 @@ pub struct Deleted {
 }
 
 /// How a version is to be deleted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct DeleteVersion {
     /// The caller may break governance, and says so.
     pub bypass: bool,
@@ -111,6 +111,8 @@ pub struct DeleteVersion {
     pub promote: bool,
     /// Only if it is the latest, in a head of this RADOS version.
     pub head: Option<u64>,
+    /// Only if the version is like this.
+    pub condition: Condition,
 }
 
 impl ObjectStore {
@@ -315,7 +317,7 @@ impl ObjectStore {
         let container = &self.refreshed(container).await?;
         if !container.info.versioning.is_set() {
             return match id {
-                VersionId::Null => self.delete_object(container, name, Condition::Always).await,
+                VersionId::Null => self.delete_object(container, name, how.condition).await,
                 VersionId::Own(_) => Err(ObjectError::NoSuchVersion),
             };
         }
@@ -326,6 +328,7 @@ impl ObjectStore {
             let head = self.raw_head(container, name).await?;
             let (change, meta) = match head {
                 Some((meta, version)) if meta.version_id() == id && how.head.is_none_or(|v| v == version) => {
+                    how.condition.admit(Some((&meta, version)))?;
                     kept(&meta, how.bypass)?;
                     let next = match how.promote {
                         true => self.next_after(container, name, &meta).await?,
@@ -371,6 +374,7 @@ impl ObjectStore {
                         }
                         return Err(ObjectError::NoSuchVersion);
                     };
+                    how.condition.admit(Some((&found, version)))?;
                     kept(&found, how.bypass)?;
                     if !self.drop_copy(container, name, id, Some(version)).await? {
                         continue;
@@ -568,17 +572,34 @@ impl ObjectStore {
     ) -> Result<(), ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        cause::spawn(async move { this.finish_unlink(&container, &name).await })
+        cause::spawn(async move { this.finish_unlink(&container, &name, false).await })
             .await
             .map_err(|_| ObjectError::Damaged("a deletion was cut off"))?
     }
 
-    async fn finish_unlink(&self, container: &Arc<Container>, name: &str) -> Result<(), ObjectError> {
+    /// The same of an object whose time has run out; what has taken its place meanwhile stays.
+    pub(crate) async fn unlink_expired(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+    ) -> Result<(), ObjectError> {
+        match self.finish_unlink(container, name, true).await {
+            Err(ObjectError::NoSuchObject) => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn finish_unlink(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        expired: bool,
+    ) -> Result<(), ObjectError> {
         self.mark_writing().await?;
         let _one = self.inner.names.lock(container, name).await;
         for _ in 0..ATTEMPTS {
             let old = self.stored_head(container, name).await?.ok_or(ObjectError::NoSuchObject)?;
-            if old.meta.is_marker() {
+            if old.meta.is_marker() || (expired && !old.meta.expired(Timestamp::now())) {
                 return Err(ObjectError::NoSuchObject);
             }
             let mut change = VersionChange::default();

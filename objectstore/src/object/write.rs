@@ -85,6 +85,8 @@ pub struct Body {
     pub expect: Expect,
     /// The key that the client brings for a part of an upload that is encrypted with it.
     pub customer: Option<CustomerKey>,
+    /// Sent by a reseller admin, whom an account's quotas do not hold.
+    pub(crate) reseller: bool,
     /// What encrypts it on its way.
     pub(crate) sealer: Option<Sealer>,
     /// The policy that is to hold it, where that is not the container's.
@@ -97,7 +99,13 @@ impl Body {
         length: Option<u64>,
     ) -> Self {
         let (stream, expect) = (stream.boxed(), Expect::default());
-        Body { stream, length, expect, customer: None, sealer: None, policy: None }
+        Body { stream, length, expect, customer: None, reseller: false, sealer: None, policy: None }
+    }
+
+    /// With a checksum in any case: where the client names none, CRC64NVME, as S3 has it.
+    pub(crate) fn summed(mut self) -> Self {
+        self.expect.algorithm.get_or_insert(Algorithm::Crc64Nvme);
+        self
     }
 
     pub fn of(data: impl Into<Bytes>) -> Self {
@@ -116,6 +124,8 @@ pub enum Condition {
     Absent,
     /// The object has one of these ETags (`If-Match`); `*` is any.
     Match(Vec<String>),
+    /// There is no object with one of these ETags (`If-None-Match`).
+    NoneMatch(Vec<String>),
     /// The object is still the one whose head has this RADOS version.
     Unchanged(u64),
     /// There is none, or it is from before this time.
@@ -129,11 +139,13 @@ impl Condition {
     /// RADOS version of its head.
     pub(super) fn admit(&self, found: Option<(&ObjectMeta, u64)>) -> Result<(), ObjectError> {
         let holds = match (self, found) {
-            (Condition::Always, _) | (Condition::Absent | Condition::Older(_), None) => true,
+            (Condition::Always, _)
+            | (Condition::Absent | Condition::Older(_) | Condition::NoneMatch(_), None) => true,
             (Condition::Older(at), Some((meta, _))) => sync::coarse(meta.modified.0) < sync::coarse(*at),
             (Condition::Absent, Some(_)) => false,
             (_, None) => return Err(ObjectError::NoSuchObject),
             (Condition::Match(etags), Some((meta, _))) => meta.answers_to(etags),
+            (Condition::NoneMatch(etags), Some((meta, _))) => !meta.answers_to(etags),
             (Condition::Unchanged(then), Some((_, now))) => *then == now,
             (Condition::Like { etags, modified, size }, Some((meta, _))) => {
                 let bytes = meta.large.as_ref().map_or(meta.size, |l| l.size);
@@ -186,7 +198,8 @@ impl ObjectStore {
         if body.length.is_some_and(|n| n > most) {
             return Err(ObjectError::TooLarge(most));
         }
-        self.check_quota(container, body.length.unwrap_or(0)).await?;
+        let reseller = body.reseller;
+        self.check_quota(container, body.length.unwrap_or(0), reseller).await?;
         if condition != Condition::Always {
             self.condition_version(container, &new.name, &condition).await?;
         }
@@ -196,7 +209,7 @@ impl ObjectStore {
         body.policy.clone_from(&new.policy);
         let received = self.receive(container, body, most, Home::Name(&new.name)).await?;
         if length.is_none() {
-            self.check_quota(container, received.size).await?;
+            self.check_quota(container, received.size, reseller).await?;
         }
         let (this, container) = (self.clone(), container.clone());
         cause::spawn(async move { this.finish_put(&container, new, received, condition).await })
@@ -299,10 +312,12 @@ impl ObjectStore {
             let op = match &condition {
                 Condition::Always => WriteOp::new(),
                 Condition::Absent => WriteOp::new().create_exclusive(),
-                Condition::Older(_) => match self.condition_version(container, name, &condition).await? {
-                    Some(version) => WriteOp::new().assert_version(version),
-                    None => WriteOp::new().create_exclusive(),
-                },
+                Condition::Older(_) | Condition::NoneMatch(_) => {
+                    match self.condition_version(container, name, &condition).await? {
+                        Some(version) => WriteOp::new().assert_version(version),
+                        None => WriteOp::new().create_exclusive(),
+                    }
+                }
                 matching => match self.condition_version(container, name, matching).await? {
                     Some(version) => WriteOp::new().assert_version(version),
                     None => return Err(ObjectError::PreconditionFailed),

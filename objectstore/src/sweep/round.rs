@@ -4,10 +4,11 @@ use super::ObjectStore;
 use crate::ObjectError;
 use crate::container::Container;
 use crate::index::Change;
-use crate::index::entry::{self, Garbage, ShardId, Tombstone};
+use crate::index::entry::{self, Entry, Garbage, ShardId, Tombstone};
 use crate::names::{self, Tag};
 use crate::object::DeleteVersion;
 use crate::store;
+use crate::version::VersionId;
 use bytes::Bytes;
 use pool::{OptionalExt, ReadOp, ReadOutcome, WriteOp};
 use state::Timestamp;
@@ -156,7 +157,8 @@ impl ObjectStore {
         Ok(done)
     }
 
-    /// Deletes the versions of a name whose time has run out, and the row that says so; how many such rows have gone.
+    /// Takes an object away whose time has run out, and the row that says so; how many such rows have gone. Its versions
+    /// that have ids of their own stay until they are deleted by those: as upstream, time is the object's, not theirs.
     async fn expire_versions(
         &self,
         container: &Arc<Container>,
@@ -165,9 +167,16 @@ impl ObjectStore {
     ) -> Result<usize, ObjectError> {
         let now = Timestamp::now();
         let head = self.raw_head(container, name).await?.filter(|(meta, _)| meta.expired(now));
-        let latest = head.map(|(meta, version)| (meta.version_id(), Some(version)));
+        let latest = match head {
+            Some((meta, _)) if meta.version_id() != VersionId::Null => {
+                self.unlink_expired(container, name).await?;
+                None
+            }
+            head => head.map(|(meta, version)| (meta.version_id(), Some(version))),
+        };
         let behind = self.versions_behind(container, name).await?;
-        let behind = behind.iter().filter(|e| e.expired(now)).map(|e| (e.id(), None));
+        let due = |e: &&Entry| e.id() == VersionId::Null && e.expired(now);
+        let behind = behind.iter().filter(due).map(|e| (e.id(), None));
         let mut kept = false;
         for (id, head) in latest.into_iter().chain(behind) {
             let how = DeleteVersion { head, ..DeleteVersion::default() };

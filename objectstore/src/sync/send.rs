@@ -8,6 +8,7 @@ use super::coarse;
 use super::config::{SyncConfig, SyncKey};
 use super::target::{Signed, Target, address, literals};
 use crate::container::Container;
+use crate::http::raw;
 use crate::meta::Kind;
 use crate::object::Object;
 use crate::range::Span;
@@ -200,13 +201,17 @@ fn fate(method: &Method, status: StatusCode) -> Result<Fate, SendError> {
 fn headers(object: &Object) -> HeaderMap {
     let meta = &object.meta;
     let mut out = HeaderMap::new();
-    let mut set = |name: &str, value: &str| {
+    let mut put = |name: &str, value: &[u8]| {
         if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
         {
             out.insert(name, value);
         }
     };
+    for (name, value) in &meta.user {
+        put(&format!("x-object-meta-{name}"), &raw(value));
+    }
+    let mut set = |name: &str, value: &str| put(name, value.as_bytes());
     set("content-length", &meta.size.to_string());
     set("content-type", &meta.content_type);
     // Of an upload in parts it is no sum of the content.
@@ -221,9 +226,6 @@ fn headers(object: &Object) -> HeaderMap {
     }
     for (name, value) in &meta.headers {
         set(name, value);
-    }
-    for (name, value) in &meta.user {
-        set(&format!("x-object-meta-{name}"), value);
     }
     out
 }

@@ -90,4 +90,38 @@ for n in range(3):
     s3.put_object(Bucket=B, Key=f"d{n}", Body=b"x" * n)
 r = s3.delete_objects(Bucket=B, Delete={"Objects": [{"Key": "d0", "Size": 9}, {"Key": "d1", "Size": 1}, {"Key": "d2", "ETag": '"else"'}]})
 assert [d["Key"] for d in r["Deleted"]] == ["d1"] and {e["Key"]: e["Code"] for e in r["Errors"]} == {"d0": "PreconditionFailed", "d2": "PreconditionFailed"}
+
+# Without a word of the client an object has CRC64NVME: written at once, copied, or from parts that all have it.
+nvme = lambda key: s3.head_object(Bucket=B, Key=key, ChecksumMode="ENABLED").get("ChecksumCRC64NVME")
+assert s3.put_object(Bucket=B, Key="plain", Body=data)["ChecksumCRC64NVME"] == nvme("plain") == b64(OF["CRC64NVME"](data))
+assert s3.get_object_attributes(Bucket=B, Key="plain", ObjectAttributes=["Checksum"])["Checksum"] == {"ChecksumCRC64NVME": nvme("plain"), "ChecksumType": "FULL_OBJECT"}
+assert s3.copy_object(Bucket=B, Key="copied", CopySource=f"{B}/plain")["CopyObjectResult"]["ChecksumCRC64NVME"] == nvme("plain")
+up = dict(Bucket=B, Key="joined", UploadId=s3.create_multipart_upload(Bucket=B, Key="joined")["UploadId"])
+first = s3.upload_part(**up, PartNumber=1, Body=b"a" * (5 << 20))
+parts = [{"PartNumber": 1, "ETag": first["ETag"]}, {"PartNumber": 2, "ETag": s3.upload_part(**up, PartNumber=2, Body=data)["ETag"]}]
+s3.put_object(Bucket=B, Key="at once", Body=b"a" * (5 << 20) + data)
+assert s3.complete_multipart_upload(**up, MultipartUpload={"Parts": parts})["ChecksumCRC64NVME"] == nvme("at once") == nvme("joined")
+assert [p["Size"] for p in s3.get_object_attributes(Bucket=B, Key="joined", ObjectAttributes=["ObjectParts"])["ObjectParts"]["Parts"]] == [5 << 20, len(data)]
+# Who did not hear of it may ask again, for the same parts.
+assert s3.complete_multipart_upload(**up, MultipartUpload={"Parts": parts}, IfNoneMatch="*")["ETag"].endswith('-2"')
+assert code(s3.complete_multipart_upload, **up, MultipartUpload={"Parts": parts[:1]}) == "NoSuchUpload"
+
+# Conditions on what is not there, on ETags that are not to be, on versions, on delete markers.
+etag = s3.put_object(Bucket=B, Key="n", Body=b"1", IfNoneMatch='"else"')["ETag"]
+assert code(s3.put_object, Bucket=B, Key="n", Body=b"2", IfNoneMatch=etag) == "PreconditionFailed"
+s3.put_object(Bucket=B, Key="n", Body=b"2", IfNoneMatch='"else"')
+for how in [dict(IfMatch=etag), dict(IfMatch="*"), dict(IfMatchSize=7)]:
+    assert code(s3.delete_object, Bucket=B, Key="absent", **how) is None, how
+V = dict(Bucket="kept", Key="k")
+s3.create_bucket(Bucket="kept")
+s3.put_bucket_versioning(Bucket="kept", VersioningConfiguration={"Status": "Enabled"})
+one, two = s3.put_object(**V, Body=b"1"), s3.put_object(**V, Body=b"22")
+for v, size in [(one, 1), (two, 2)]:
+    assert code(s3.delete_object, **V, VersionId=v["VersionId"], IfMatchSize=9) == "PreconditionFailed"
+    assert code(s3.delete_object, **V, VersionId=v["VersionId"], IfMatch='"else"') == "PreconditionFailed"
+s3.delete_object(**V, VersionId=one["VersionId"], IfMatch=one["ETag"], IfMatchSize=1)
+assert code(s3.delete_object, **V, VersionId=one["VersionId"], IfMatch=one["ETag"]) is None, "it is gone"
+assert s3.delete_object(**V, IfMatch=two["ETag"])["DeleteMarker"]
+assert code(s3.delete_object, **V, IfMatch=two["ETag"]) == code(s3.delete_object, **V, IfMatchSize=2) == "PreconditionFailed", "a marker is like nothing"
+assert code(s3.delete_object, **V, IfMatch="*") is None and len(s3.list_object_versions(Bucket="kept")["DeleteMarkers"]) == 1
 print("checksums ok")

@@ -19,7 +19,7 @@ def code(call, **kw):
 B = "paying"
 own.create_bucket(Bucket=B)
 own.put_bucket_acl(Bucket=B, ACL="public-read")
-own.put_object(Bucket=B, Key="a b", Body=b"12345")
+own.put_object(Bucket=B, Key="a b", Body=b"12345", ACL="public-read")
 assert own.get_bucket_request_payment(Bucket=B)["Payer"] == "BucketOwner"
 assert "RequestCharged" not in other.get_object(Bucket=B, Key="a b", RequestPayer="requester")
 own.put_bucket_request_payment(Bucket=B, RequestPaymentConfiguration={"Payer": "Requester"})
@@ -46,8 +46,9 @@ assert "LoggingEnabled" not in own.get_bucket_logging(Bucket=B)
 log = {"TargetBucket": "logs", "TargetPrefix": "acc/"}
 put = lambda **kw: own.put_bucket_logging(Bucket=B, BucketLoggingStatus={"LoggingEnabled": log | kw})
 assert code(put, TargetBucket="others-logs") == "InvalidTargetBucketForLogging"
-put()
-assert own.get_bucket_logging(Bucket=B)["LoggingEnabled"] == log
+to_q = [{"Grantee": {"Type": "CanonicalUser", "ID": "q", "DisplayName": "q"}, "Permission": "READ"}]
+put(TargetGrants=to_q)
+assert own.get_bucket_logging(Bucket=B)["LoggingEnabled"] == log | {"TargetGrants": to_q, "TargetObjectKeyFormat": {"SimplePrefix": {}}}
 other.get_object(Bucket=B, Key="a b")
 assert code(own.get_object, Bucket=B, Key="none") == "NoSuchKey"
 own.put_object(Bucket=B, Key="new", Body=b"x")
@@ -64,6 +65,7 @@ while True:
         break
     assert time.monotonic() < end, text
     time.sleep(0.2)
+assert other.get_object(Bucket="logs", Key=keys[0])["Body"].read() and code(other.list_objects_v2, Bucket="logs") == "AccessDenied"
 assert all(re.fullmatch(r"acc/\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}", k) for k in keys), keys
 assert all(l[0] == "p" and l[1] == B and l[3] == "127.0.0.1" and l[19] == "SigV4" for l in lines), lines
 got, missed = [l for l in lines if l[6] == "REST.GET.OBJECT"]

@@ -192,7 +192,7 @@ s3.complete_multipart_upload(Bucket="walk", Key="t3", UploadId=u, MultipartUploa
 assert tags(Key="t3") == {"m": "p"}
 s3.delete_object_tagging(Bucket="walk", Key="t")
 assert tags(Key="t") == {} and s3.get_object(Bucket="walk", Key="t")["Body"].read() == b"x"
-refused("BadRequest", s3.put_object, Bucket="walk", Key="t", Body=b"", Tagging="&".join(f"k{n}=" for n in range(11)))
+refused("InvalidTag", s3.put_object, Bucket="walk", Key="t", Body=b"", Tagging="&".join(f"k{n}=" for n in range(11)))
 refused("InvalidArgument", s3.put_object, Bucket="walk", Key="t", Body=b"", Tagging="a=1&a=2")
 refused("InvalidTag", s3.put_object_tagging, Bucket="walk", Key="t", Tagging=tagset({"aws:x": "1"}))
 refused("NoSuchKey", s3.put_object_tagging, Bucket="walk", Key="absent", Tagging=tagset({"a": "1"}))
@@ -212,6 +212,8 @@ except urllib.error.HTTPError as e:
     assert e.code == 403
 s3.put_bucket_acl(Bucket="walk", ACL="public-read")
 assert len(s3.get_bucket_acl(Bucket="walk")["Grants"]) == 2
+assert b"<Key>new</Key>" in urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"] + "/walk").read()
+s3.put_object_acl(Bucket="walk", Key="new", ACL="public-read")
 assert urllib.request.urlopen(anonymous).read() == b"1"
 bad = client("UNKNOWN")
 refused("InvalidAccessKeyId", bad.list_buckets)

@@ -47,28 +47,31 @@ assert code(other.get_object, **B, Key="k") == code(nobody.get_object, **B, Key=
 assert code(other.get_object, **B, Key="absent") == "AccessDenied"
 assert code(other.get_bucket_acl, **B) == code(other.put_bucket_acl, **B, ACL="public-read") == "AccessDenied"
 own.put_bucket_acl(**B, ACL="public-read")
-assert nobody.get_object(**B, Key="k")["Body"].read() == b"1" and nobody.list_objects_v2(**B)["KeyCount"] == 1
-assert swift_call("HEAD", "/shared", X_Auth_Token="p:member")[1]["x-container-read"] == ".r:*,.rlistings"
-assert swift_call("GET", "/shared/k")[2] == b"1"
+assert nobody.list_objects_v2(**B)["KeyCount"] == 1 and code(nobody.get_object, **B, Key="k") == "AccessDenied", "to list is not to read"
+assert code(nobody.get_object, **B, Key="absent") == "NoSuchKey", "who may list may know"
+assert swift_call("GET", "/shared")[2] == b"k\n" and swift_call("GET", "/shared/k")[0] == 401
+assert own.get_bucket_policy_status(**B)["PolicyStatus"]["IsPublic"] is True
 own.put_bucket_acl(**B, ACL="authenticated-read")
-assert code(nobody.get_object, **B, Key="k") == "AccessDenied" and code(other.get_object, **B, Key="k") is None
+assert code(nobody.list_objects_v2, **B) == "AccessDenied" and code(other.list_objects_v2, **B) is None
 own.put_bucket_acl(**B, ACL="public-read-write")
 nobody.put_object(**B, Key="anyone", Body=b"2")
 assert code(nobody.delete_object, **B, Key="anyone") is None
 grants = own.get_bucket_acl(**B)["Grants"]
 assert sorted(g["Permission"] for g in grants) == ["FULL_CONTROL", "READ", "WRITE"], grants
 own.put_bucket_acl(**B, GrantRead='id="q"', GrantReadACP="id=q", GrantWrite='id="q"')
-assert code(other.get_object, **B, Key="k") is None and code(third.get_object, **B, Key="k") == "AccessDenied"
+assert code(other.list_objects_v2, **B) is None and code(third.list_objects_v2, **B) == "AccessDenied"
 assert code(other.get_bucket_acl, **B) is None and code(other.put_bucket_acl, **B, ACL="private") == "AccessDenied"
 assert swift_call("HEAD", "/shared", X_Auth_Token="p:member")[1]["x-container-write"] == "q:*"
-assert swift_call("GET", "/shared/k", X_Auth_Token="q:member")[0] == 200
+assert swift_call("GET", "/shared", X_Auth_Token="q:member")[0] == 200
 full = {"Owner": {"ID": "p"}, "Grants": [{"Grantee": {"Type": "CanonicalUser", "ID": "q"}, "Permission": "FULL_CONTROL"}]}
 own.put_bucket_acl(**B, AccessControlPolicy=full)
 assert [(g["Grantee"]["ID"], g["Permission"]) for g in own.get_bucket_acl(**B)["Grants"]] == [("p", "FULL_CONTROL"), ("q", "FULL_CONTROL")]
 other.put_bucket_acl(**B, ACL="private")
-assert code(other.get_object, **B, Key="k") == "AccessDenied"
+assert code(other.list_objects_v2, **B) == "AccessDenied"
 swift_call("POST", "/shared", X_Auth_Token="p:member", X_Container_Read=".r:*,.rlistings,r:*")
-assert [g["Permission"] for g in own.get_bucket_acl(**B)["Grants"]] == ["FULL_CONTROL", "READ", "READ"]
+grants = own.get_bucket_acl(**B)["Grants"]
+assert [(g["Grantee"]["Type"], g["Permission"]) for g in grants] == [("Group", "READ"), ("CanonicalUser", "FULL_CONTROL"), ("CanonicalUser", "READ")]
+assert nobody.get_object(**B, Key="k")["Body"].read() == b"1", "Swift's read ACL opens the objects"
 assert code(own.put_bucket_acl, **B, ACL="public-read", GrantRead="id=q") == "InvalidRequest"
 assert code(own.put_bucket_acl, **B, ACL="open") == "InvalidArgument"
 assert code(own.put_bucket_acl, **B, GrantRead="id=_no") == "InvalidArgument"
@@ -102,6 +105,10 @@ assert code(own.get_object, **B, Key="theirs") is None and code(third.get_object
 own.put_bucket_ownership_controls(**B, OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]})
 other.put_object(**B, Key="given", Body=b"6", ACL="bucket-owner-full-control")
 assert own.get_object_acl(**B, Key="given")["Owner"]["ID"] == "p"
+upload = dict(**B, Key="theirs", UploadId=other.create_multipart_upload(**B, Key="theirs")["UploadId"])
+assert other.list_parts(**upload)["Owner"]["ID"] == other.list_parts(**upload)["Initiator"]["ID"] == "q"
+assert [(u["Owner"]["ID"], u["Initiator"]["ID"]) for u in own.list_multipart_uploads(**B)["Uploads"]] == [("q", "q")]
+other.abort_multipart_upload(**upload)
 own.put_bucket_acl(**B, ACL="private")
 
 # ownership
@@ -113,6 +120,7 @@ own.put_bucket_ownership_controls(**B, OwnershipControls=enforced)
 assert own.get_bucket_ownership_controls(**B)["OwnershipControls"] == enforced
 assert code(own.put_bucket_acl, **B, ACL="public-read") == "AccessControlListNotSupported"
 assert code(own.put_object, **B, Key="x", Body=b"", ACL="public-read") == "AccessControlListNotSupported"
+assert code(own.put_object, **B, Key="x", Body=b"", ACL="private") == code(own.put_bucket_acl, **B, ACL="private") == "AccessControlListNotSupported"
 assert code(own.put_object, **B, Key="x", Body=b"", ACL="bucket-owner-full-control") is None
 assert code(own.put_object_acl, **B, Key="x", ACL="public-read") == "AccessControlListNotSupported"
 assert code(nobody.get_object, **B, Key="parts") == "AccessDenied", "objects' ACLs count for nothing"
@@ -128,9 +136,10 @@ block = dict(BlockPublicAcls=False, IgnorePublicAcls=True, BlockPublicPolicy=Fal
 own.put_bucket_acl(**B, ACL="public-read")
 own.put_public_access_block(**B, PublicAccessBlockConfiguration=block)
 assert own.get_public_access_block(**B)["PublicAccessBlockConfiguration"] == block
-assert code(nobody.get_object, **B, Key="k") == "AccessDenied" and swift_call("GET", "/shared/k")[0] == 401
+assert code(nobody.list_objects_v2, **B) == "AccessDenied" and swift_call("GET", "/shared")[0] == 401
+assert own.get_bucket_policy_status(**B)["PolicyStatus"]["IsPublic"] is False
 own.put_public_access_block(**B, PublicAccessBlockConfiguration={**block, "IgnorePublicAcls": False, "BlockPublicAcls": True})
-assert code(nobody.get_object, **B, Key="k") is None, "what was open before stays open"
+assert code(nobody.list_objects_v2, **B) is None, "what was open before stays open"
 own.put_bucket_acl(**B, ACL="private")
 assert code(own.put_bucket_acl, **B, ACL="public-read") == "AccessDenied"
 assert code(own.put_object, **B, Key="x", Body=b"", ACL="public-read") == "AccessDenied"
@@ -195,6 +204,10 @@ assert code(nobody.list_objects_v2, **B, Prefix="in/", MaxKeys=6) == code(nobody
 put({"Condition": {"StringEquals": {"s3:ExistingObjectTag/colour": "red"}}})
 own.put_object(**B, Key="tagged", Body=b"8", Tagging="colour=red")
 assert code(nobody.get_object, **B, Key="tagged") is None and code(nobody.get_object, **B, Key="k") == "AccessDenied"
+put({"Effect": "Deny", "Action": "s3:DeleteObject", "Condition": {"Null": {"s3:if-match": "true"}}})
+own.put_object(**B, Key="guarded", Body=b"")
+assert code(own.delete_object, **B, Key="guarded") == "AccessDenied" and code(own.delete_object, **B, Key="guarded", IfMatch="*") is None
+put({"Principal": {"Service": "logging.s3.amazonaws.com"}, "Action": "s3:PutObject", "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:s3:::else"}, "StringEquals": {"aws:SourceAccount": "p"}}})
 put({"Effect": "Deny", "Action": "s3:PutObject", "Condition": {"Null": {"s3:x-amz-acl": "true"}}})
 assert code(own.put_object, **B, Key="x", Body=b"") == "AccessDenied" and code(own.put_object, **B, Key="x", Body=b"", ACL="private") is None
 put({"Effect": "Deny", "Action": "s3:PutObject", "Condition": {"StringNotEquals": {"s3:RequestObjectTag/colour": "red"}}})
@@ -204,7 +217,8 @@ assert other.get_object_tagging(**B, Key="tagged")["TagSet"] and code(other.get_
 other.put_bucket_policy(**B, Policy=policy({"Principal": {"AWS": "r"}}))
 assert code(third.get_object, **B, Key="k") is None
 own.delete_bucket_policy(**B)
-assert code(own.get_bucket_policy, **B) == code(own.get_bucket_policy_status, **B) == "NoSuchBucketPolicy"
+assert code(own.get_bucket_policy, **B) == "NoSuchBucketPolicy"
+assert own.get_bucket_policy_status(**B)["PolicyStatus"]["IsPublic"] is False
 assert code(third.get_object, **B, Key="k") == "AccessDenied"
 
 # whose bucket it is
@@ -224,6 +238,7 @@ assert "AWSAccessKeyId=" in url
 s, h, b = http_call(netloc, "GET", url)
 assert (s, b, h["content-type"]) == (200, b"v2", "c/d"), (s, b)
 assert http_call(netloc, "GET", url.replace("c%2Fd", "e%2Ff"))[0] == 403 and http_call(netloc, "HEAD", url)[0] == 403
+assert http_call(netloc, "GET", own.generate_presigned_url("get_object", Params={**B, "Key": "k"}, ExpiresIn=0).removeprefix(endpoint))[0] == 403
 assert http_call(netloc, "GET", old.generate_presigned_url("get_object", Params={**B, "Key": "k"}, ExpiresIn=-5).removeprefix(endpoint))[0] == 403
 
 # CORS

@@ -62,7 +62,11 @@ s3.put_bucket_acl(Bucket="forms", ACL="public-read-write")
 assert post({"key": "free"})[0] == 204
 s3.put_bucket_acl(Bucket="forms", ACL="private")
 policy = base64.b64encode(json.dumps({"expiration": "2100-01-01T00:00:00Z", "conditions": [{"bucket": "forms"}, {"key": "v2"}]}).encode()).decode()
-sig = base64.b64encode(hmac.new(os.environ["AWS_SECRET_ACCESS_KEY"].encode(), policy.encode(), hashlib.sha1).digest()).decode()
+sign = lambda policy: base64.b64encode(hmac.new(os.environ["AWS_SECRET_ACCESS_KEY"].encode(), policy.encode(), hashlib.sha1).digest()).decode()
+sig = sign(policy)
 assert post({"key": "v2", "AWSAccessKeyId": os.environ["AWS_ACCESS_KEY_ID"], "policy": policy, "signature": sig})[0] == 204
 assert post({"key": "v2", "AWSAccessKeyId": os.environ["AWS_ACCESS_KEY_ID"], "policy": policy, "signature": sig[:-2] + "A="})[3] == "SignatureDoesNotMatch"
+unsaid = base64.b64encode(json.dumps({"expiration": "2100-01-01T00:00:00Z", "conditions": [{"key": "v2"}]}).encode()).decode()
+s, h, b, c = post({"key": "v2", "AWSAccessKeyId": os.environ["AWS_ACCESS_KEY_ID"], "policy": unsaid, "signature": sign(unsaid)})
+assert c == "AccessDenied" and b"Extra input fields: bucket" in b, b
 print("s3 forms ok")

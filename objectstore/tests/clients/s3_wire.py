@@ -1,5 +1,5 @@
 """The S3 door with requests that no client library would send: each refused, with the code that S3 gives."""
-import datetime, hashlib, hmac, http.client, os, re, urllib.parse
+import base64, datetime, hashlib, hmac, http.client, os, re, urllib.parse, zlib
 
 host = os.environ["S3_HOST"]
 KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
@@ -60,15 +60,46 @@ assert code("PUT", "/wire/k", body=b"x", payload="nonsense") == "InvalidArgument
 assert call("GET", "/wire/k")[2] == b"hello"
 assert code("PUT", "/wire/k", headers={"content-md5": "zzz"}) == "InvalidDigest"
 assert code("PUT", "/wire/k", headers={"x-amz-checksum-crc32": "zz"}) == "InvalidRequest"
+# What is wrong about a sum is told; nothing is kept of such a body.
+other = hashlib.sha256(b"else").hexdigest().upper()
+s, h, b, c = call("PUT", "/wire/k", body=b"other", payload=other)
+assert f"<ClientComputedContentSHA256>{other}<".encode() in b and f"<S3ComputedContentSHA256>{hashlib.sha256(b'other').hexdigest()}<".encode() in b, b
+s, h, b, c = call("PUT", "/wire/k", body=b"other", headers={"content-md5": base64.b64encode(bytes(16)).decode()})
+assert c == "BadDigest" and b"<ExpectedDigest>" + b"0" * 32 in b, b
+s, h, b, c = call("GET", "/wire/k", payload="nonsense")
+assert c == "InvalidArgument" and b"<ArgumentValue>nonsense<" in b, b
+crc = base64.b64encode(bytes(4)).decode()
+for headers, text in [({"x-amz-checksum-crc99": crc}, b"algorithm type"), ({"x-amz-checksum-crc32": crc, "x-amz-checksum-crc32c": crc}, b"Multiple checksum Types"),
+                      ({"x-amz-checksum-crc32": crc, "x-amz-trailer": "x-amz-checksum-crc32"}, b"Expecting a single"), ({"x-amz-trailer": "x-amz-checksum-crc32"}, b"MalformedTrailerError"),
+                      ({"x-amz-trailer": "content-md5"}, b"not supported"), ({"x-amz-sdk-checksum-algorithm": "CRC32"}, b"no corresponding"),
+                      ({"x-amz-sdk-checksum-algorithm": "SHA1", "x-amz-checksum-crc32": crc}, b"x-amz-sdk-checksum-algorithm header is invalid"),
+                      ({"x-amz-server-side-encryption-aws-kms-key-id": "k"}, b"InvalidArgument")]:
+    s, h, b, c = call("PUT", "/wire/k", body=b"other", headers=headers)
+    assert s == 400 and text in b, (headers, b)
+assert call("HEAD", "/")[0] == 405 and call("GET", "/wire/k")[2] == b"hello"
+# Chunks that nobody signs: what is behind them is as announced, or nothing is kept.
+def chunks(tail, length=5, **headers):
+    body = b"5\r\nother\r\n0\r\n" + tail
+    return call("PUT", "/wire/k", body=body, payload="STREAMING-UNSIGNED-PAYLOAD-TRAILER", headers={"x-amz-decoded-content-length": str(length), **{k.replace("_", "-"): v for k, v in headers.items()}})
+right = base64.b64encode(zlib.crc32(b"other").to_bytes(4, "big"))
+announced = {"x_amz_trailer": "x-amz-checksum-crc32"}
+for tail, more, want in [(b"\r\n", announced, "MalformedTrailerError"), (b"x-amz-checksum-crc32:" + right + b"\r\nmore:1\r\n\r\n", announced, "MalformedTrailerError"),
+                         (b"x-amz-checksum-crc32:!\r\n\r\n", announced, "InvalidRequest"), (b"x-amz-checksum-crc32:" + crc.encode() + b"\r\n\r\n", announced, "BadDigest"),
+                         (b"\r\n", {"length": 6}, "IncompleteBody"), (b"\r\n", {"length": 4}, "IncompleteBody"), (b"\n", {}, "IncompleteBody")]:
+    assert chunks(tail, **more)[3] == want, (tail, more)
+assert b"<NumberBytesExpected>6<" in chunks(b"\r\n", length=6)[2] and call("GET", "/wire/k")[2] == b"hello"
+assert chunks(b"x-amz-checksum-crc32: " + right + b"\r\n\r\n", **announced)[0] == 200 and call("GET", "/wire/k")[2] == b"other"
 assert code("PUT", "/Bad_Name") == "InvalidBucketName"
 assert code("PUT", "/" + "x" * 64) == "InvalidBucketName"
 assert code("PUT", "/wire/" + "k" * 1025) == "KeyTooLongError"
 assert code("GET", "/wire", query="max-keys=x") == "InvalidArgument"
 assert code("GET", "/wire", query="encoding-type=x") == "InvalidArgument"
 assert code("GET", "/wire/k", query="versionId=abc") == "InvalidArgument"
-assert code("POST", "/wire", query="delete", body=b"<nonsense") == "MalformedXML"
-assert code("POST", "/wire", query="delete", body=b"<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Object><Key>&b;</Key></Object></Delete>") == "MalformedXML"
-assert code("POST", "/wire", query="delete", body=b"x" * (3 << 20)) == "EntityTooLarge"
+summed = lambda body: {"body": body, "headers": {"content-md5": base64.b64encode(hashlib.md5(body).digest()).decode()}}
+assert b"Content-MD5 OR x-amz-checksum-*" in call("POST", "/wire", query="delete", body=b"<Delete/>")[2]
+assert code("POST", "/wire", query="delete", **summed(b"<nonsense")) == "MalformedXML"
+assert code("POST", "/wire", query="delete", **summed(b"<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Object><Key>&b;</Key></Object></Delete>")) == "MalformedXML"
+assert code("POST", "/wire", query="delete", **summed(b"x" * (3 << 20))) == "EntityTooLarge"
 assert code("POST", "/wire/k", query="uploadId=zz", body=b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>") == "NoSuchUpload"
 assert code("PUT", "/wire/k", query="partNumber=0&uploadId=" + "0" * 32) == "InvalidArgument"
 assert code("PUT", "/wire/k", query="partNumber=1&uploadId=" + "0" * 32, body=b"x") == "NoSuchUpload"

@@ -33,7 +33,7 @@ assert status("PUT", "/site/marker", body=b"", Content_Type="application/directo
 assert get("/site")[2].startswith(b"401error.html\n") and get("/site/marker")[0] == 200
 assert status("POST", "/site", X_Container_Meta_Web_Index="index.html") == 204
 s, h, b = get("/site")
-assert s == 301 and h["location"] == root.path + "/site/", (s, h)
+assert s == 301 and h["location"] == f"http://{root.netloc}{root.path}/site/", (s, h)
 s, h, b = get("/site/")
 assert s == 200 and b == b"index.html" and h["content-type"] == "text/html"
 assert call("HEAD", "/site/", token=None)[1]["content-length"] == "10"
@@ -51,7 +51,7 @@ assert s == 404 and b == b"404error.html", (s, b)
 assert status("POST", "/site", X_Container_Meta_Web_Listings="true", X_Container_Meta_Web_Listings_Css="style.css", X_Container_Meta_Web_Listings_Label="Here") == 204
 s, h, b = get("/site/list/")
 assert s == 200 and h["content-type"] == "text/html; charset=UTF-8"
-for part in (b"Listing of Here/list/", b'href="a%3Cb%3E.txt">a&lt;b&gt;.txt<', b'href="deeper/">deeper/<', b'href="../">../<', b'href="../style.css"', b'type-text type-plain'):
+for part in (b"Listing of Here/list/", b'href="./a%3Cb%3E%2Etxt">a&lt;b&gt;.txt<', b'href="./deeper/">deeper/<', b'href="../">../<', b'href="../style.css"', b'type-text type-plain'):
     assert part in b, (part, b)
 assert get("/site/empty/")[0] == 404 and call("HEAD", "/site/list/", token=None)[2] == b""
 assert status("POST", "/site", X_Remove_Container_Meta_Web_Index="x") == 204

@@ -173,7 +173,7 @@ assert status("PUT", "/c/slo2?multipart-manifest=put", body=json.dumps(nested)) 
 assert call("GET", "/c/slo2")[2] == b"A" * 1000 + b"B" * 10 + b"C" * 1000 + b"hello"
 row = [r for r in json.loads(call("GET", "/c?format=json&prefix=slo")[2]) if r["name"] == "slo"][0]
 assert row["bytes"] == 2010 and row["slo_etag"] == f'"{want}"'
-for bad in ["", "{}", "[]", "[1]", '[{"path": "/c/absent"}]', '[{"path": "/c/seg/0", "etag": "x"}]', '[{"path": "/c/seg/0", "size_bytes": 1}]', '[{"path": "nope"}]', '[{"path":"/c/seg/0","what":1}]']:
+for bad in ["", "{}", "[1]", '[{"path": "/c/absent"}]', '[{"path": "/c/seg/0", "etag": "x"}]', '[{"path": "/c/seg/0", "size_bytes": 1}]', '[{"path": "nope"}]', '[{"path":"/c/seg/0","what":1}]']:
     s, h, b = call("PUT", "/c/slo3?multipart-manifest=put", body=bad)
     assert s == 400, (bad, s, b)
 assert status("PUT", "/c/dlo", body=b"", X_Object_Manifest="c/seg/") == 201
@@ -201,7 +201,26 @@ assert status("POST", "/c2", X_Container_Meta_Quota_Bytes="x") == 400
 assert status("POST", "", token="admin:ResellerAdmin", X_Account_Meta_Quota_Bytes="1") == 204
 assert status("PUT", "/c/quota", body=b"12") == 413
 assert call("HEAD", "")[1]["x-account-meta-quota-bytes"] == "1"
+# nor does it hold a reseller
+assert status("PUT", "/c/quota", body=b"12", token="admin:ResellerAdmin") == 201
 assert status("POST", "", token="admin:ResellerAdmin", X_Account_Meta_Quota_Bytes="") == 204
+# of one storage policy
+assert status("POST", "", X_Account_Quota_Bytes_Policy_Gold="1") == 403
+assert status("POST", "", token="admin:ResellerAdmin", X_Account_Quota_Bytes_Policy_Gold="x") == 400
+assert status("POST", "", token="admin:ResellerAdmin", X_Account_Quota_Bytes_Policy_Gold="1") == 204
+assert call("HEAD", "")[1]["x-account-quota-bytes-policy-gold"] == "1"
+s, _, b = call("PUT", "/c/quota", body=b"12")
+assert (s, b) == (413, b"Upload exceeds policy quota."), (s, b)
+assert status("POST", "", token="admin:ResellerAdmin", X_Remove_Account_Quota_Bytes_Policy_Gold="x") == 204
+# another policy's does not hold it
+assert status("POST", "", token="admin:ResellerAdmin", X_Account_Quota_Count_Policy_Silver="0") == 204
+assert status("PUT", "/c/quota", body=b"12") == 201
+assert status("POST", "", token="admin:ResellerAdmin", X_Account_Quota_Count_Policy_Silver="") == 204
+assert status("POST", "", token="admin:ResellerAdmin", X_Account_Quota_Count_Policy_Gold="0") == 204
+assert status("PUT", "/c/quota", body=b"12") == 413
+assert status("POST", "", token="admin:ResellerAdmin", X_Account_Quota_Count_Policy_Gold="") == 204
+assert status("PUT", "/c/quota", body=b"12") == 201
+assert not [h for h in call("HEAD", "")[1] if "quota" in h]
 
 # deleting
 assert status("DELETE", "/c") == 409

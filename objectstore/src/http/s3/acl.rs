@@ -1,6 +1,6 @@
 //! S3's ACLs: canned ones, grants in headers, grants in XML. What they come to is kept as [`crate::grants`] says.
 //!
-//! The owner may everything, whatever an ACL says, and is shown first in it. Where a bucket's ownership is enforced, an
+//! The owner may everything, whatever an ACL says, and is shown in it: behind groups, before others. Where a bucket's ownership is enforced, an
 //! ACL may say nothing more than that.
 
 use super::error::{self, S3Error, S3Result, access_denied, malformed_xml, method_not_allowed};
@@ -16,6 +16,9 @@ use http::{Method, StatusCode};
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 const AUTHENTICATED: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
 const LOG_DELIVERY: &str = "http://acs.amazonaws.com/groups/s3/LogDelivery";
+
+/// The canned ACL that says no more than what a bucket's owner has anyway where ownership is enforced.
+const OWNERS: &str = "bucket-owner-full-control";
 
 const HEADERS: [(&str, Permission); 5] = [
     ("x-amz-grant-read", Permission::Read),
@@ -60,7 +63,8 @@ pub(super) async fn of_bucket(call: &Call) -> S3Result<Response> {
             let grants = wanted(call, &Owners { bucket: owner, object: owner }).await?;
             check(call, &container, &grants)?;
             let rule = |info: &mut ContainerInfo| {
-                (info.read, info.write, info.sharing.grants) = grants::keep(&grants, owner);
+                info.read.clear();
+                (info.write, info.sharing.grants) = grants::keep(&grants, owner);
                 Ok::<(), ObjectError>(())
             };
             let need = Need::WriteAcl;
@@ -83,11 +87,9 @@ pub(super) async fn of_object(call: &Call) -> S3Result<Response> {
         Method::GET => {
             container.admit(&meta, Permission::ReadAcp)?;
             let enforced = call.store.ownership(&container.info) == Ownership::BucketOwnerEnforced;
-            let readers =
-                || of_container(&container.info).into_iter().filter(|g| g.permission == Permission::Read);
             let grants = match &meta.grants {
                 Some(grants) if !enforced => grants.clone(),
-                _ => readers().collect(),
+                _ => grants::shown(&container.info.read, "", &[]),
             };
             Ok(show(owner, &grants))
         }
@@ -116,7 +118,7 @@ pub(super) fn of_new_bucket(call: &Call, project: &str, ownership: Ownership) ->
 /// The owner (empty for the bucket's) and the ACL of an object that is being written.
 pub(super) fn of_new_object(call: &Call, container: &Container) -> S3Result<(String, Option<Vec<Grant>>)> {
     let bucket = container.project_id.as_str();
-    let given_up = call.header("x-amz-acl") == Some("bucket-owner-full-control");
+    let given_up = call.header("x-amz-acl") == Some(OWNERS);
     let writer = match call.store.ownership(&container.info) {
         Ownership::BucketOwnerEnforced => bucket,
         Ownership::BucketOwnerPreferred if given_up => bucket,
@@ -133,7 +135,10 @@ pub(super) fn of_new_object(call: &Call, container: &Container) -> S3Result<(Str
 
 /// Refuses an ACL that the bucket does not allow.
 fn check(call: &Call, container: &Container, grants: &[Grant]) -> S3Result<()> {
-    if call.store.ownership(&container.info) == Ownership::BucketOwnerEnforced && !grants.is_empty() {
+    let other = call.header("x-amz-acl").is_some_and(|canned| canned != OWNERS);
+    if call.store.ownership(&container.info) == Ownership::BucketOwnerEnforced
+        && (other || !grants.is_empty())
+    {
         return Err(not_supported());
     }
     let blocked = container.info.sharing.public_access.is_some_and(|b| b.block_acls);
@@ -203,7 +208,7 @@ fn of_canned(name: &str, owners: &Owners<'_>) -> S3Result<Vec<Grant>> {
         "public-read-write" => vec![Grant::new(To::AllUsers, P::Read), Grant::new(To::AllUsers, P::Write)],
         "authenticated-read" => vec![Grant::new(To::AuthenticatedUsers, P::Read)],
         "bucket-owner-read" => vec![Grant::new(bucket(), P::Read)],
-        "bucket-owner-full-control" => vec![Grant::new(bucket(), P::FullControl)],
+        OWNERS => vec![Grant::new(bucket(), P::FullControl)],
         "log-delivery-write" => {
             vec![Grant::new(To::LogDelivery, P::Write), Grant::new(To::LogDelivery, P::ReadAcp)]
         }
@@ -276,7 +281,11 @@ pub(super) fn of_document(body: &[u8], owner: &str) -> S3Result<Vec<Grant>> {
         Some(said) if said != owner => return Err(error::access_denied()),
         Some(_) => {}
     }
-    let list = node.child("AccessControlList").ok_or_else(malformed_xml)?;
+    of_list(node.child("AccessControlList").ok_or_else(malformed_xml)?, owner)
+}
+
+/// A list of `Grant`, but for the owner's own.
+pub(super) fn of_list(list: &Node, owner: &str) -> S3Result<Vec<Grant>> {
     let mut grants = Vec::new();
     for grant in list.all("Grant") {
         let permission = grant.value("Permission").and_then(|p| Permission::of(p.trim()));
@@ -291,29 +300,36 @@ pub(super) fn of_document(body: &[u8], owner: &str) -> S3Result<Vec<Grant>> {
 }
 
 fn show(owner: &str, grants: &[Grant]) -> Response {
-    const XSI: &str = "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"";
     let mut xml = Xml::new();
     xml.root("AccessControlPolicy");
     config::owner(&mut xml, owner);
     xml.open("AccessControlList");
     let own = Grant::new(Grantee::Project(owner.to_owned()), Permission::FullControl);
-    for grant in std::iter::once(&own).chain(grants) {
-        let uri = match &grant.to {
-            Grantee::AllUsers => ALL_USERS,
-            Grantee::AuthenticatedUsers => AUTHENTICATED,
-            Grantee::LogDelivery => LOG_DELIVERY,
-            Grantee::Project(_) => "",
-        };
-        let kind = if uri.is_empty() { "CanonicalUser" } else { "Group" };
-        xml.open("Grant").raw(&format!("<Grantee {XSI} xsi:type=\"{kind}\">"));
-        match &grant.to {
-            Grantee::Project(id) => xml.text("ID", id).text("DisplayName", id),
-            _ => xml.text("URI", uri),
-        };
-        xml.close("Grantee").text("Permission", grant.permission.name()).close("Grant");
+    let (groups, users): (Vec<&Grant>, Vec<&Grant>) =
+        std::iter::once(&own).chain(grants).partition(|g| !matches!(g.to, Grantee::Project(_)));
+    for grant in groups.into_iter().chain(users) {
+        show_grant(&mut xml, grant);
     }
     xml.close("AccessControlList").close("AccessControlPolicy");
     xml_reply(StatusCode::OK, xml)
+}
+
+/// One `Grant`.
+pub(super) fn show_grant(xml: &mut Xml, grant: &Grant) {
+    const XSI: &str = "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"";
+    let uri = match &grant.to {
+        Grantee::AllUsers => ALL_USERS,
+        Grantee::AuthenticatedUsers => AUTHENTICATED,
+        Grantee::LogDelivery => LOG_DELIVERY,
+        Grantee::Project(_) => "",
+    };
+    let kind = if uri.is_empty() { "CanonicalUser" } else { "Group" };
+    xml.open("Grant").raw(&format!("<Grantee {XSI} xsi:type=\"{kind}\">"));
+    match &grant.to {
+        Grantee::Project(id) => xml.text("ID", id).text("DisplayName", id),
+        _ => xml.text("URI", uri),
+    };
+    xml.close("Grantee").text("Permission", grant.permission.name()).close("Grant");
 }
 
 #[cfg(test)]

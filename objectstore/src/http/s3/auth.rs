@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 pub(crate) enum Payload {
     /// Nothing: not signed.
     Unsigned,
-    /// Its SHA-256, in hexadecimal.
+    /// Its SHA-256, in hexadecimal, as the client says it; where it says something else, no body has that.
     Hashed(String),
     /// It comes in chunks; signed ones where there is a signer; checksums behind it where there is a trailer.
     Chunked { signer: Option<Signer>, trailer: bool },
@@ -29,10 +29,14 @@ pub(super) async fn authenticate(store: &ObjectStore, request: &Request<'_>) -> 
         let credential = credential(store, &claim.access_key).await?;
         let bucket = super::virtual_bucket(request.headers, &store.config().s3_hosts);
         claim.verify(request, bucket.as_deref(), &credential.secret.0)?;
-        return Ok((Access::of(credential.caller.clone()), unsigned_payload(hash)?));
+        return Ok((Access::of(credential.caller.clone()), said(hash)));
     }
     let Some(claim) = Claim::of(request)? else {
-        return Ok((Access::default(), unsigned_payload(hash)?));
+        let payload = match hash {
+            Some(IN_CHUNKS) => Payload::Chunked { signer: None, trailer: true },
+            other => said(other),
+        };
+        return Ok((Access::default(), payload));
     };
     if claim.service == SNS {
         return Err(S3Error::malformed_authorization("This request must be signed for the service \"s3\"."));
@@ -56,11 +60,12 @@ pub(super) async fn authenticate(store: &ObjectStore, request: &Request<'_>) -> 
         previous: claim.signature.clone(),
     };
     let payload = match hash {
+        _ if claim.expires.is_some() => said(Some(hash)),
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Payload::Chunked { signer: Some(signer()), trailer: false },
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => {
             Payload::Chunked { signer: Some(signer()), trailer: true }
         }
-        other => unsigned_payload(Some(other))?,
+        other => signed_payload(other)?,
     };
     Ok((Access::of(credential.caller.clone()), payload))
 }
@@ -78,16 +83,29 @@ pub(super) fn matches_v2(secret: &str, text: &str, signature: &str) -> bool {
     sum.as_bytes().ct_eq(signature.as_bytes()).into()
 }
 
-fn unsigned_payload(hash: Option<&str>) -> S3Result<Payload> {
+/// A body in chunks that nobody signed.
+const IN_CHUNKS: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+
+/// What a header says of the body where no signature depends on it.
+fn said(hash: Option<&str>) -> Payload {
     match hash {
-        None | Some(UNSIGNED) => Ok(Payload::Unsigned),
-        Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Ok(Payload::Chunked { signer: None, trailer: true }),
-        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            Ok(Payload::Hashed(hex.to_ascii_lowercase()))
+        None | Some(UNSIGNED) => Payload::Unsigned,
+        Some(other) => Payload::Hashed(other.to_owned()),
+    }
+}
+
+fn signed_payload(hash: &str) -> S3Result<Payload> {
+    match hash {
+        UNSIGNED => Ok(Payload::Unsigned),
+        IN_CHUNKS => Ok(Payload::Chunked { signer: None, trailer: true }),
+        hex if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(Payload::Hashed(hex.to_owned()))
         }
-        Some(other) if other.starts_with("STREAMING-") => Err(S3Error::not_implemented(other)),
-        Some(_) => Err(S3Error::invalid_argument(
+        other if other.starts_with("STREAMING-") => Err(S3Error::not_implemented(other)),
+        other => Err(S3Error::invalid_argument(
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, or a valid sha256 value.",
-        )),
+        )
+        .with("ArgumentName", "x-amz-content-sha256")
+        .with("ArgumentValue", other)),
     }
 }

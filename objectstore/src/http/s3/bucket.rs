@@ -65,7 +65,7 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
     }
     let new = NewContainer { policy, as_bucket: true };
     let rule = |info: &mut crate::ContainerInfo| {
-        (info.read, info.write, info.sharing.grants) = grants::keep(&grants, &project);
+        (info.write, info.sharing.grants) = grants::keep(&grants, &project);
         info.sharing.ownership = ownership;
         if locked {
             lock::enable(info);

@@ -74,9 +74,15 @@ pub(crate) struct Decoder {
     trailers: Vec<(String, String)>,
     /// Trailers were announced (a body without them ends right behind the last chunk).
     with_trailer: bool,
-    /// What `x-amz-decoded-content-length` promised is still to come.
-    remaining: Option<u64>,
+    /// What `x-amz-decoded-content-length` promised, and what chunks have said to bring.
+    promised: Option<u64>,
+    announced: u64,
+    /// The size of the chunk before, and its number.
+    last: (u64, u64),
 }
+
+/// Signed chunks but for the last are no smaller.
+const SMALLEST_CHUNK: u64 = 8192;
 
 /// Longest line: a chunk header or a trailer. Anything longer is an attempt to fill our memory.
 const LONGEST_LINE: usize = 1024;
@@ -96,7 +102,9 @@ impl Decoder {
             signature: String::new(),
             trailers: Vec::new(),
             with_trailer,
-            remaining: decoded_length,
+            promised: decoded_length,
+            announced: 0,
+            last: (SMALLEST_CHUNK, 0),
         }
     }
 
@@ -107,9 +115,6 @@ impl Decoder {
                 State::Data(left) => {
                     let take = usize::try_from(left).unwrap_or(usize::MAX).min(frame.len());
                     let data = frame.split_to(take);
-                    if let Some(remaining) = &mut self.remaining {
-                        *remaining = remaining.checked_sub(take as u64).ok_or(ObjectError::Incomplete)?;
-                    }
                     if self.signer.is_some() {
                         self.hash.update(&data);
                     }
@@ -117,7 +122,9 @@ impl Decoder {
                     self.state = if left == 0 { State::AfterData } else { State::Data(left) };
                     out(data);
                 }
-                State::Done => return Err(broken("data behind the end")),
+                // S3 reads no further than the empty line behind what it was told to expect.
+                State::Done if !self.trailers.is_empty() => return Ok(()),
+                State::Done => return Err(ObjectError::ChecksumMismatch("x-amz-trailer")),
                 State::Header | State::AfterData | State::Trailer => {
                     if let Some(line) = self.gather(&mut frame)? {
                         self.line(&line)?;
@@ -134,8 +141,8 @@ impl Decoder {
         if matches!(self.state, State::Trailer) && self.line.is_empty() {
             self.end()?;
         }
-        if !matches!(self.state, State::Done) || self.remaining.is_some_and(|r| r != 0) {
-            return Err(ObjectError::Incomplete);
+        if !matches!(self.state, State::Done) {
+            return Err(broken("cut off"));
         }
         Ok(self.trailers)
     }
@@ -153,10 +160,10 @@ impl Decoder {
             return Ok(None);
         }
         let mut line = std::mem::take(&mut self.line);
-        line.pop();
-        if line.last() == Some(&b'\r') {
-            line.pop();
+        if !line.ends_with(b"\r\n") {
+            return Err(broken("a line does not end as it should"));
         }
+        line.truncate(line.len() - 2);
         String::from_utf8(line).map(Some).map_err(|_| broken("a line is not text"))
     }
 
@@ -172,10 +179,13 @@ impl Decoder {
             State::Trailer if line.is_empty() => self.end(),
             State::Trailer => {
                 let (name, value) = line.split_once(':').ok_or_else(|| broken("a trailer has no colon"))?;
-                if self.trailers.len() >= MOST_TRAILERS {
-                    return Err(broken("too many trailers"));
+                let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
+                let full = self.trailers.len() >= MOST_TRAILERS;
+                match self.trailers.iter_mut().find(|(n, _)| *n == name) {
+                    Some(same) => same.1 = value,
+                    None if full => return Err(broken("too many trailers")),
+                    None => self.trailers.push((name, value)),
                 }
-                self.trailers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
                 Ok(())
             }
             State::Data(_) | State::Done => Err(broken("out of order")),
@@ -184,13 +194,31 @@ impl Decoder {
 
     fn header(&mut self, line: &str) -> Result<(), ObjectError> {
         let (size, extension) = line.split_once(';').unwrap_or((line, ""));
+        let size = size.trim();
         if size.is_empty() || size.len() > 16 || !size.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(broken("a chunk has no size"));
         }
         let size = u64::from_str_radix(size, 16).map_err(|_| broken("a chunk has no size"))?;
         if self.signer.is_some() {
-            let signature = extension.strip_prefix("chunk-signature=");
-            self.signature = signature.ok_or(ObjectError::ChecksumMismatch("chunk-signature"))?.to_owned();
+            let (name, signature) = extension.split_once('=').unwrap_or_default();
+            match (name.trim(), signature.trim()) {
+                ("chunk-signature", signature) if !signature.is_empty() && !signature.contains(';') => {
+                    signature.clone_into(&mut self.signature);
+                }
+                ("chunk-signature" | "", _) => return Err(broken("a chunk has no signature")),
+                _ => return Err(ObjectError::ChecksumMismatch("chunk-signature")),
+            }
+            if size > 0 && self.last.0 < SMALLEST_CHUNK {
+                let (size, number) = (self.last.0, self.last.1 + 1);
+                return Err(ObjectError::SmallChunk { number, size });
+            }
+        }
+        self.last = (size, self.last.1 + 1);
+        self.announced = self.announced.saturating_add(size);
+        if let Some(promised) =
+            self.promised.filter(|n| self.announced > *n || size == 0 && self.announced < *n)
+        {
+            return Err(ObjectError::OtherLength { promised, provided: self.announced });
         }
         if size > 0 {
             self.state = State::Data(size);
@@ -218,7 +246,7 @@ impl Decoder {
         let signature = at.map(|i| self.trailers.remove(i).1);
         let Some(signer) = &mut self.signer else { return Ok(()) };
         let text: String = self.trailers.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
-        let signature = signature.ok_or(ObjectError::ChecksumMismatch("chunk-signature"))?;
+        let signature = signature.filter(|_| !text.is_empty()).ok_or_else(|| broken("nothing is signed"))?;
         signer.check_trailer(&hex::encode(Sha256::digest(text)), &signature)
     }
 }
@@ -295,9 +323,14 @@ mod tests {
         changed[500] = b'b';
         assert!(matches!(run(decoder(), &changed, 999), Err(ObjectError::ChecksumMismatch(_))));
         let body = published();
-        assert!(matches!(run(decoder(), &body[..60_000], 999), Err(ObjectError::Incomplete)));
-        let short = Decoder::new(Some(signer()), false, Some(10));
-        assert!(matches!(run(short, &body, 999), Err(ObjectError::Incomplete)));
+        assert!(matches!(run(decoder(), &body[..60_000], 999), Err(ObjectError::BrokenBody(_))));
+        let other = |n| run(Decoder::new(Some(signer()), false, Some(n)), &body, 999);
+        for n in [10, 66_559, 66_561] {
+            assert!(
+                matches!(other(n), Err(ObjectError::OtherLength { promised, .. }) if promised == n),
+                "{n}"
+            );
+        }
     }
 
     #[test]
@@ -305,11 +338,44 @@ mod tests {
         let body = b"5\r\nhello\r\n1\r\n!\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
         let (n, trailers) = run(Decoder::new(None, true, Some(6)), body, 3).unwrap();
         assert_eq!((n, trailers), (6, vec![("x-amz-checksum-crc32".into(), "AAAAAA==".into())]));
-        for bad in ["", "zz\r\n", "5\r\nhello!\r\n", "5\r\nhello\r\n0\r\nno colon\r\n\r\n", "0\r\n\r\nmore"] {
+        for bad in [
+            "",
+            "zz\r\n",
+            "5\r\nhello!\r\n",
+            "5\r\nhello\r\n0\r\nno colon\r\n\r\n",
+            "0\r\n\r\nmore",
+            "5\nhello\n0\n\n",
+        ] {
             assert!(run(Decoder::new(None, true, None), bad.as_bytes(), 4).is_err(), "{bad}");
         }
+        // The last of one name counts; what comes behind the empty line does not.
+        let twice = b"0\r\na:1\r\na: 2\r\n\r\nb:3\r\n";
+        let (_, trailers) = run(Decoder::new(None, true, Some(0)), twice, 5).unwrap();
+        assert_eq!(trailers, [("a".to_owned(), "2".to_owned())]);
         let long = format!("5;{}\r\n", "x".repeat(2000));
         assert!(run(Decoder::new(None, true, None), long.as_bytes(), 50).is_err());
+    }
+
+    #[test]
+    fn signed_chunks_are_not_small() {
+        let body = |size: usize| {
+            let (mut signer, mut body) = (signer(), Vec::new());
+            for data in [vec![b'a'; size], b"the last".to_vec(), Vec::new()] {
+                let hash = hex::encode(Sha256::digest(&data));
+                let text = format!(
+                    "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{}\n{EMPTY_SHA256}\n{hash}",
+                    signer.timestamp, signer.scope, signer.previous
+                );
+                signer.previous = signer.key.sign(&text);
+                body.extend(format!("{:x} ; chunk-signature = {} \r\n", data.len(), signer.previous).bytes());
+                body.extend(data);
+                body.extend(b"\r\n");
+            }
+            body
+        };
+        let read = |size| run(Decoder::new(Some(signer()), false, None), &body(size), 999);
+        assert_eq!(read(8192).unwrap().0, 8200);
+        assert!(matches!(read(8191), Err(ObjectError::SmallChunk { number: 2, size: 8191 })));
     }
 
     proptest! {

@@ -115,6 +115,7 @@ pub(super) async fn object(call: Call) -> S3Result<Response> {
     let size = opened.size;
     let mut body = Body::new(opened.content.stream(Span { start: 0, end: size }), Some(size));
     body.expect = Expect { algorithm: wanted.or(kept), ..Expect::default() };
+    let body = body.summed();
     let written = call.store.put_object(&target, new, body, condition(&call)?).await?;
     let mut response = result("CopyObjectResult", &written.etag, written.modified, written.checksum.as_ref());
     versions::name_some(response.headers_mut(), "x-amz-version-id", written.version);
@@ -131,10 +132,15 @@ pub(super) async fn part(call: Call) -> S3Result<Response> {
     let span = match call.header("x-amz-copy-source-range") {
         None => Span { start: 0, end: opened.size },
         Some(text) => {
-            let spans = Ranges::parse(text).and_then(|r| r.within(opened.size));
-            match spans.as_deref() {
-                Some([span]) => *span,
-                _ => {
+            let ranges = Ranges::parse(text).filter(|r| r.count() == 1 && r.is_closed());
+            match ranges.map(|r| r.whole_within(opened.size)) {
+                Some(Some(span)) => span,
+                Some(None) => {
+                    let text =
+                        format!("Range specified is not valid for source object of size: {}", opened.size);
+                    return Err(S3Error { message: text, ..error::invalid_range() });
+                }
+                None => {
                     return Err(S3Error::invalid_argument(
                         "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy",
                     ));

@@ -168,7 +168,9 @@ impl Page {
     /// `None` where no page asks.
     pub(super) fn of(method: &http::Method, headers: &HeaderMap) -> Option<Page> {
         let origin = headers.get(header::ORIGIN)?.to_str().ok()?.to_owned();
-        Some(Page { origin, method: method.as_str().to_owned() })
+        let asked = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).and_then(|m| m.to_str().ok());
+        let method = asked.filter(|_| method != http::Method::OPTIONS).unwrap_or(method.as_str());
+        Some(Page { origin, method: method.to_owned() })
     }
 
     pub(super) fn mark(&self, rules: &[CorsRule], response: &mut Response) {

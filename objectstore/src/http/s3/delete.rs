@@ -1,6 +1,6 @@
 //! Deleting objects: one, or up to a thousand at once.
 
-use super::error::{S3Error, S3Result, malformed_xml};
+use super::error::{self, S3Error, S3Result, malformed_xml};
 use super::xml::{Node, Xml};
 use super::{Call, bare, lock, versions, xml_reply};
 use crate::access::DELETE;
@@ -12,6 +12,7 @@ use crate::{Need, ObjectError};
 use axum::response::Response;
 use futures::{FutureExt, StreamExt};
 use http::{HeaderValue, StatusCode};
+use std::sync::Arc;
 
 /// Most keys in one request, and deletions under way at once.
 const MOST: usize = 1000;
@@ -24,27 +25,49 @@ pub(super) async fn one(call: Call) -> S3Result<Response> {
         call.header("x-amz-if-match-last-modified-time"),
         call.header("x-amz-if-match-size"),
     )?;
-    let conditional = condition != Condition::Always;
     let version = versions::wanted(&call)?;
-    let done = match version {
-        None => call.store.delete_object(&container, &call.key, condition).await,
-        Some(id) => call.store.delete_version(&container, &call.key, id, how(&call, &container)).await,
-    };
+    let how = how(&call, &container);
+    let done = delete(&call, &container, &call.key, version, condition, how).await?;
     let mut response = bare(StatusCode::NO_CONTENT);
     let out = response.headers_mut();
-    match done {
-        Ok(deleted) => {
-            versions::name_some(out, "x-amz-version-id", deleted.version);
-            if deleted.marker {
-                out.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
-            }
-        }
-        // What is not there has been deleted.
-        Err(ObjectError::NoSuchObject) if !conditional => {}
-        Err(ObjectError::NoSuchVersion) => versions::name_some(out, "x-amz-version-id", version),
-        Err(e) => return Err(e.into()),
+    versions::name_some(out, "x-amz-version-id", done.map_or(version, |deleted| deleted.version));
+    if done.is_some_and(|deleted| deleted.marker) {
+        out.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// Deletes an object or a version of it; `None` where there is nothing: what is not there has been deleted. A delete
+/// marker is there, and is like no object.
+async fn delete(
+    call: &Call,
+    container: &Arc<Container>,
+    key: &str,
+    version: Option<VersionId>,
+    condition: Condition,
+    how: DeleteVersion,
+) -> Result<Option<Deleted>, ObjectError> {
+    let store = &call.store;
+    let any = match &condition {
+        Condition::Match(etags) => etags.iter().any(|e| e == "*"),
+        condition => *condition == Condition::Always,
+    };
+    let done = match version {
+        None => store.delete_object(container, key, condition).await,
+        Some(id) => store.delete_version(container, key, id, DeleteVersion { condition, ..how }).await,
+    };
+    match done {
+        Ok(deleted) => Ok(Some(deleted)),
+        Err(ObjectError::NoSuchObject) if !any && container.info.versioning.is_set() => {
+            match store.open_latest(container, key, 0).await {
+                Ok(latest) if latest.meta.is_marker() => Err(ObjectError::PreconditionFailed),
+                Ok(_) | Err(ObjectError::NoSuchObject) => Ok(None),
+                Err(e) => Err(e),
+            }
+        }
+        Err(ObjectError::NoSuchObject | ObjectError::NoSuchVersion) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// What the object must be like to be deleted.
@@ -95,6 +118,9 @@ pub(super) fn named(node: &Node) -> S3Result<Vec<Named<'_>>> {
 
 pub(super) async fn many(call: Call) -> S3Result<Response> {
     let container = call.store.find_bucket(&call.access, &call.bucket).await?;
+    if !call.has_sum() {
+        return Err(error::missing_sum());
+    }
     let body = call.small_body().await?;
     let node = Node::parse(&body, "Delete")?;
     let quiet = node.value("Quiet") == Some("true");
@@ -104,30 +130,19 @@ pub(super) async fn many(call: Call) -> S3Result<Response> {
     for Named { key, version, condition } in &all {
         let action = if version.is_some() { "s3:DeleteObjectVersion" } else { DELETE };
         let (access, container, call) = (call.access.asking(action, key), &container, &call);
+        let how = how.clone();
         let deletion = async move {
             call.store.admit(&access, container, Need::Write).await?;
-            match version {
-                None => call.store.delete_object(container, key, condition.clone()).await,
-                Some(id) => call.store.delete_version(container, key, *id, how).await,
-            }
+            delete(call, container, key, *version, condition.clone(), how).await
         };
         deletions.push(deletion.boxed());
     }
-    let done: Vec<Result<Deleted, ObjectError>> =
+    let done: Vec<Result<Option<Deleted>, ObjectError>> =
         futures::stream::iter(deletions).buffered(AT_ONCE).collect().await;
     let mut xml = Xml::new();
     xml.root("DeleteResult");
-    for (Named { key, version, condition }, done) in all.iter().zip(done) {
+    for (Named { key, version, .. }, done) in all.iter().zip(done) {
         let named = version.map(|v| v.to_string());
-        let done = match done {
-            Ok(done) => Ok(Some(done)),
-            Err(ObjectError::NoSuchObject | ObjectError::NoSuchVersion)
-                if *condition == Condition::Always =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        };
         match done {
             Ok(_) if quiet => {}
             Ok(deleted) => {

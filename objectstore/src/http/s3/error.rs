@@ -49,8 +49,11 @@ codes! {
     malformed_xml 400 "MalformedXML" "The XML you provided was not well-formed or did not validate against our published schema";
     entity_too_large 400 "EntityTooLarge" "Your proposed upload exceeds the maximum allowed size";
     incomplete_body 400 "IncompleteBody" "You did not provide the number of bytes specified by the Content-Length HTTP header";
+    broken_body 400 "IncompleteBody" "The request body terminated unexpectedly";
     bad_digest 400 "BadDigest" "The Content-MD5 you specified did not match what we received.";
-    invalid_digest 400 "InvalidDigest" "The Content-MD5 you specified is not valid.";
+    invalid_digest 400 "InvalidDigest" "The Content-MD5 you specified was invalid.";
+    missing_sum 400 "InvalidRequest" "Missing required header for this request: Content-MD5 OR x-amz-checksum-*";
+    malformed_trailer 400 "MalformedTrailerError" "The request contained trailing data that was not well-formed or did not conform to our published schema.";
     missing_length 411 "MissingContentLength" "You must provide the Content-Length HTTP header.";
     method_not_allowed 405 "MethodNotAllowed" "The specified method is not allowed against this resource.";
     invalid_part_order 400 "InvalidPartOrder" "The list of parts was not in ascending order. Parts must be ordered by part number.";
@@ -192,16 +195,30 @@ impl From<ObjectError> for S3Error {
             }
             O::TooLarge(_) => return entity_too_large(),
             O::Incomplete => return incomplete_body(),
-            O::BrokenBody(text) => return S3Error::new(400, "IncompleteBody", text.clone()),
+            O::BrokenBody(_) => return broken_body(),
+            O::OtherLength { promised, provided } => {
+                return incomplete_body()
+                    .with("NumberBytesExpected", promised.to_string())
+                    .with("NumberBytesProvided", provided.to_string());
+            }
+            O::SmallChunk { number, size } => {
+                let text = "Only the last chunk is allowed to have a size less than 8192 bytes";
+                return S3Error::new(403, "InvalidChunkSizeError", text)
+                    .with("Chunk", number.to_string())
+                    .with("BadChunkSize", size.to_string());
+            }
             O::SlowBody => return request_timeout(),
             O::EtagMismatch => return bad_digest(),
-            O::ChecksumMismatch("x-amz-content-sha256") => return content_sha256_mismatch(),
+            O::Sha256Mismatch { computed } => {
+                return content_sha256_mismatch().with("S3ComputedContentSHA256", computed.clone());
+            }
             O::ChecksumMismatch("chunk-signature") => return signature_mismatch(),
+            O::ChecksumMismatch("x-amz-trailer") => return malformed_trailer(),
             O::ChecksumMismatch(what) => {
                 return S3Error::new(
                     400,
                     "BadDigest",
-                    format!("The {what} you specified did not match what we received."),
+                    format!("The {what} you specified did not match the calculated checksum."),
                 );
             }
             O::PreconditionFailed => return precondition(),
@@ -210,7 +227,7 @@ impl From<ObjectError> for S3Error {
             }
             O::NoSuchUpload => return no_such_upload(),
             O::InvalidPart(n) => {
-                let text = "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.";
+                let text = "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.";
                 return S3Error::new(400, "InvalidPart", text).with("PartNumber", n.to_string());
             }
             O::PartOrder => return invalid_part_order(),

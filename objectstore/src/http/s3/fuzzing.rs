@@ -74,7 +74,7 @@ pub(crate) fn documents(data: &[u8]) {
     let _ = lifecycle::read(data);
     let _ = cors::parse(data);
     let _ = notification::read(data);
-    let _ = logging::read(data);
+    let _ = logging::read(data, "p");
     let _ = lock::read(data);
     let _ = lock::read_retention(data);
     let _ = public::parse_block(data);

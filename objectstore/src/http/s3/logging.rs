@@ -5,9 +5,10 @@ use super::endpoint::Endpoint;
 use super::error::{S3Error, S3Result, malformed_xml, method_not_allowed};
 use super::sigv4::encode;
 use super::xml::{Node, Xml};
-use super::{Call, bare, config, text, xml_reply};
+use super::{Call, acl, bare, config, text, xml_reply};
 use crate::access_log::AccessLog;
 use crate::http::facts::RequestFacts;
+use crate::sharing::Ownership;
 use crate::{Access, ObjectError};
 use axum::extract::Request;
 use axum::response::Response;
@@ -21,9 +22,9 @@ pub(super) async fn answer(call: &Call) -> S3Result<Response> {
     match call.method.as_str() {
         "GET" => Ok(show(container.info.sharing.log.as_ref())),
         "PUT" => {
-            let log = read(&call.small_body().await?)?;
+            let log = read(&call.small_body().await?, &container.project_id)?;
             if let Some(log) = &log {
-                check_target(call, &container.project_id, &log.bucket).await?;
+                check_target(call, &container.project_id, log).await?;
             }
             share(call, &container, |s| s.log.clone_from(&log)).await?;
             Ok(bare(StatusCode::OK))
@@ -33,24 +34,29 @@ pub(super) async fn answer(call: &Call) -> S3Result<Response> {
 }
 
 /// The log goes to a bucket of the same project, and of no other.
-async fn check_target(call: &Call, project: &str, bucket: &str) -> S3Result<()> {
+async fn check_target(call: &Call, project: &str, log: &AccessLog) -> S3Result<()> {
     let refused = |text: &str| {
         let e = S3Error { code: "InvalidTargetBucketForLogging", ..S3Error::invalid_argument(text) };
-        e.with("TargetBucket", bucket)
+        e.with("TargetBucket", &log.bucket)
     };
-    match call.store.find_container(project, bucket).await {
+    match call.store.find_container(project, &log.bucket).await {
+        Ok(target)
+            if !log.grants.is_empty()
+                && call.store.ownership(&target.info) == Ownership::BucketOwnerEnforced =>
+        {
+            Err(refused("The target bucket for logging does not allow ACLs"))
+        }
         Ok(_) => Ok(()),
         Err(ObjectError::NoSuchContainer) => Err(refused("The target bucket for logging does not exist")),
         Err(e) => Err(e.into()),
     }
 }
 
-pub(super) fn read(body: &[u8]) -> S3Result<Option<AccessLog>> {
+/// The document of a bucket of this owner.
+pub(super) fn read(body: &[u8], owner: &str) -> S3Result<Option<AccessLog>> {
     let node = Node::parse(body, "BucketLoggingStatus")?;
     let Some(enabled) = node.child("LoggingEnabled") else { return Ok(None) };
-    if enabled.child("TargetGrants").is_some_and(|g| !g.children.is_empty()) {
-        return Err(S3Error::not_implemented("TargetGrants"));
-    }
+    let grants = enabled.child("TargetGrants").map(|list| acl::of_list(list, owner));
     let partitioned = match enabled.child("TargetObjectKeyFormat").map(|f| f.children.as_slice()) {
         None | Some([]) => false,
         Some([one]) if one.name == "SimplePrefix" => false,
@@ -66,7 +72,8 @@ pub(super) fn read(body: &[u8]) -> S3Result<Option<AccessLog>> {
     if prefix.len() > 512 {
         return Err(S3Error::invalid_argument("The target prefix is too long"));
     }
-    Ok(Some(AccessLog { bucket: bucket.to_owned(), prefix: prefix.to_owned(), partitioned }))
+    let grants = grants.transpose()?.unwrap_or_default();
+    Ok(Some(AccessLog { bucket: bucket.to_owned(), prefix: prefix.to_owned(), partitioned, grants }))
 }
 
 fn show(log: Option<&AccessLog>) -> Response {
@@ -74,11 +81,20 @@ fn show(log: Option<&AccessLog>) -> Response {
     xml.root("BucketLoggingStatus");
     if let Some(log) = log {
         xml.open("LoggingEnabled").text("TargetBucket", &log.bucket).text("TargetPrefix", &log.prefix);
-        if log.partitioned {
-            xml.open("TargetObjectKeyFormat").open("PartitionedPrefix");
-            xml.text("PartitionDateSource", "DeliveryTime");
-            xml.close("PartitionedPrefix").close("TargetObjectKeyFormat");
+        if !log.grants.is_empty() {
+            xml.open("TargetGrants");
+            log.grants.iter().for_each(|grant| acl::show_grant(&mut xml, grant));
+            xml.close("TargetGrants");
         }
+        xml.open("TargetObjectKeyFormat");
+        match log.partitioned {
+            true => {
+                let xml = xml.open("PartitionedPrefix").text("PartitionDateSource", "DeliveryTime");
+                xml.close("PartitionedPrefix")
+            }
+            false => xml.open("SimplePrefix").close("SimplePrefix"),
+        };
+        xml.close("TargetObjectKeyFormat");
         xml.close("LoggingEnabled");
     }
     xml.close("BucketLoggingStatus");
@@ -221,6 +237,7 @@ fn operation(endpoint: Endpoint, call: &Call) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grants::{Grant, Grantee, Permission};
 
     #[test]
     fn signatures_are_not_logged() {
@@ -231,7 +248,7 @@ mod tests {
     #[test]
     fn configurations_are_read() {
         let read = |inside: &str| {
-            read(format!("<BucketLoggingStatus>{inside}</BucketLoggingStatus>").as_bytes())
+            read(format!("<BucketLoggingStatus>{inside}</BucketLoggingStatus>").as_bytes(), "p")
                 .map_err(|e| e.code)
         };
         let log = |more: &str| {
@@ -240,23 +257,32 @@ mod tests {
             ))
         };
         assert_eq!(read(""), Ok(None));
-        let plain = AccessLog { bucket: "b".into(), prefix: "l/".into(), partitioned: false };
+        let plain =
+            AccessLog { bucket: "b".into(), prefix: "l/".into(), partitioned: false, grants: Vec::new() };
         assert_eq!(log(""), Ok(Some(plain.clone())));
         let format = |inside: &str| log(&format!("<TargetObjectKeyFormat>{inside}</TargetObjectKeyFormat>"));
         assert_eq!(format("<SimplePrefix/>"), Ok(Some(plain.clone())));
         let delivery =
             "<PartitionedPrefix><PartitionDateSource>DeliveryTime</PartitionDateSource></PartitionedPrefix>";
-        assert_eq!(format(delivery), Ok(Some(AccessLog { partitioned: true, ..plain })));
+        assert_eq!(format(delivery), Ok(Some(AccessLog { partitioned: true, ..plain.clone() })));
         assert_eq!(format("<Else/>"), Err("MalformedXML"));
         assert_eq!(read("<LoggingEnabled/>"), Err("MalformedXML"));
-        assert_eq!(log("<TargetGrants><Grant/></TargetGrants>"), Err("NotImplemented"));
+        let grants = |id: &str| {
+            log(&format!(
+                "<TargetGrants><Grant><Grantee><ID>{id}</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants>"
+            ))
+        };
+        let to_q = vec![Grant::new(Grantee::Project("q".into()), Permission::Read)];
+        assert_eq!(grants("q").map(|log| log.map(|l| l.grants)), Ok(Some(to_q)));
+        assert_eq!(grants("p"), Ok(Some(plain)), "the owner has what it has");
+        assert_eq!(log("<TargetGrants><Grant/></TargetGrants>"), Err("MalformedACLError"));
     }
 
     proptest::proptest! {
         #[test]
         fn noise_never_panics(noise: Vec<u8>, inside in "(<[A-Z][A-Za-z]{0,12}/?>|</[A-Z][A-Za-z]{0,12}>|[a-z0-9:-]{0,6}){0,12}") {
-            let _ = read(&noise);
-            let _ = read(format!("<BucketLoggingStatus>{inside}</BucketLoggingStatus>").as_bytes());
+            let _ = read(&noise, "p");
+            let _ = read(format!("<BucketLoggingStatus>{inside}</BucketLoggingStatus>").as_bytes(), "p");
         }
     }
 }

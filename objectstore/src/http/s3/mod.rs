@@ -45,6 +45,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use endpoint::Endpoint;
 use error::S3Result;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -87,6 +89,7 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let mut place = None;
     let mut line = store.inner.logs.any().then(|| logging::Line::of(&request));
     let pays = is_payer(&request);
+    let claims = Claims::of(&request);
     let answered = async {
         let call = Call::take(store.clone(), request, &mut place).await?;
         if call.method == Method::OPTIONS {
@@ -104,7 +107,7 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
         Ok(response) => (response, None),
         Err(e) => {
             let code = e.code;
-            (e.respond(&resource, id, head), Some(code))
+            (claims.told(e).respond(&resource, id, head), Some(code))
         }
     };
     if (page.is_some() || line.is_some() || pays)
@@ -128,6 +131,33 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     response.headers_mut().insert("x-amz-request-id", id.clone());
     response.headers_mut().insert("x-amz-id-2", id);
     response
+}
+
+/// The sums that a request claims for its body: an answer that they are wrong repeats them.
+struct Claims {
+    md5: Option<String>,
+    sha256: Option<String>,
+    /// It creates an object from its body: S3 then writes an MD5 in hexadecimal.
+    put: bool,
+}
+
+impl Claims {
+    fn of(request: &Request) -> Claims {
+        let header = |name: &str| text(request.headers(), name).map(str::to_owned);
+        let put = request.method() == Method::PUT;
+        Claims { md5: header("content-md5"), sha256: header("x-amz-content-sha256"), put }
+    }
+
+    fn told(self, e: error::S3Error) -> error::S3Error {
+        match (e.code, self.md5, self.sha256) {
+            ("BadDigest", Some(md5), _) if e.message.starts_with("The Content-MD5") => {
+                let bytes = BASE64_STANDARD.decode(md5.trim()).ok().filter(|_| self.put);
+                e.with("ExpectedDigest", bytes.map_or(md5, hex::encode))
+            }
+            ("XAmzContentSHA256Mismatch", _, Some(sha256)) => e.with("ClientComputedContentSHA256", sha256),
+            _ => e,
+        }
+    }
 }
 
 /// Whether a request says that its sender pays for it.

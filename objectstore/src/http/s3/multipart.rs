@@ -18,11 +18,15 @@ pub(super) fn upload_id(call: &Call) -> S3Result<Tag> {
 }
 
 pub(super) fn part_number(call: &Call) -> S3Result<u32> {
-    let number = call.param("partNumber").and_then(|n| n.parse().ok());
-    number.filter(|n| (1..=crate::upload::MOST_PARTS).contains(n)).ok_or_else(|| {
+    number_of_part(call.param("partNumber").unwrap_or_default())
+}
+
+pub(super) fn number_of_part(text: &str) -> S3Result<u32> {
+    let number = text.parse().ok().filter(|n| (1..=crate::upload::MOST_PARTS).contains(n));
+    number.ok_or_else(|| {
         S3Error::invalid_argument("Part number must be an integer between 1 and 10000, inclusive")
             .with("ArgumentName", "partNumber")
-            .with("ArgumentValue", call.param("partNumber").unwrap_or_default())
+            .with("ArgumentValue", text)
     })
 }
 
@@ -104,10 +108,10 @@ pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
     let page = call.store.list_parts(&container, &call.key, id, after, limit).await?;
     let mut xml = Xml::new();
     xml.root("ListPartsResult").text("Bucket", &call.bucket).text("Key", &names.write(&call.key));
+    let of = if page.owner.is_empty() { &container.project_id } else { &page.owner };
     xml.text("UploadId", &id.to_string());
-    xml.open("Initiator").text("ID", &container.project_id).text("DisplayName", &container.project_id);
-    xml.close("Initiator");
-    owner(&mut xml, &container.project_id);
+    xml.open("Initiator").text("ID", of).text("DisplayName", of).close("Initiator");
+    owner(&mut xml, of);
     xml.text("StorageClass", call.store.policies().class_at(&container.policy, page.place))
         .text("PartNumberMarker", &after.to_string())
         .text("NextPartNumberMarker", &page.parts.last().map_or(0, |p| p.number).to_string())
@@ -208,9 +212,9 @@ pub(super) async fn list_uploads(call: Call) -> S3Result<Response> {
     xml.text("IsTruncated", if page.truncated { "true" } else { "false" });
     for upload in &page.uploads {
         xml.open("Upload").text("Key", &names.write(&upload.name)).text("UploadId", &upload.id.to_string());
-        xml.open("Initiator").text("ID", &container.project_id).text("DisplayName", &container.project_id);
-        xml.close("Initiator");
-        owner(&mut xml, &container.project_id);
+        let of = if upload.owner.is_empty() { &container.project_id } else { &upload.owner };
+        xml.open("Initiator").text("ID", of).text("DisplayName", of).close("Initiator");
+        owner(&mut xml, of);
         let class = call.store.policies().class_at(&container.policy, upload.place);
         xml.text("StorageClass", class);
         xml.text("Initiated", &time(upload.started)).close("Upload");

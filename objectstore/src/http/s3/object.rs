@@ -92,8 +92,7 @@ fn missing(e: ObjectError, call: &Call) -> S3Error {
 
 /// The bytes of one part of a multipart object; of any other, part 1 is all.
 async fn part_span(call: &Call, object: &crate::Object, number: &str) -> S3Result<Span> {
-    let number: u32 =
-        number.parse().map_err(|_| S3Error::invalid_argument("Part number must be an integer"))?;
+    let number = super::multipart::number_of_part(number)?;
     let parts = call.store.parts(object).await?;
     if parts.is_empty() && number == 1 {
         return Ok(Span { start: 0, end: object.meta.size });
@@ -254,6 +253,7 @@ pub(super) fn condition(call: &Call) -> S3Result<Condition> {
     match (call.header("if-none-match"), call.header("if-match")) {
         (None, None) => Ok(Condition::Always),
         (Some("*"), None) => Ok(Condition::Absent),
+        (Some(etags), None) => Ok(Condition::NoneMatch(precondition::etags(etags))),
         (None, Some(etags)) => Ok(Condition::Match(precondition::etags(etags))),
         _ => Err(S3Error::not_implemented("A header you provided implies functionality that")),
     }
@@ -277,7 +277,7 @@ pub(super) async fn put(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let new = described(&call, &container)?;
     let condition = condition(&call)?;
-    let body = call.body()?;
+    let body = call.body()?.summed();
     if body.length.is_none() && !call.headers.contains_key("transfer-encoding") {
         return Err(error::missing_length());
     }

@@ -48,10 +48,8 @@ pub(super) async fn status(call: &Call) -> S3Result<Response> {
     if call.method != http::Method::GET {
         return Err(method_not_allowed());
     }
-    if container.info.sharing.policy.is_none() {
-        return Err(absent());
-    }
-    let public = if container.has_public_policy() { "true" } else { "false" };
+    let by_acl = container.info.has_public_acl() && !container.info.ignores_public();
+    let public = if by_acl || container.has_public_policy() { "true" } else { "false" };
     let mut xml = Xml::new();
     xml.root("PolicyStatus").text("IsPublic", public).close("PolicyStatus");
     Ok(xml_reply(StatusCode::OK, xml))

@@ -70,7 +70,8 @@ impl Policy {
     pub(super) fn parse(json: &[u8]) -> S3Result<Policy> {
         let value: Value = serde_json::from_slice(json).map_err(|_| bad_policy("Invalid JSON."))?;
         let expires = value.get("expiration").ok_or_else(|| bad_policy("Policy missing expiration."))?;
-        let expires = expires.as_str().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
+        let utc = |t: &&str| t.contains('T') && t.ends_with('Z');
+        let expires = expires.as_str().filter(utc).and_then(|t| DateTime::parse_from_rfc3339(t).ok());
         let expires = expires.ok_or_else(|| bad_policy("Invalid 'expiration' value."))?.with_timezone(&Utc);
         let conditions = value.get("conditions").ok_or_else(|| bad_policy("Policy missing conditions."))?;
         let conditions = conditions.as_array().ok_or_else(|| bad_policy("Invalid 'conditions' value."))?;
@@ -135,7 +136,8 @@ impl Policy {
             }
         }
         let named = |field: &str| self.rules.iter().any(|r| r.field == field);
-        let extra = fields.0.iter().map(|(n, _)| n.as_str()).find(|n| {
+        // The bucket is in the form's URL, and as good as a field.
+        let extra = std::iter::once("bucket").chain(fields.0.iter().map(|(n, _)| n.as_str())).find(|n| {
             !FREE.contains(n) && !n.starts_with("x-ignore-") && !n.starts_with("x-amz-checksum-") && !named(n)
         });
         match extra {
@@ -191,7 +193,7 @@ async fn upload(mut call: Call, form: &mut Form) -> S3Result<Response> {
     let (relay, stream) = relay();
     let mut body = Body::new(stream, None);
     body.expect = call.expect()?;
-    let put = call.store.put_object(&container, new, body, Condition::Always);
+    let put = call.store.put_object(&container, new, body.summed(), Condition::Always);
     let pump = async move {
         let mut size = 0;
         let refused = loop {
@@ -430,7 +432,11 @@ mod tests {
         let ignored = [("key", "user/x"), ("acl", "private"), ("x-ignore-a", "1"), ("signature", "s")];
         assert_eq!(check(rules, &ignored), Ok(()));
         assert!(check(json!([{"bucket": "other"}]), &[]).is_err());
-        let types = json!([["starts-with", "$Content-Type", "image/"]]);
+        assert_eq!(
+            check(json!([{"key": "k"}]), &[("key", "k")]),
+            Err("Invalid according to Policy: Extra input fields: bucket".into())
+        );
+        let types = json!([{"bucket": "b"}, ["starts-with", "$Content-Type", "image/"]]);
         assert_eq!(check(types.clone(), &[("content-type", "image/a,image/b")]), Ok(()));
         assert!(check(types, &[("content-type", "image/a,text/b")]).is_err());
     }
@@ -448,7 +454,13 @@ mod tests {
         ] {
             assert!(policy(bad.clone()).is_err(), "{bad}");
         }
-        for bad in ["", "{}", "{\"conditions\": []}", "{\"expiration\": \"soon\", \"conditions\": []}"] {
+        for bad in [
+            "",
+            "{}",
+            "{\"conditions\": []}",
+            "{\"expiration\": \"soon\", \"conditions\": []}",
+            "{\"expiration\": \"2100-01-01 12:00:00+00:00\", \"conditions\": []}",
+        ] {
             assert_eq!(
                 Policy::parse(bad.as_bytes()).map_err(|e| e.code),
                 Err("InvalidPolicyDocument"),

@@ -178,7 +178,7 @@ impl Claim {
     pub(crate) fn check_time(&self, now: DateTime<Utc>) -> S3Result<()> {
         let age = (now - self.time).num_seconds();
         match self.expires {
-            Some(life) if age > life => Err(error::expired()
+            Some(life) if age >= life => Err(error::expired()
                 .with("X-Amz-Expires", life.to_string())
                 .with("ServerTime", now.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
             Some(_) if age < -SKEW => {
@@ -206,8 +206,10 @@ impl Claim {
         } else {
             Err(error::signature_mismatch()
                 .with("AWSAccessKeyId", self.access_key.clone())
+                .with("StringToSignBytes", spelled(&to_sign))
                 .with("StringToSign", to_sign)
                 .with("SignatureProvided", self.signature.clone())
+                .with("CanonicalRequestBytes", spelled(&canonical))
                 .with("CanonicalRequest", canonical))
         }
     }
@@ -343,6 +345,12 @@ pub(crate) fn encode(out: &mut String, bytes: &[u8], keep_slash: bool) {
             out.push(HEX[usize::from(b & 15)] as char);
         }
     }
+}
+
+/// Bytes in hexadecimal, one by one.
+fn spelled(text: &str) -> String {
+    let bytes: Vec<String> = text.bytes().map(|b| format!("{b:02x}")).collect();
+    bytes.join(" ")
 }
 
 /// Trims, and makes every run of spaces one.

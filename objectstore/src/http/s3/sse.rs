@@ -55,6 +55,12 @@ pub(super) fn customer(call: &Call, headers: &str) -> S3Result<Option<CustomerKe
 /// How an object that a request writes is to be encrypted.
 pub(super) fn wanted(call: &Call, container: &Container) -> S3Result<Option<SealWith>> {
     let customer = customer(call, OWN)?;
+    let kms = call.header(METHOD).is_some_and(|m| m.starts_with("aws:kms"));
+    if !kms && call.headers.contains_key("x-amz-server-side-encryption-aws-kms-key-id") {
+        return Err(S3Error::invalid_argument(
+            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
+        ));
+    }
     match (call.header(METHOD), customer) {
         (Some(_), Some(_)) => Err(S3Error::invalid_argument(
             "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",

@@ -113,11 +113,12 @@ pub(super) fn of_document(body: &[u8]) -> S3Result<Tags> {
     of_body(body, OF_OBJECT)
 }
 
-fn check(tags: Tags, most: usize) -> S3Result<Tags> {
+fn check(mut tags: Tags, most: usize) -> S3Result<Tags> {
+    tags.sort();
     if tags.len() > most {
         let what = if most == OF_OBJECT { "Object" } else { "Bucket" };
         let message = format!("{what} tags cannot be greater than {most}");
-        return Err(S3Error { code: "BadRequest", ..S3Error::invalid_argument(message) });
+        return Err(S3Error { code: "InvalidTag", ..S3Error::invalid_argument(message) });
     }
     let odd = |c: char| !(c.is_alphanumeric() || c == ' ' || "+-=._:/@".contains(c));
     for (key, value) in &tags {
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(code(&[("a", &"x".repeat(257))]), Err("InvalidTag"));
         let many: Vec<String> = (0..11).map(|n| n.to_string()).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|k| (k.as_str(), "")).collect();
-        assert_eq!(code(&many), Err("BadRequest"));
+        assert_eq!(code(&many), Err("InvalidTag"));
         assert_eq!(of_body(b"<Tagging/>", OF_OBJECT).map_err(|e| e.code), Err("MalformedXML"));
     }
 }

@@ -3,8 +3,8 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::{self, Format};
-use super::{Call, archive, bulk, reply};
-use crate::account::{Account, AccountAcl, AccountGrant, AccountInfo, AccountQuery, Usage};
+use super::{Call, archive, reply};
+use crate::account::{Account, AccountAcl, AccountGrant, AccountInfo, AccountQuery, Quota, Usage};
 use crate::{Need, ObjectError, reseller};
 use axum::response::Response;
 use http::{Method, StatusCode};
@@ -15,7 +15,6 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
         Method::GET => list(call).await,
         Method::HEAD => show(call).await,
         Method::PUT if call.query.has("extract-archive") => Box::pin(archive::extract(call)).await,
-        Method::POST | Method::DELETE if call.query.has("bulk-delete") => bulk::delete(call).await,
         Method::POST => update(call).await,
         // Accounts come with their projects and go with them.
         Method::PUT | Method::DELETE => Err(SwiftError::forbidden()),
@@ -45,16 +44,28 @@ fn about(call: &Call, account: &Account, usage: &Usage) -> Out {
     if let Some(acl) = account.info.acl.as_ref().filter(|_| owner) {
         out.set("x-account-access-control", serde_json::to_string(acl).unwrap_or_default());
     }
+    if let Some(domain) = &account.info.project_domain {
+        out.set("x-account-project-domain-id", domain);
+    }
     headers::tell_quotes(&mut out, "account", account.info.quoted_etags);
     let shown = account.info.meta.iter().filter(|(k, _)| owner || !k.starts_with("temp-url-key"));
     out.metadata("x-account-meta-", shown);
-    if let Some(bytes) = account.info.quota_bytes {
-        out.number("x-account-meta-quota-bytes", bytes).number("x-account-quota-bytes", bytes);
+    if let Some(bytes) = account.info.quota.bytes {
+        out.number("x-account-meta-quota-bytes", bytes);
     }
-    if let Some(objects) = account.info.quota_objects {
-        out.number("x-account-quota-count", objects);
+    tell_quota(&mut out, account.info.quota, "");
+    for (policy, quota) in &account.info.policy_quotas {
+        tell_quota(&mut out, *quota, &format!("-policy-{}", policy.to_ascii_lowercase()));
     }
     out
+}
+
+fn tell_quota(out: &mut Out, quota: Quota, of: &str) {
+    for (what, most) in [("bytes", quota.bytes), ("count", quota.objects)] {
+        if let Some(most) = most {
+            out.number(&format!("x-account-quota-{what}{of}"), most);
+        }
+    }
 }
 
 async fn show(call: Call) -> SwiftResult<Response> {
@@ -92,6 +103,9 @@ async fn update(call: Call) -> SwiftResult<Response> {
     if call.headers.contains_key(READ_ONLY) && !call.store.is_reseller_admin(&call.access) {
         return Err(SwiftError::forbidden());
     }
+    if !call.store.is_reseller_admin(&call.access) && call.headers.keys().any(|n| is_quota(n.as_str())) {
+        return Err(SwiftError::forbidden());
+    }
     let limits = call.store.config().limits.clone();
     // Tried once outside, so that what is wrong is told in Swift's words.
     change(&call, &mut AccountInfo::default(), &limits)?;
@@ -106,27 +120,17 @@ async fn update(call: Call) -> SwiftResult<Response> {
 
 fn change(call: &Call, info: &mut AccountInfo, limits: &crate::Limits) -> SwiftResult<()> {
     let mut given = call.headers.clone();
-    let quota = |names: &[&str], given: &mut http::HeaderMap, now: Option<u64>, what: &str| {
-        let mut value = now;
-        for name in names {
-            if given.remove(format!("x-remove-{name}")).is_some() {
-                value = None;
-            }
-            if let Some(text) = given.remove(format!("x-{name}")) {
-                value = match text.to_str().unwrap_or("?").trim() {
-                    "" => None,
-                    text => Some(
-                        text.parse()
-                            .map_err(|_| SwiftError::bad_request(format!("Invalid {what} quota.")))?,
-                    ),
-                };
-            }
-        }
-        Ok::<_, SwiftError>(value)
-    };
-    info.quota_bytes =
-        quota(&["account-meta-quota-bytes", "account-quota-bytes"], &mut given, info.quota_bytes, "bytes")?;
-    info.quota_objects = quota(&["account-quota-count"], &mut given, info.quota_objects, "count")?;
+    let quota = &mut info.quota;
+    read_quota(&mut given, &["account-meta-quota-bytes", "account-quota-bytes"], &mut quota.bytes)?;
+    read_quota(&mut given, &["account-quota-count"], &mut quota.objects)?;
+    for policy in call.store.policies().iter() {
+        let quota = info.policy_quotas.entry(policy.name.clone()).or_default();
+        let header = |what: &str| format!("account-quota-{what}-policy-{}", policy.name.to_ascii_lowercase());
+        read_quota(&mut given, &[&header("bytes")], &mut quota.bytes)?;
+        read_quota(&mut given, &[&header("count")], &mut quota.objects)?;
+    }
+    info.policy_quotas.retain(|_, quota| quota.is_set());
+    info.project_domain = call.project_domain().or(info.project_domain.take());
     if let Some(text) = call.header("x-account-access-control") {
         info.acl = read_acl(text)?;
     }
@@ -135,6 +139,41 @@ fn change(call: &Call, info: &mut AccountInfo, limits: &crate::Limits) -> SwiftR
     }
     headers::want_quotes(&mut info.quoted_etags, &call.headers, "account");
     headers::merge(&mut info.meta, &given, "Account", limits)
+}
+
+/// Remembers the domain of the account's project, which only its own people tell.
+pub(super) async fn remember_domain(call: &Call) -> SwiftResult<()> {
+    let Some(domain) = call.project_domain() else { return Ok(()) };
+    if call.store.find_account(&call.project).await?.info.project_domain.as_ref() == Some(&domain) {
+        return Ok(());
+    }
+    let remember = |info: &mut AccountInfo| {
+        info.project_domain = Some(domain.clone());
+        Ok(())
+    };
+    Ok(call.store.change_account(&call.access, &call.project, &remember).await?)
+}
+
+/// Whether a header is about a quota: what it says of it does not matter to whoever may not say it.
+fn is_quota(header: &str) -> bool {
+    let name = header.strip_prefix("x-remove-").or_else(|| header.strip_prefix("x-")).unwrap_or_default();
+    name.starts_with("account-quota-") || name == "account-meta-quota-bytes"
+}
+
+/// What the request says of a quota: of several names the last one counts; to remove it counts more than to set it.
+fn read_quota(given: &mut http::HeaderMap, names: &[&str], most: &mut Option<u64>) -> SwiftResult<()> {
+    for name in names {
+        let set = given.remove(format!("x-{name}"));
+        if given.remove(format!("x-remove-{name}")).is_some_and(|v| !v.is_empty()) {
+            *most = None;
+        } else if let Some(text) = set {
+            *most = match text.to_str().unwrap_or("?").trim() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| SwiftError::bad_request("Invalid account quota."))?),
+            };
+        }
+    }
+    Ok(())
 }
 
 fn read_acl(text: &str) -> SwiftResult<Option<AccountAcl>> {

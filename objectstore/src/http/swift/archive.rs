@@ -6,13 +6,13 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::Format;
+use super::report::Report;
 use super::{Call, reply};
 use crate::access::PUT;
 use crate::container::NewContainer;
 use crate::http::content::{self, guess_type};
 use crate::http::relay::{paced, relay};
 use crate::http::s3::sigv4::encode;
-use crate::http::s3::xml::escape_into;
 use crate::http::tar::{Entry, Reader};
 use crate::object::{Body, Condition, NewObject};
 use crate::{MAX_OBJECT_NAME, Need, ObjectError, reseller};
@@ -21,7 +21,6 @@ use axum::body::Body as HttpBody;
 use axum::response::Response;
 use futures::TryStreamExt;
 use http::StatusCode;
-use serde_json::json;
 use std::collections::HashMap;
 use std::io;
 use tokio::io::AsyncRead;
@@ -43,42 +42,12 @@ struct Summary {
 }
 
 impl Summary {
-    fn text(&self, format: Format) -> String {
-        match format {
-            Format::Json => json!({
-                "Number Files Created": self.created,
-                "Response Status": self.status,
-                "Response Body": self.body,
-                "Errors": self.errors,
-            })
-            .to_string(),
-            Format::Xml => {
-                let escape = |text: &str| {
-                    let mut out = String::new();
-                    escape_into(&mut out, text);
-                    out
-                };
-                let one = |(name, status): &(String, String)| {
-                    let (name, status) = (escape(name), escape(status));
-                    format!("<object><name>{name}</name><status>{status}</status></object>\n")
-                };
-                let errors: String = self.errors.iter().map(one).collect();
-                format!(
-                    "<extract>\n<number_files_created>{}</number_files_created>\n<response_body>{}</response_body>\n\
-                     <response_status>{}</response_status>\n<errors>\n{errors}</errors>\n</extract>\n",
-                    self.created,
-                    escape(&self.body),
-                    self.status
-                )
-            }
-            Format::Text => {
-                let errors: String = self.errors.iter().map(|(n, s)| format!("{n}, {s}\n")).collect();
-                format!(
-                    "Number Files Created: {}\nResponse Body: {}\nResponse Status: {}\nErrors:\n{errors}",
-                    self.created, self.body, self.status
-                )
-            }
-        }
+    fn text(self, format: Format) -> String {
+        Report::new("extract", self.errors)
+            .with("Number Files Created", self.created)
+            .with("Response Status", self.status)
+            .with("Response Body", self.body)
+            .text(format)
     }
 }
 

@@ -3,16 +3,20 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::Out;
 use super::listing::Format;
+use super::report::Report;
 use super::{Call, reply};
 use crate::access::DELETE;
-use crate::http::content;
+use crate::container::Container;
+use crate::http::{content, encode};
+use crate::object::{Condition, DeleteVersion};
+use crate::version::VersionId;
 use crate::{Need, ObjectError};
 use axum::body::Body;
 use axum::response::Response;
 use futures::{FutureExt, StreamExt};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
-use serde_json::json;
+use std::sync::Arc;
 
 /// Deletions under way at once.
 const AT_ONCE: usize = 16;
@@ -50,49 +54,23 @@ impl Summary {
         reply::content(StatusCode::OK, out, text.len() as u64, Body::from(text))
     }
 
-    fn text(&self, format: Format) -> String {
+    fn text(self, format: Format) -> String {
         let (body, status) = match (self.errors.is_empty(), self.deleted + self.missing) {
             (true, 0) => ("Invalid bulk delete.", "400 Bad Request"),
             (true, _) => ("", "200 OK"),
             (false, _) => ("", "400 Bad Request"),
         };
-        let encode = |path: &str| {
+        let shown = |(path, status): (String, &str)| {
             let mut out = String::new();
-            crate::http::s3::sigv4::encode(&mut out, path.as_bytes(), true);
-            out
+            encode(&mut out, path.as_bytes(), true);
+            (out, status.to_owned())
         };
-        match format {
-            Format::Json => json!({
-                "Number Deleted": self.deleted,
-                "Number Not Found": self.missing,
-                "Response Body": body,
-                "Response Status": status,
-                "Errors": self.errors.iter().map(|(p, s)| json!([encode(p), s])).collect::<Vec<_>>(),
-            })
-            .to_string(),
-            Format::Xml => {
-                let errors: String = self
-                    .errors
-                    .iter()
-                    .map(|(p, s)| format!("<object><name>{}</name><status>{s}</status></object>", encode(p)))
-                    .collect();
-                format!(
-                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<delete><number_deleted>{}</number_deleted>\
-                     <number_not_found>{}</number_not_found><response_body>{body}</response_body>\
-                     <response_status>{status}</response_status><errors>{errors}</errors></delete>",
-                    self.deleted, self.missing
-                )
-            }
-            Format::Text => {
-                let errors: String =
-                    self.errors.iter().map(|(p, s)| format!("{}, {s}\n", encode(p))).collect();
-                format!(
-                    "Number Deleted: {}\nNumber Not Found: {}\nResponse Body: {body}\nResponse Status: {status}\n\
-                     Errors:\n{errors}",
-                    self.deleted, self.missing
-                )
-            }
-        }
+        Report::new("delete", self.errors.into_iter().map(shown).collect())
+            .with("Number Deleted", self.deleted)
+            .with("Number Not Found", self.missing)
+            .with("Response Body", body)
+            .with("Response Status", status)
+            .text(format)
     }
 }
 
@@ -113,14 +91,19 @@ pub(super) async fn delete(call: Call) -> SwiftResult<Response> {
         .iter()
         .map(|l| String::from_utf8_lossy(&percent_decode_str(l).collect::<Vec<u8>>()).into_owned())
         .collect();
-    let mut deletions = Vec::with_capacity(paths.len());
-    for path in &paths {
-        deletions.push(delete_one(&call, path).boxed());
-    }
-    let outcomes: Vec<Outcome> = futures::stream::iter(deletions).buffered(AT_ONCE).collect().await;
+    // Containers come after all objects: then they are empty, if the request empties them.
+    let is_container = |path: &String| !path.trim_matches('/').contains('/');
+    let (containers, objects): (Vec<String>, Vec<String>) = paths.into_iter().partition(is_container);
     let mut summary = Summary::default();
-    for (path, outcome) in paths.iter().zip(outcomes) {
-        summary.add(path, outcome);
+    for paths in [objects, containers] {
+        let mut deletions = Vec::with_capacity(paths.len());
+        for path in &paths {
+            deletions.push(delete_one(&call, path).boxed());
+        }
+        let outcomes: Vec<Outcome> = futures::stream::iter(deletions).buffered(AT_ONCE).collect().await;
+        for (path, outcome) in paths.iter().zip(outcomes) {
+            summary.add(path, outcome);
+        }
     }
     Ok(summary.respond(&call))
 }
@@ -136,11 +119,23 @@ pub(super) async fn delete_one(call: &Call, path: &str) -> Outcome {
         }
         let access = call.access.asking(DELETE, object);
         let container = call.store.container(&access, &call.project, container, Need::Write).await?;
-        super::versions::delete(call, &container, object).await.map(drop)
+        super::versions::delete(call, &container, object, Condition::Always).await.map(drop)
     };
-    match done.await {
+    outcome(done.await)
+}
+
+/// Deletes one version of the object that a request names.
+pub(super) async fn delete_version(call: &Call, container: &Arc<Container>, id: VersionId) -> Outcome {
+    let deleted = call.store.delete_version(container, &call.object, id, DeleteVersion::default()).await;
+    outcome(deleted.map(drop))
+}
+
+fn outcome(done: Result<(), ObjectError>) -> Outcome {
+    match done {
         Ok(()) => Outcome::Deleted,
-        Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject) => Outcome::NotFound,
+        Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject | ObjectError::NoSuchVersion) => {
+            Outcome::NotFound
+        }
         Err(ObjectError::Forbidden) => Outcome::Failed("401 Unauthorized"),
         Err(ObjectError::NotEmpty | ObjectError::HasVersions) => Outcome::Failed("409 Conflict"),
         Err(ObjectError::BadName(_)) => Outcome::Failed("400 Bad Request"),

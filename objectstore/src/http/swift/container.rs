@@ -3,7 +3,7 @@
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, Out};
 use super::listing::{self, Format};
-use super::{Call, archive, bulk, reply, sync, versions};
+use super::{Call, archive, reply, sync, versions};
 use crate::container::{Container, ContainerInfo, Counts, NewContainer};
 use crate::http::content::{http_date, last_modified_secs};
 use crate::index::ListQuery;
@@ -15,14 +15,14 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
     let most = call.store.config().limits.max_container_name_length;
     if call.container.len() > most {
         let (len, text) = (call.container.len(), "Container name length of");
-        return Err(SwiftError::bad_request(format!("{text} {len} longer than {most}")));
+        let text = format!("{text} {len} longer than {most}");
+        return Err(SwiftError::html(StatusCode::BAD_REQUEST, text));
     }
     match call.method {
         Method::GET => list(call).await,
         Method::HEAD => show(call).await,
         Method::PUT if call.query.has("extract-archive") => Box::pin(archive::extract(call)).await,
         Method::PUT => create(call).await,
-        Method::POST if call.query.has("bulk-delete") => bulk::delete(call).await,
         Method::POST => update(call).await,
         Method::DELETE => delete(call).await,
         _ => Err(SwiftError::method_not_allowed("HEAD, GET, PUT, POST, OPTIONS, DELETE")),
@@ -97,8 +97,11 @@ fn list_query(call: &Call) -> SwiftResult<ListQuery> {
         reverse: call.query.get("reverse").is_some_and(super::is_true),
     };
     if let Some(path) = call.query.get("path") {
-        let path = path.trim_end_matches('/');
-        query.prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        // `/` is the folder without a name, not the container itself.
+        query.prefix = match path {
+            "" => String::new(),
+            path => format!("{}/", path.trim_end_matches('/')),
+        };
         (query.delimiter, query.hide_prefixes) = ("/".to_owned(), true);
     }
     Ok(query)
@@ -135,6 +138,7 @@ async fn create(call: Call) -> SwiftResult<Response> {
     call.store.check(&call.access, &call.project, None, Need::Own)?;
     change(&call, &mut ContainerInfo::default())?;
     let policy = call.header("x-storage-policy").filter(|p| !p.is_empty()).map(str::to_owned);
+    super::account::remember_domain(&call).await?;
     let new = NewContainer { policy, as_bucket: false };
     let made =
         call.store.make_container(&call.access, &call.project, &call.container, &new, &rule(&call)).await?;

@@ -1,12 +1,14 @@
 //! Copies within the cloud: `COPY` with `Destination`, `PUT` with `X-Copy-From`.
 
 use super::error::{SwiftError, SwiftResult};
-use super::headers::Out;
+use super::headers::{OBJECT, Out};
 use super::object::{condition, created, described};
+use super::slo::{self, Part};
 use super::{Call, symlink, versions};
 use crate::access::{GET, PUT};
 use crate::http::content::{content_length, http_date, last_modified_secs};
 use crate::http::manifest;
+use crate::meta::Kind;
 use crate::object::Body;
 use crate::range::{Ranges, Span};
 use crate::{Need, Permission, reseller};
@@ -72,7 +74,6 @@ async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
     let store = &call.store;
     let (reads, writes) = (call.access.asking(GET, &from.object), call.access.asking(PUT, &to.object));
     let source = store.container_to_read(&reads, &from.project, &from.container).await?;
-    let target = store.container(&writes, &to.project, &to.container, Need::Write).await?;
     let version = from.version.as_deref().map(|v| versions::parse(&source, v)).transpose()?;
     let absent = |e| source.absent(e);
     let object = versions::open(&call, &source, &from.object, version, store.first_read(), absent).await?;
@@ -85,10 +86,20 @@ async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
         call.object.clone_from(&to.object);
         return Box::pin(run(call, from, to)).await;
     }
+    let target = store.container(&writes, &to.project, &to.container, Need::Write).await?;
     let raw = call.query.is("multipart-manifest", "get");
+    let stored = (raw && object.meta.kind == Kind::Slo).then(|| object.clone());
     let opened = manifest::open(store, &reads, &source, object, raw).await?;
+    let part = slo::part(&call, &opened, &mut Out::default())?;
     let span = match call.header("range").and_then(Ranges::parse) {
-        None => Span { start: 0, end: opened.size },
+        None => match part {
+            Part::Whole => Span { start: 0, end: opened.size },
+            Part::One(span) => span,
+            Part::Beyond => {
+                let text = "The requested part number is not satisfiable";
+                return Err(SwiftError::new(StatusCode::RANGE_NOT_SATISFIABLE, text));
+            }
+        },
         Some(ranges) => match ranges.within(opened.size).as_deref() {
             Some([span]) => *span,
             _ => return Err(SwiftError::of(StatusCode::RANGE_NOT_SATISFIABLE)),
@@ -113,15 +124,17 @@ async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
         }
         new.delete_at = new.delete_at.or(opened.meta.delete_at);
     }
-    if raw {
-        new.large.clone_from(&opened.meta.large);
-    }
     let mut out = Out::default();
-    out.metadata("x-object-meta-", new.user.iter().map(|(k, v)| (k, v)))
+    out.metadata(OBJECT, new.user.iter().map(|(k, v)| (k, v)))
         .set("x-copied-from", quoted(&from.container, &from.object))
         .set("x-copied-from-account", reseller::name(&from.project))
         .set("x-copied-from-last-modified", http_date(last_modified_secs(opened.meta.modified.0)));
-    let body = Body::new(opened.content.stream(span), Some(span.len()));
+    if let Some(stored) = stored {
+        let mut response = slo::put_copy(&call, &target, new, stored).await?;
+        response.headers_mut().extend(out.done());
+        return Ok(response);
+    }
+    let body = call.send(Body::new(opened.content.stream(span), Some(span.len())));
     let written = store.put_object(&target, new, body, condition(&call)?).await?;
     versions::name_made(&mut out, written.version);
     Ok(created(&written.etag, written.modified, out))

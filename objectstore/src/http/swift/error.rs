@@ -1,8 +1,12 @@
 //! Swift's errors: a status, and the line of HTML that Swift sends with it.
 
 use crate::ObjectError;
+use crate::http::encode;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// What a caller without a token is told, where no account is named.
+const REALM: &str = "Swift realm=\"unknown\"";
 
 /// An error as Swift tells it.
 #[derive(Debug, Clone)]
@@ -41,7 +45,12 @@ impl SwiftError {
     }
 
     pub(crate) fn unauthorized() -> Self {
-        SwiftError::of(StatusCode::UNAUTHORIZED).with(header::WWW_AUTHENTICATE, "Swift realm=\"AUTH\"")
+        SwiftError::of(StatusCode::UNAUTHORIZED).with(header::WWW_AUTHENTICATE, REALM)
+    }
+
+    /// With a reason of its own.
+    pub(super) fn unauthorized_for(message: &str) -> Self {
+        SwiftError { message: Some(message.to_owned()), ..SwiftError::unauthorized() }
     }
 
     pub(crate) fn forbidden() -> Self {
@@ -57,12 +66,37 @@ impl SwiftError {
         self
     }
 
+    /// Names the account that a token is wanted for, where that is what was answered.
+    pub(super) fn in_realm(mut self, account: &str) -> Self {
+        for (name, value) in &mut self.headers {
+            if *name == header::WWW_AUTHENTICATE && value == REALM && !account.is_empty() {
+                let mut realm = String::new();
+                encode(&mut realm, account.as_bytes(), true);
+                *value = format!("Swift realm=\"{realm}\"");
+            }
+        }
+        self
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status == StatusCode::FORBIDDEN
+    }
+
+    /// The status as a line: `404 Not Found`.
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.status(), self.status.canonical_reason().unwrap_or_default())
+    }
+
+    /// What the caller is told where the status is not the answer's own: in plain text.
+    pub(super) fn reason(&self) -> String {
+        self.message.clone().unwrap_or_else(|| {
+            let (title, text) = words(self.status);
+            format!("{title}\n{text}")
+        })
     }
 
     /// What the caller is told.
@@ -92,8 +126,16 @@ impl SwiftError {
 
 /// The text that Swift sends with a status.
 pub(crate) fn standard(status: StatusCode) -> String {
-    let (title, text) = match status.as_u16() {
-        201 | 204 | 304 => return String::new(),
+    if matches!(status.as_u16(), 201 | 204 | 304) {
+        return String::new();
+    }
+    let (title, text) = words(status);
+    format!("<html><h1>{title}</h1><p>{text}</p></html>")
+}
+
+/// Swift's title and sentence of a status.
+fn words(status: StatusCode) -> (&'static str, &'static str) {
+    match status.as_u16() {
         202 => ("Accepted", "The request is accepted for processing."),
         400 => (
             "Bad Request",
@@ -122,8 +164,7 @@ pub(crate) fn standard(status: StatusCode) -> String {
         }
         507 => ("Insufficient Storage", "There was not enough space to save the resource."),
         _ => ("Internal Error", "The server was unable to process the request."),
-    };
-    format!("<html><h1>{title}</h1><p>{text}</p></html>")
+    }
 }
 
 fn log(e: &ObjectError, id: &str) {
@@ -170,9 +211,10 @@ impl From<ObjectError> for SwiftError {
             O::NotSealed | O::OtherChecksum(_) => return status(400),
             O::TooLarge(_) => return status(413),
             O::OverQuota(text) => return SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, *text),
-            O::Incomplete | O::BrokenBody(_) => return status(499),
+            O::Incomplete | O::OtherLength { .. } | O::BrokenBody(_) => return status(499),
+            O::SmallChunk { .. } => return status(400),
             O::SlowBody => return status(408),
-            O::EtagMismatch | O::ChecksumMismatch(_) => return status(422),
+            O::EtagMismatch | O::ChecksumMismatch(_) | O::Sha256Mismatch { .. } => return status(422),
             O::PreconditionFailed => return status(412),
             O::NoSuchUpload | O::InvalidPart(_) | O::PartOrder | O::PartTooSmall(_) => return status(400),
             O::NoSpace(_) => status(507),

@@ -35,8 +35,7 @@ fn invalid(text: impl Into<String>) -> SwiftError {
 }
 
 fn unauthorized(text: &str) -> SwiftError {
-    SwiftError::new(StatusCode::UNAUTHORIZED, format!("FormPost: {}", title(text)))
-        .with(header::WWW_AUTHENTICATE, "Swift realm=\"AUTH\"")
+    SwiftError::unauthorized_for(&format!("FormPost: {}", title(text)))
 }
 
 /// What a form says before its files.

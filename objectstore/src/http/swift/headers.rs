@@ -2,6 +2,7 @@
 
 use super::error::{SwiftError, SwiftResult};
 use crate::Limits;
+use crate::http::raw;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use state::Timestamp;
 use std::collections::BTreeMap;
@@ -16,6 +17,9 @@ pub(crate) const KEPT: [&str; 6] = [
     "x-robots-tag",
 ];
 
+/// What the names of an object's metadata begin with.
+pub(crate) const OBJECT: &str = "x-object-meta-";
+
 /// Metadata in a request: (name behind the prefix, value). Names in lower case, with hyphens.
 pub(crate) fn metadata(headers: &HeaderMap, prefix: &str) -> SwiftResult<Vec<(String, String)>> {
     let mut found = Vec::new();
@@ -24,9 +28,15 @@ pub(crate) fn metadata(headers: &HeaderMap, prefix: &str) -> SwiftResult<Vec<(St
         if rest.is_empty() {
             return Err(SwiftError::bad_request("Metadata name cannot be empty"));
         }
-        let value = std::str::from_utf8(value.as_bytes())
-            .map_err(|_| SwiftError::bad_request("Metadata must be valid UTF-8"))?;
-        found.push((rest.replace('_', "-"), value.to_owned()));
+        // An object's may be any bytes.
+        let value = match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) if prefix != OBJECT => text.to_owned(),
+            Err(_) if prefix != OBJECT => {
+                return Err(SwiftError::bad_request("Metadata must be valid UTF-8"));
+            }
+            _ => raw::keep(value.as_bytes()),
+        };
+        found.push((rest.replace('_', "-"), value));
     }
     Ok(found)
 }
@@ -40,15 +50,16 @@ pub(crate) fn check_metadata<'a>(
     let (mut count, mut size) = (0, 0);
     for (name, value) in all {
         count += 1;
-        size += name.len() + value.len();
+        let len = raw::len(value);
+        size += name.len() + len;
         if name.len() > limits.max_meta_name_length {
             let most = limits.max_meta_name_length;
             return Err(SwiftError::bad_request(format!(
                 "Metadata name too long: X-{target}-Meta-{name} (max {most})"
             )));
         }
-        if value.len() > limits.max_meta_value_length {
-            let (len, most) = (value.len(), limits.max_meta_value_length);
+        if len > limits.max_meta_value_length {
+            let most = limits.max_meta_value_length;
             return Err(SwiftError::bad_request(format!(
                 "Metadata value longer than {most}: X-{target}-Meta-{name} ({len})"
             )));
@@ -124,6 +135,11 @@ impl Out {
         self
     }
 
+    /// A header that was set; empty if it was not.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
     pub(crate) fn number(&mut self, name: &str, value: u64) -> &mut Self {
         self.set(name, value.to_string())
     }
@@ -134,7 +150,10 @@ impl Out {
         all: impl Iterator<Item = (&'a String, &'a String)>,
     ) -> &mut Self {
         for (name, value) in all {
-            self.set(&format!("{prefix}{name}"), value);
+            let name = HeaderName::from_bytes(format!("{prefix}{name}").to_ascii_lowercase().as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&raw::raw(value))) {
+                self.0.insert(name, value);
+            }
         }
         self
     }

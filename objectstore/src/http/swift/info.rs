@@ -3,7 +3,7 @@
 use crate::ObjectStore;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE};
 use serde_json::json;
 
 /// The release of Swift whose API this is.
@@ -37,7 +37,7 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
             "max_meta_value_length": limits.max_meta_value_length,
             "max_meta_count": limits.max_meta_count,
             "max_meta_overall_size": limits.max_meta_overall_size,
-            "max_header_size": 8192,
+            "max_header_size": super::MAX_HEADER,
             "max_object_name_length": crate::MAX_OBJECT_NAME,
             "max_container_name_length": limits.max_container_name_length,
             "max_account_name_length": 256,
@@ -50,7 +50,7 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
             "max_manifest_segments": limits.max_manifest_segments,
             "max_manifest_size": limits.max_manifest_size,
             "min_segment_size": 1,
-            "yield_frequency": 0,
+            "yield_frequency": super::slo::HEARTBEAT.as_secs(),
             "allow_async_delete": false,
         },
         "dlo": {"max_segments": config.limits.container_listing_limit},
@@ -100,6 +100,10 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
     }
     let body = info.to_string();
     stamped(([(CONTENT_TYPE, "application/json; charset=UTF-8")], body).into_response())
+}
+
+pub(super) async fn options() -> Response {
+    stamped(([(ALLOW, "HEAD, GET, OPTIONS")], "").into_response())
 }
 
 pub(super) async fn healthcheck() -> Response {

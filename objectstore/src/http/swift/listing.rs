@@ -3,8 +3,11 @@
 use super::Call;
 use super::error::{SwiftError, SwiftResult};
 use crate::account::AccountItem;
-use crate::index::Item;
+use crate::http::encode;
+use crate::index::{Entry, Item};
+use crate::link::SLO_ETAG;
 use crate::reseller;
+use crate::version::VersionId;
 use state::Timestamp;
 use std::fmt::Write;
 
@@ -23,11 +26,15 @@ impl Format {
 
     fn choose(parameter: Option<&str>, accept: Option<&str>) -> SwiftResult<Format> {
         match parameter.map(str::to_ascii_lowercase).as_deref() {
-            Some("json") => return Ok(Format::Json),
-            Some("xml") => return Ok(Format::Xml),
-            Some("plain" | "text") => return Ok(Format::Text),
-            _ => {}
+            Some("json") => Ok(Format::Json),
+            Some("xml") => Ok(Format::Xml),
+            Some("plain" | "text") => Ok(Format::Text),
+            _ => Format::accepted(accept),
         }
+    }
+
+    /// The form that a client accepts best; text where it says nothing.
+    pub(super) fn accepted(accept: Option<&str>) -> SwiftResult<Format> {
         let Some(accept) = accept.filter(|a| !a.trim().is_empty()) else { return Ok(Format::Text) };
         // The best of what is offered: by weight, then in the order of the offer.
         let mut best: Option<(u32, Format)> = None;
@@ -96,7 +103,7 @@ pub(crate) fn container(format: Format, project: &str, name: &str, items: &[Item
                 if i > 0 {
                     out.push_str(", ");
                 }
-                json_item(&mut out, project, item);
+                json_item(&mut out, project, name, item);
             }
             out.push(']');
         }
@@ -112,7 +119,7 @@ pub(crate) fn container(format: Format, project: &str, name: &str, items: &[Item
     out
 }
 
-fn json_item(out: &mut String, project: &str, item: &Item) {
+fn json_item(out: &mut String, project: &str, container: &str, item: &Item) {
     // Writing into a String does not fail.
     let _ = match item {
         Item::Prefix(name) => write!(out, "{{\"subdir\": {}}}", json(name)),
@@ -130,6 +137,7 @@ fn json_item(out: &mut String, project: &str, item: &Item) {
                 let _ = write!(out, ", \"slo_etag\": {}", json(&format!("\"{etag}\"")));
             }
             symlink(out, project, &e.link);
+            version(out, project, container, name, e);
             out.write_char('}')
         }
     };
@@ -142,10 +150,25 @@ fn symlink(out: &mut String, project: &str, link: &[(String, String)]) {
     let own = reseller::name(project);
     let path = format!("/v1/{}/{target}", of("x-symlink-target-account").unwrap_or(&own));
     let _ = write!(out, ", \"symlink_path\": {}", json(&path));
+    if let Some(etag) = of(SLO_ETAG) {
+        let _ = write!(out, ", \"slo_etag\": {}", json(&format!("\"{etag}\"")));
+    }
     if let (Some(etag), Some(bytes)) = (of("x-symlink-target-etag"), of("x-symlink-target-bytes")) {
         let bytes: u64 = bytes.parse().unwrap_or(0);
         let _ = write!(out, ", \"symlink_etag\": {}, \"symlink_bytes\": {bytes}", json(etag));
     }
+}
+
+/// Of an object with versions: which one it is, told as a link to that.
+fn version(out: &mut String, project: &str, container: &str, name: &str, e: &Entry) {
+    let id = e.id();
+    if id == VersionId::Null || !e.link.is_empty() {
+        return;
+    }
+    let mut path = format!("/v1/{}/", reseller::name(project));
+    encode(&mut path, format!("{container}/{name}").as_bytes(), true);
+    let path = json(&format!("{path}?version-id={id}"));
+    let _ = write!(out, ", \"symlink_path\": {path}, \"version_symlink\": true");
 }
 
 fn xml_item(out: &mut String, item: &Item) {
@@ -226,7 +249,6 @@ fn xml(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Entry;
 
     #[test]
     fn the_form_is_chosen() {

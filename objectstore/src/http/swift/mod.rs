@@ -23,6 +23,8 @@ mod object;
 mod ratelimit;
 mod remap;
 mod reply;
+mod report;
+mod segments;
 mod slo;
 mod staticweb;
 mod symlink;
@@ -37,6 +39,7 @@ pub(crate) use ratelimit::Rates;
 
 use crate::access::{Asks, DELETE, GET, PUT};
 use crate::account::AccountGrant;
+use crate::acl::DEFAULT_DOMAIN;
 use crate::cause::{Cause, Doing};
 use crate::http::facts::{self, RequestFacts};
 use crate::{Access, ObjectError, ObjectStore, cause, notify, reseller};
@@ -46,7 +49,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get};
 use error::{SwiftError, SwiftResult};
-use http::header::ETAG;
+use http::header::{self, ETAG};
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use state::Timestamp;
@@ -63,6 +66,8 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// The path as it came.
     pub(crate) path: String,
+    /// The one that the client asked for, where the host name is part of what it names.
+    asked: Option<remap::Asked>,
     /// The account: see [`reseller::key`].
     pub(crate) project: String,
     /// Empty where the path ends before it.
@@ -77,6 +82,9 @@ pub(crate) struct Call {
     /// Symlinks that were followed to get here.
     links: u32,
 }
+
+/// Bytes of one header's line.
+const MAX_HEADER: usize = 8192;
 
 /// A query string's parameters.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +105,10 @@ impl Query {
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.0.retain(|(k, _)| k != name);
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -121,9 +133,11 @@ impl ObjectStore {
             false => Router::new(),
         };
         router
-            .route("/info", get(info::show))
+            .route("/info", get(info::show).options(info::options))
             .route("/healthcheck", get(info::healthcheck))
             .route("/crossdomain.xml", get(info::crossdomain))
+            .route("/v1", any(serve))
+            .route("/v1/", any(serve))
             .route("/v1/{*path}", any(serve))
             .with_state(self.clone())
     }
@@ -161,9 +175,37 @@ pub(crate) fn stamp(response: &mut Response, id: &str) {
     response.headers_mut().insert("x-openstack-request-id", value);
 }
 
+/// Whether a client of HTTP/1 asks for its connection to stay, as those of HTTP/1.0 must. It is told that it does.
+fn keeps_alive(request: &Request) -> bool {
+    let asked = request.headers().get(header::CONNECTION).and_then(|c| c.to_str().ok());
+    request.version() <= http::Version::HTTP_11 && asked.is_some_and(|c| c.eq_ignore_ascii_case("keep-alive"))
+}
+
+/// Refuses a body in a form that is not understood.
+fn check_coding(headers: &HeaderMap) -> SwiftResult<()> {
+    let Some(coding) = headers.get(header::TRANSFER_ENCODING) else { return Ok(()) };
+    let coding = coding.to_str().unwrap_or_default();
+    if coding.contains(',') {
+        let text = "Unsupported Transfer-Coding header value specified in Transfer-Encoding header";
+        return Err(SwiftError::new(http::StatusCode::NOT_IMPLEMENTED, text));
+    }
+    match coding.trim().eq_ignore_ascii_case("chunked") {
+        true => Ok(()),
+        false => Err(SwiftError::bad_request("Invalid Transfer-Encoding header value")),
+    }
+}
+
+/// The account that a path names, whether there is such a one or not.
+fn account_of(path: &str) -> String {
+    let account = path.split('/').nth(2).unwrap_or_default();
+    percent_decode_str(account).decode_utf8_lossy().into_owned()
+}
+
 async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let id = transaction_id();
     let head = request.method() == Method::HEAD;
+    let account = account_of(request.uri().path());
+    let stays = keeps_alive(&request);
     let (mut page, mut place) = (None, None);
     let answered = async {
         let mut call = Call::take(store, request)?;
@@ -184,9 +226,12 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     };
     let mut response = match answered.await {
         Ok(response) => response,
-        Err(e) => e.respond(&id, head),
+        Err(e) => e.in_realm(&account).respond(&id, head),
     };
     stamp(&mut response, &id);
+    if stays {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
     if let Some((store, project, container)) = place {
         quote(&store, &project, &container, &mut response).await;
     }
@@ -242,12 +287,20 @@ impl Call {
             return Ok(());
         }
         let account = self.store.find_account(&self.project).await?;
+        self.access.only_ids = account.info.project_domain.is_some();
         let Some(grant) = account.info.acl.as_ref().and_then(|acl| acl.grant(caller)) else { return Ok(()) };
         self.access.granted = Some((self.project.clone(), grant));
         if grant != AccountGrant::Admin {
             OWNERS.iter().for_each(|name| drop(self.headers.remove(*name)));
         }
         Ok(())
+    }
+
+    /// The domain of the account's project, where the caller's own tells it and names are not of that domain.
+    fn project_domain(&self) -> Option<String> {
+        let project = self.access.caller.as_ref()?.project()?;
+        let other = reseller::split(&self.project).1 == project.id && project.domain.id != DEFAULT_DOMAIN;
+        other.then(|| project.domain.id.clone())
     }
 
     /// A token that is good for nothing is refused, also a service's beside the user's.
@@ -273,8 +326,15 @@ impl Call {
             }
         };
         let (account, container, object) = (piece()?, piece()?, piece()?);
-        if container.is_empty() && !object.is_empty() {
-            return Err(SwiftError::precondition("Bad URL"));
+        match (account.is_empty(), container.is_empty(), object.is_empty()) {
+            (true, true, true) => return Err(SwiftError::precondition("Bad URL")),
+            // A path with nothing in its middle is no path.
+            (true, ..) | (_, true, false) => return Err(SwiftError::of(http::StatusCode::NOT_FOUND)),
+            _ => {}
+        }
+        check_coding(&parts.headers)?;
+        if parts.headers.iter().any(|(name, value)| name.as_str().len() + value.len() + 4 > MAX_HEADER) {
+            return Err(SwiftError::bad_request("Header Line Too Long"));
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let facts = Arc::new(RequestFacts::of(&parts, &query.0, store.config()));
@@ -292,6 +352,7 @@ impl Call {
             object,
             query,
             path,
+            asked: parts.extensions.get().cloned(),
             headers: parts.headers,
             body: Mutex::new(body),
             tempurl: None,
@@ -310,6 +371,9 @@ impl Call {
         if self.query.has("temp_url_sig") || self.query.has("temp_url_expires") {
             let granted = tempurl::check(self).await?;
             self.access.signed = Some(granted.signed.clone());
+            // Its parameters alone count: others are not signed. An archive is refused where it is met.
+            let heard = ["filename", "inline", "extract-archive"];
+            self.query.0.retain(|(k, _)| k.starts_with("temp_url_") || heard.contains(&k.as_str()));
             self.tempurl = Some(granted);
             return Ok(());
         }
@@ -359,16 +423,35 @@ impl Call {
     }
 
     async fn answer(self) -> SwiftResult<Response> {
+        match tempurl::Finish::of(&self) {
+            None => self.answer_plain().await,
+            Some(finish) => finish.apply(self.answer_plain().await?),
+        }
+    }
+
+    async fn answer_plain(self) -> SwiftResult<Response> {
         if let Some(site) = staticweb::site(&self).await? {
             return site.answer(self).await;
         }
         let anonymous = self.access.caller.is_none();
+        let bulk = matches!(self.method, Method::POST | Method::DELETE) && self.query.has("bulk-delete");
         let answered = match (self.container.is_empty(), self.object.is_empty()) {
+            _ if bulk => bulk::delete(self).await,
             (true, _) => account::answer(self).await,
             (false, true) => container::answer(self).await,
             (false, false) => object::answer(self).await,
         };
         answered.map_err(|e| told(anonymous, e))
+    }
+
+    /// The URL that was asked for, without its query. How the client came to a proxy of ours is told by that.
+    fn url(&self) -> String {
+        let path = self.asked.as_ref().map_or(&self.path, |asked| &asked.0);
+        let secure = self.header("x-forwarded-proto").is_some_and(|p| p.eq_ignore_ascii_case("https"));
+        match self.header("host") {
+            Some(host) => format!("{}://{host}{path}", if secure { "https" } else { "http" }),
+            None => path.clone(),
+        }
     }
 
     fn anonymous(&self) -> bool {
@@ -393,13 +476,14 @@ impl Call {
             source: self.source,
             method: self.method.clone(),
             path: self.path.clone(),
+            asked: self.asked.clone(),
             project: self.project.clone(),
             container: self.container.clone(),
             object: object.to_owned(),
             query: self.query.clone(),
             headers: self.headers.clone(),
             body: Mutex::default(),
-            tempurl: None,
+            tempurl: self.tempurl.clone(),
             synced: None,
             links: self.links,
         }
@@ -408,6 +492,11 @@ impl Call {
     /// Takes the body; there is one.
     pub(crate) fn take_body(&self) -> Body {
         std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Content as this caller sends it.
+    pub(crate) fn send(&self, content: crate::Body) -> crate::Body {
+        crate::Body { reseller: self.store.is_reseller_admin(&self.access), ..content }
     }
 
     /// A header's text; `None` where it is absent or not UTF-8.

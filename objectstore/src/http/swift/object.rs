@@ -2,13 +2,15 @@
 
 use super::error::{SwiftError, SwiftResult};
 use super::headers::{self, KEPT, Out};
-use super::{Call, archive, copy, reply, slo, symlink, sync, tempurl, versions};
+use super::slo::{self, Part};
+use super::{Call, archive, copy, reply, symlink, sync, versions};
 use crate::http::content::{self, http_date, last_modified_secs};
 use crate::http::manifest::{self, DLO, Opened};
 use crate::http::precondition::{self, Outcome};
+use crate::link::SLO_ETAG;
 use crate::object::{Condition, NewObject, Update};
 use crate::range::{Ranges, Span};
-use crate::{MAX_OBJECT_NAME, Need, ObjectError, Permission};
+use crate::{MAX_OBJECT_NAME, Need, ObjectError, ObjectMeta, Permission};
 use axum::response::Response;
 use http::{Method, StatusCode};
 use state::Timestamp;
@@ -26,14 +28,14 @@ pub(super) async fn answer(call: Call) -> SwiftResult<Response> {
         ("DELETE", _) if call.synced.is_some() => sync::delete(call).await,
         ("GET" | "HEAD", _) => read(call).await,
         ("PUT", _) if call.query.has("extract-archive") => Box::pin(archive::extract(call)).await,
-        ("PUT", _) if call.query.has("version-id") => versions::restore(call).await,
-        ("PUT", Some("put")) => slo::put(call).await,
-        ("PUT", _) if call.headers.contains_key("x-copy-from") => copy::put_from(call).await,
+        ("PUT", _) if call.query.has("version-id") => Box::pin(versions::restore(call)).await,
+        ("PUT", Some("put")) => Box::pin(slo::put(call)).await,
+        ("PUT", _) if call.headers.contains_key("x-copy-from") => Box::pin(copy::put_from(call)).await,
         ("PUT", _) => put(call).await,
         ("POST", _) => update(call).await,
-        ("DELETE", Some("delete")) => slo::delete(call).await,
+        ("DELETE", Some("delete")) => Box::pin(slo::delete(call)).await,
         ("DELETE", _) => versions::delete_one(call).await,
-        ("COPY", _) => copy::copy(call).await,
+        ("COPY", _) => Box::pin(copy::copy(call)).await,
         _ => Err(SwiftError::method_not_allowed("HEAD, GET, PUT, POST, OPTIONS, DELETE, COPY")),
     }
 }
@@ -50,29 +52,54 @@ async fn read(call: Call) -> SwiftResult<Response> {
     if !call.query.is("symlink", "get")
         && let Some(target) = symlink::Target::of(&object.meta)
     {
-        return symlink::follow(&call, &object.meta, &target).await;
+        return Box::pin(symlink::follow(&call, &object.meta, &target)).await;
     }
     let raw = call.query.is("multipart-manifest", "get");
     if raw && call.query.is("format", "raw") && object.meta.large.is_some() {
         return slo::show_raw(&call, object).await;
     }
     let opened = manifest::open(&call.store, &call.access, &container, object, raw).await?;
-    let mut out = about(&opened);
-    versions::name(&mut out, &call, &container, &opened.meta);
-    if let Some(granted) = &call.tempurl {
-        granted.dispose(&call, &mut out);
+    let mut out = about(&opened.meta, &opened.etag);
+    if opened.large {
+        out.set("etag", format!("\"{}\"", opened.etag));
+        if opened.meta.large.is_some() {
+            out.set("x-manifest-etag", &opened.meta.etag);
+        }
     }
+    let part = slo::part(&call, &opened, &mut out)?;
+    versions::name(&mut out, &call, &container, &opened.meta);
     let modified = last_modified_secs(opened.meta.modified.0);
-    match precondition::evaluate(&call.headers, &opened.etag, modified) {
+    match precondition::evaluate_each(&call.headers, &opened.etag, modified) {
         Outcome::Proceed => {}
         Outcome::NotModified => return Ok(reply::empty(StatusCode::NOT_MODIFIED, out)),
-        Outcome::Failed => return Err(SwiftError::of(StatusCode::PRECONDITION_FAILED)),
+        Outcome::Failed => return Ok(reply::empty(StatusCode::PRECONDITION_FAILED, out)),
     }
     if raw && opened.meta.large.is_some() {
         out.set("content-type", "application/json; charset=utf-8");
     }
-    let ranges = ranges.filter(|_| if_range_holds(&call, &opened.etag, modified));
-    send(opened, out, ranges, head).await
+    // Of a dynamic large object no more than one range is served.
+    let dynamic = opened.large && opened.meta.large.is_none();
+    let ranges =
+        ranges.filter(|r| if_range_holds(&call, &opened.etag, modified) && !(dynamic && r.count() > 1));
+    match part {
+        Part::Whole => send(opened, out, ranges, head).await,
+        Part::One(span) => send_part(opened, out, span, head).await,
+        Part::Beyond => {
+            let text = if head { "" } else { "The requested part number is not satisfiable" };
+            out.set("content-range", format!("bytes */{}", opened.size));
+            Ok(reply::content(StatusCode::RANGE_NOT_SATISFIABLE, out, text.len() as u64, text.into()))
+        }
+    }
+}
+
+/// One segment of a large object. A HEAD tells of it alone, too.
+async fn send_part(opened: Opened, mut out: Out, span: Span, head: bool) -> SwiftResult<Response> {
+    out.set("content-range", span.content_range(opened.size));
+    let body = match head {
+        true => axum::body::Body::empty(),
+        false => first_bytes(opened, span).await?,
+    };
+    Ok(reply::content(StatusCode::PARTIAL_CONTENT, out, span.len(), body))
 }
 
 /// Whether `If-Range`, if there is one, names the object as it is.
@@ -101,13 +128,13 @@ async fn send(opened: Opened, mut out: Out, ranges: Option<Ranges>, head: bool) 
         SwiftError::of(StatusCode::RANGE_NOT_SATISFIABLE)
             .with(http::header::CONTENT_RANGE, format!("bytes */{size}"))
             .with(http::header::ACCEPT_RANGES, "bytes")
+            .with(http::header::ETAG, out.get("etag"))
+            .with(http::header::LAST_MODIFIED, out.get("last-modified"))
     })?;
     match spans.as_slice() {
         [span] => {
-            out.set("content-range", span.content_range(size));
             let span = *span;
-            let body = first_bytes(opened, span).await?;
-            Ok(reply::content(StatusCode::PARTIAL_CONTENT, out, span.len(), body))
+            send_part(opened, out, span, false).await
         }
         _ => {
             let boundary = uuid::Uuid::new_v4().simple().to_string();
@@ -126,23 +153,24 @@ async fn first_bytes(opened: Opened, span: Span) -> SwiftResult<axum::body::Body
         return Ok(opened.content.body(span));
     }
     opened.content.checked_body(span).await.map_err(|e| match e {
-        ObjectError::NoSuchObject | ObjectError::NoSuchContainer | ObjectError::Damaged(_) => {
-            SwiftError::of(StatusCode::CONFLICT)
-        }
+        ObjectError::NoSuchObject
+        | ObjectError::NoSuchContainer
+        | ObjectError::Forbidden
+        | ObjectError::Invalid(_)
+        | ObjectError::Damaged(_) => SwiftError::of(StatusCode::CONFLICT),
         e => e.into(),
     })
 }
 
 /// An object's own headers.
-fn about(opened: &Opened) -> Out {
-    let meta = &opened.meta;
+pub(super) fn about(meta: &ObjectMeta, etag: &str) -> Out {
     let mut out = Out::default();
     out.set("content-type", &meta.content_type)
-        .set("etag", if opened.large { format!("\"{}\"", opened.etag) } else { opened.etag.clone() })
+        .set("etag", etag)
         .set("last-modified", http_date(last_modified_secs(meta.modified.0)))
         .set("x-timestamp", headers::timestamp(meta.modified.0))
         .set("accept-ranges", "bytes");
-    for (name, value) in &meta.headers {
+    for (name, value) in meta.headers.iter().filter(|(name, _)| name != SLO_ETAG) {
         out.set(name, value);
     }
     if meta.large.is_some() {
@@ -151,13 +179,13 @@ fn about(opened: &Opened) -> Out {
     if let Some(at) = meta.delete_at {
         out.set("x-delete-at", at.to_string());
     }
-    out.metadata("x-object-meta-", meta.user.iter().map(|(k, v)| (k, v)));
+    out.metadata(headers::OBJECT, meta.user.iter().map(|(k, v)| (k, v)));
     out
 }
 
 /// What a request says of the object that it brings.
 pub(super) fn described(call: &Call) -> SwiftResult<NewObject> {
-    let user = headers::metadata(&call.headers, "x-object-meta-")?;
+    let user = headers::metadata(&call.headers, headers::OBJECT)?;
     headers::check_metadata(&call.store.config().limits, "Object", user.iter().map(|(k, v)| (k, v)))?;
     let mut kept: Vec<(String, String)> = Vec::new();
     for name in KEPT {
@@ -186,24 +214,37 @@ pub(super) fn described(call: &Call) -> SwiftResult<NewObject> {
     })
 }
 
+/// The last second that `X-Delete-At` can name.
+const LATEST: i128 = 9_999_999_999;
+
 /// When the object is to go: `X-Delete-At`, or `X-Delete-After` from now.
 fn delete_at(call: &Call) -> SwiftResult<Option<i64>> {
-    let now = Timestamp::now().secs();
-    if let Some(text) = call.header("x-delete-after").filter(|t| !t.is_empty()) {
-        let after: i64 =
-            text.trim().parse().map_err(|_| SwiftError::bad_request("Non-integer X-Delete-After"))?;
-        if after < 0 {
-            return Err(SwiftError::bad_request("X-Delete-After in past"));
-        }
-        return Ok(Some(now.saturating_add(after)));
+    let now = i128::from(Timestamp::now().secs());
+    let (header, from) = match call.headers.contains_key("x-delete-after") {
+        true => ("X-Delete-After", now),
+        false => ("X-Delete-At", 0),
+    };
+    let Some(text) = call.header(&header.to_ascii_lowercase()).filter(|t| !t.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds =
+        whole_number(text).ok_or_else(|| SwiftError::bad_request(format!("Non-integer {header}")))?;
+    let at = from.saturating_add(seconds).clamp(0, LATEST);
+    if at <= now {
+        return Err(SwiftError::bad_request(format!("{header} in past")));
     }
-    let Some(text) = call.header("x-delete-at").filter(|t| !t.is_empty()) else { return Ok(None) };
-    let at: f64 = text.trim().parse().map_err(|_| SwiftError::bad_request("Non-integer X-Delete-At"))?;
-    let at = at as i64;
-    if at < now {
-        return Err(SwiftError::bad_request("X-Delete-At in past"));
+    Ok(i64::try_from(at).ok())
+}
+
+/// An integer; one that is larger than any is as good as the largest.
+fn whole_number(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
-    Ok(Some(at))
+    let most = if text.starts_with('-') { i128::MIN } else { i128::MAX };
+    Some(text.parse().unwrap_or(most))
 }
 
 /// `If-None-Match`, which a PUT may only have as `*`, and `If-Match`.
@@ -225,14 +266,14 @@ async fn put(call: Call) -> SwiftResult<Response> {
         return Err(SwiftError::of(StatusCode::LENGTH_REQUIRED));
     }
     let mut new = described(&call)?;
-    symlink::describe(&call, &mut new).await?;
+    Box::pin(symlink::describe(&call, &mut new)).await?;
     let condition = condition(&call)?;
     let body = call.take_body();
     let mut upload = content::upload(body, &call.headers);
     if let Some(etag) = call.header("etag").filter(|e| !e.is_empty()) {
         upload.expect.md5 = Some(etag.trim().trim_matches('"').to_ascii_lowercase());
     }
-    let written = call.store.put_object(&container, new, upload, condition).await?;
+    let written = call.store.put_object(&container, new, call.send(upload), condition).await?;
     let mut out = Out::default();
     versions::name_made(&mut out, written.version);
     Ok(created(&written.etag, written.modified, out))
@@ -262,33 +303,20 @@ async fn update(call: Call) -> SwiftResult<Response> {
     update.headers.extend(symlink::kept(&before));
     call.store.update_object(&container, &call.object, update).await?;
     if let Some(target) = target {
-        return Ok(symlink::posted(&call, &target));
+        return Ok(symlink::posted(&call, &target, before.header(symlink::ETAG)));
     }
     Ok(reply::standard(StatusCode::ACCEPTED, Out::default()))
 }
 
-impl tempurl::Granted {
-    /// How a browser is to show what a signed URL gives it.
-    fn dispose(&self, call: &Call, out: &mut Out) {
-        if call.method != Method::GET && call.method != Method::HEAD {
-            return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_any_length() {
+        for (text, number) in [("12", Some(12)), (" -3 ", Some(-3)), ("*", None), ("", None), ("1.5", None)] {
+            assert_eq!(whole_number(text), number, "{text}");
         }
-        let base = call.object.trim_end_matches('/').rsplit('/').next().unwrap_or(&call.object);
-        let name = self.filename.as_deref().unwrap_or(base);
-        let quoted = name.replace(['"', '\r', '\n'], "_");
-        let mut encoded = String::new();
-        crate::http::s3::sigv4::encode(&mut encoded, name.as_bytes(), false);
-        let how = if self.inline { "inline" } else { "attachment" };
-        if self.inline && self.filename.is_none() {
-            out.set("content-disposition", "inline");
-        } else {
-            out.set(
-                "content-disposition",
-                format!("{how}; filename=\"{quoted}\"; filename*=UTF-8''{encoded}"),
-            );
-        }
-        if let Some(at) = self.expires {
-            out.set("expires", http_date(at));
-        }
+        assert_eq!(whole_number(&"1".repeat(100)), Some(i128::MAX));
     }
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use http::{HeaderValue, StatusCode, Uri, header};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -43,6 +44,10 @@ impl ObjectStore {
     }
 }
 
+/// The path that was asked for, of a request that stands for another.
+#[derive(Debug, Clone)]
+pub(super) struct Asked(pub(super) String);
+
 /// A request with the host name that its own stands for.
 async fn looked_up(
     mut request: Request,
@@ -63,13 +68,16 @@ async fn looked_up(
 }
 
 fn rewritten(mut request: Request, domains: &[String], prefixes: &[String]) -> Result<Request, StatusCode> {
-    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let host = request.headers().get(header::HOST).map(|h| std::str::from_utf8(h.as_bytes()));
+    let host = host.and_then(Result::ok).unwrap_or_default();
     let Some(place) = place(host, domains, prefixes)? else { return Ok(request) };
     let rest = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    let asked = Asked(request.uri().path().to_owned());
     let mut parts = request.uri().clone().into_parts();
     let path = format!("/v1/{place}{rest}").parse().map_err(|_| StatusCode::BAD_REQUEST)?;
     parts.path_and_query = Some(path);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| StatusCode::BAD_REQUEST)?;
+    request.extensions_mut().insert(asked);
     Ok(request)
 }
 
@@ -98,7 +106,8 @@ fn place(host: &str, domains: &[String], prefixes: &[String]) -> Result<Option<S
     let project = &account[prefix.len()..];
     Ok(Some(match container {
         None => format!("{prefix}{project}"),
-        Some(container) => format!("{prefix}{project}/{container}"),
+        // Names of hosts have no such characters, but clients send them.
+        Some(container) => format!("{prefix}{project}/{}", utf8_percent_encode(container, CONTROLS)),
     }))
 }
 
@@ -118,6 +127,7 @@ mod tests {
         assert_eq!(of("auth-p.Swift.Example.org"), Ok(Some("AUTH_p".into())));
         assert_eq!(of("c.auth_p.swift.example.org"), Ok(Some("AUTH_p/c".into())));
         assert_eq!(of("c.service-p.swift.example.org"), Ok(Some("SERVICE_p/c".into())));
+        assert_eq!(of("ü.auth_p.swift.example.org"), Ok(Some("AUTH_p/%C3%BC".into())));
         assert_eq!(of("a.b.auth_p.swift.example.org"), Err(StatusCode::BAD_REQUEST));
         assert_eq!(of("www.swift.example.org"), Ok(None));
     }

@@ -6,12 +6,12 @@
 //! the same rules as ever: a site is public by its container's ACL.
 
 use super::error::{SwiftError, SwiftResult};
-use super::{Call, cors, is_true, object};
+use super::{Call, cors, is_true, object, tempurl};
 use crate::index::{Item, ListQuery};
 use crate::{ContainerInfo, Need, ObjectError};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::fmt::Write;
 
 /// What a container says of its site.
@@ -51,7 +51,7 @@ impl Site {
 pub(super) async fn site(call: &Call) -> SwiftResult<Option<Served>> {
     let reads = matches!(call.method, Method::GET | Method::HEAD) && !call.container.is_empty();
     let wanted = call.says("x-web-mode");
-    if !reads || !(call.anonymous() || wanted) {
+    if !reads || !(call.anonymous() || call.tempurl.is_some() || wanted) {
         return Ok(None);
     }
     let container = match call.store.find_container(&call.project, &call.container).await {
@@ -195,12 +195,15 @@ impl Served {
         if page.items.is_empty() {
             return Err(SwiftError::of(StatusCode::NOT_FOUND));
         }
-        let text = self.page(&shown, prefix, &page.items);
+        let signed = call.tempurl.as_ref().and_then(|granted| granted.prefix.as_ref());
+        let text = self.page(&shown, prefix, &page.items, signed);
         let mut out = HeaderMap::new();
         cors::set(&mut out, header::CONTENT_TYPE, "text/html; charset=UTF-8");
         cors::set(&mut out, header::CONTENT_LENGTH, &text.len().to_string());
         let body = if call.method == Method::HEAD { Body::empty() } else { Body::from(text) };
-        Ok((StatusCode::OK, out, body).into_response())
+        let mut response = (StatusCode::OK, out, body).into_response();
+        response.extensions_mut().insert(tempurl::Page);
+        Ok(response)
     }
 
     /// The style sheet's link, or the style that pages have without one.
@@ -215,7 +218,8 @@ impl Served {
         format!("  <link rel=\"stylesheet\" type=\"text/css\" href=\"{up}{quoted}\" />\n")
     }
 
-    fn page(&self, shown: &str, prefix: &str, items: &[Item]) -> String {
+    /// `signed`: what the names begin with that the reader's URL is good for, and its parameters.
+    fn page(&self, shown: &str, prefix: &str, items: &[Item], signed: Option<&(String, String)>) -> String {
         const STYLE: &str = "   h1 {font-size: 1em; font-weight: bold;}\n   \
              th {text-align: left; padding: 0px 1em 0px 1em;}\n   \
              td {padding: 0px 1em 0px 1em;}\n   a {text-decoration: none;}\n";
@@ -236,13 +240,14 @@ impl Served {
                 escape(name)
             );
         };
-        if !prefix.is_empty() {
-            row("id=\"parent\" class=\"item\"", "../", "../", "&nbsp;", "&nbsp;");
+        let (top, query) = signed.map_or(("", ""), |(top, query)| (top.as_str(), query.as_str()));
+        if prefix.len() > top.len() {
+            row("id=\"parent\" class=\"item\"", &format!("../{query}"), "../", "&nbsp;", "&nbsp;");
         }
         for item in items {
             if let Item::Prefix(name) = item {
                 let name = &name[prefix.len()..];
-                row("class=\"item subdir\"", &relative(name), name, "&nbsp;", "&nbsp;");
+                row("class=\"item subdir\"", &(relative(name) + query), name, "&nbsp;", "&nbsp;");
             }
         }
         for item in items {
@@ -256,7 +261,7 @@ impl Served {
                 let class = format!("class=\"item {}\"", kinds.join(" "));
                 let date = super::listing::time(entry.modified());
                 let date = date.split('.').next().unwrap_or_default().replace('T', " ");
-                row(&class, &relative(name), name, &readable(entry.shown_size()), &date);
+                row(&class, &(relative(name) + query), name, &readable(entry.shown_size()), &date);
             }
         }
         out.push_str("  </table>\n </body>\n</html>\n");
@@ -286,13 +291,14 @@ impl Served {
     }
 }
 
-const DOCTYPE: &str = "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01 Transitional//EN\" \
-     \"http://www.w3.org/TR/html4/loose.dtd\">\n";
+const DOCTYPE: &str = "<!DOCTYPE html>\n";
 
 /// To the same place with a slash behind it, so that a page's relative links are right.
 fn moved(call: &Call) -> Response {
     let mut out = HeaderMap::new();
-    cors::set(&mut out, header::LOCATION, &format!("{}/", call.path));
+    if let Ok(place) = HeaderValue::from_bytes(format!("{}/", call.url()).as_bytes()) {
+        out.insert(header::LOCATION, place);
+    }
     (StatusCode::MOVED_PERMANENTLY, out).into_response()
 }
 
@@ -308,10 +314,9 @@ fn quote(text: &str) -> String {
     out
 }
 
-/// A name as a link beside its page: one that begins with slashes would else lead out of the site.
+/// A name as a link beside its page: one that begins with slashes, or climbs, would else lead out of the site.
 fn relative(name: &str) -> String {
-    let quoted = quote(name);
-    if quoted.starts_with('/') { format!("./{quoted}") } else { quoted }
+    format!("./{}", quote(name).replace('.', "%2E"))
 }
 
 /// A number of bytes, as `1Mi`.
@@ -347,14 +352,17 @@ mod tests {
         let site = served(&[("listings", "true"), ("listings-css", "a b.css")]);
         let entry = Entry { size: 2048, content_type: "text/<x>".into(), ..Entry::default() };
         let items = [Item::Prefix("p/<s>/".into()), Item::Object("p/<o>\"".into(), entry)];
-        let page = site.page("/v1/<p>", "p/", &items);
+        let page = site.page("/v1/<p>", "p/", &items, None);
         assert!(page.contains("<title>Listing of /v1/&lt;p&gt;</title>"), "{page}");
-        assert!(page.contains("<a href=\"%3Cs%3E/\">&lt;s&gt;/</a>"), "{page}");
-        assert!(page.contains("<a href=\"%3Co%3E%22\">&lt;o&gt;&quot;</a>"), "{page}");
+        assert!(page.contains("<a href=\"./%3Cs%3E/\">&lt;s&gt;/</a>"), "{page}");
+        assert!(page.contains("<a href=\"./%3Co%3E%22\">&lt;o&gt;&quot;</a>"), "{page}");
         assert!(page.contains("type-text type-&lt;x&gt;") && page.contains(">2Ki<"), "{page}");
         assert!(page.contains("href=\"../a%20b.css\""), "{page}");
         assert!(page.contains("href=\"../\">../</a>"));
-        assert_eq!(relative("//evil.example"), ".///evil.example");
+        assert_eq!(relative("//evil.example"), ".///evil%2Eexample");
+        let signed = ("p/".to_owned(), "?sig=1".to_owned());
+        let page = site.page("/v1/<p>", "p/", &items, Some(&signed));
+        assert!(page.contains("<a href=\"./%3Cs%3E/?sig=1\">") && !page.contains("../\""), "{page}");
     }
 
     #[test]

@@ -9,58 +9,15 @@ use super::headers::Out;
 use super::{Call, object};
 use crate::access::GET;
 use crate::http::s3::sigv4::encode;
+use crate::link::{ACCOUNT, BYTES, DEEPEST, SLO_ETAG};
+pub(super) use crate::link::{ETAG, TARGET, Target};
 use crate::meta::ObjectMeta;
 use crate::object::NewObject;
-use crate::{Kind, ObjectError, Permission, reseller};
+use crate::{ObjectError, Permission, reseller};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use percent_encoding::percent_decode_str;
-
-/// Links that are followed one after the other.
-pub(super) const DEEPEST: u32 = 2;
-
-pub(super) const TARGET: &str = "x-symlink-target";
-const ACCOUNT: &str = "x-symlink-target-account";
-const ETAG: &str = "x-symlink-target-etag";
-const BYTES: &str = "x-symlink-target-bytes";
-
-/// Where a link leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    /// Empty: the link's own.
-    project: String,
-    container: String,
-    object: String,
-}
-
-/// `container/object`, URL-encoded.
-fn split(text: &str) -> Option<(String, String)> {
-    let decoded = String::from_utf8(percent_decode_str(text.trim_start_matches('/')).collect()).ok()?;
-    let (container, object) = decoded.split_once('/')?;
-    (!container.is_empty() && !object.is_empty() && !decoded.contains('\0'))
-        .then(|| (container.to_owned(), object.to_owned()))
-}
 
 impl Target {
-    fn read(target: &str, account: Option<&str>) -> SwiftResult<Target> {
-        let (container, object) = split(target).ok_or_else(|| {
-            SwiftError::precondition(
-                "X-Symlink-Target header must be of the form <container name>/<object name>",
-            )
-        })?;
-        let project = match account.filter(|a| !a.is_empty()) {
-            None => String::new(),
-            Some(name) => reseller::key(name)
-                .ok_or_else(|| SwiftError::precondition("Account name cannot contain slashes"))?,
-        };
-        Ok(Target { project, container, object })
-    }
-
-    /// The target of a stored object, if that is a link.
-    pub(super) fn of(meta: &ObjectMeta) -> Option<Target> {
-        Target::read(meta.header(TARGET)?, meta.header(ACCOUNT)).ok()
-    }
-
     /// As the source of a copy that meets a link of project `own`.
     pub(super) fn end(&self, own: &str) -> End {
         let project = if self.project.is_empty() { own.to_owned() } else { self.project.clone() };
@@ -87,7 +44,7 @@ pub(super) async fn describe(call: &Call, new: &mut NewObject) -> SwiftResult<bo
     if crate::http::content::content_length(&call.headers) != Some(0) {
         return Err(SwiftError::bad_request("Symlink requests require a zero byte body"));
     }
-    let target = Target::read(text, call.header(ACCOUNT))?;
+    let target = Target::read(text, call.header(ACCOUNT)).map_err(SwiftError::precondition)?;
     let project = if target.project.is_empty() { &call.project } else { &target.project };
     if (project, &target.container, &target.object) == (&call.project, &call.container, &call.object) {
         return Err(SwiftError::bad_request("Symlink cannot target itself"));
@@ -108,12 +65,19 @@ pub(super) async fn describe(call: &Call, new: &mut NewObject) -> SwiftResult<bo
             new.headers.push((BYTES.to_owned(), bytes.to_string()));
             return Ok(true);
         }
-        let (found, bytes) = look_up(call, project, &target).await?;
-        if found != etag {
-            return Err(mismatch(&found, etag));
+        let absent = || SwiftError::new(StatusCode::CONFLICT, "X-Symlink-Target does not exist");
+        let bound = Box::pin(look_up(call, project, &target, 0)).await?.ok_or_else(absent)?;
+        if bound.etag != etag {
+            return Err(
+                mismatch(&bound.etag, etag).with(header::CONTENT_LOCATION, target.path(&call.project))
+            );
         }
-        new.headers.push((ETAG.to_owned(), found));
-        new.headers.push((BYTES.to_owned(), bytes.to_string()));
+        new.headers.push((ETAG.to_owned(), bound.etag));
+        new.headers.push((BYTES.to_owned(), bound.bytes.to_string()));
+        new.headers.extend(bound.large.map(|etag| (SLO_ETAG.to_owned(), etag)));
+        if !call.headers.contains_key("content-type") {
+            new.content_type = bound.content_type;
+        }
     }
     Ok(true)
 }
@@ -121,12 +85,23 @@ pub(super) async fn describe(call: &Call, new: &mut NewObject) -> SwiftResult<bo
 fn mismatch(found: &str, wanted: &str) -> SwiftError {
     SwiftError::new(
         StatusCode::CONFLICT,
-        format!("Object Etag \"{found}\" does not match X-Symlink-Target-Etag header \"{wanted}\""),
+        format!("Object Etag '{found}' does not match X-Symlink-Target-Etag header '{wanted}'"),
     )
 }
 
-/// What a static link's target is now: its ETag and its size.
-async fn look_up(call: &Call, project: &str, target: &Target) -> SwiftResult<(String, u64)> {
+/// What a static link is bound to.
+struct Bound {
+    etag: String,
+    bytes: u64,
+    content_type: String,
+    /// The ETag that readers of a large object see.
+    large: Option<String>,
+}
+
+/// What a static link's target is now. A target that is a static link itself stands for its own target, one that is a
+/// dynamic link for itself; a static large object is known by its manifest's ETag.
+/// `None` where there is none.
+async fn look_up(call: &Call, project: &str, target: &Target, links: u32) -> SwiftResult<Option<Bound>> {
     let access = call.access.asking(GET, &target.object);
     let found = async {
         let container = call.store.container_to_read(&access, project, &target.container).await?;
@@ -135,25 +110,40 @@ async fn look_up(call: &Call, project: &str, target: &Target) -> SwiftResult<(St
         container.admit(&object.meta, Permission::Read)?;
         Ok(object)
     };
+    let place = target.path(&call.project);
+    let at = |e: SwiftError| e.with(header::CONTENT_LOCATION, place.clone());
     let object = match found.await {
         Ok(object) => object,
-        Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject) => {
-            return Err(SwiftError::new(StatusCode::CONFLICT, "X-Symlink-Target does not exist"));
-        }
-        Err(e) => return Err(e.into()),
+        Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject) => return Ok(None),
+        Err(e) => return Err(at(e.into())),
     };
-    match (&object.meta.large, object.meta.kind) {
-        (Some(large), Kind::Slo) => Ok((large.etag.clone(), large.size)),
-        _ => Ok((object.meta.etag.clone(), object.meta.size)),
+    let meta = &object.meta;
+    if let (Some(next), Some(etag)) = (Target::of(meta), meta.header(ETAG)) {
+        if links == DEEPEST {
+            return Err(at(too_many()));
+        }
+        let project = if next.project.is_empty() { project } else { &next.project };
+        let bound = Box::pin(look_up(call, project, &next, links + 1)).await?;
+        return match bound {
+            Some(bound) if bound.etag != etag => Err(at(mismatch(&bound.etag, etag))),
+            bound => Ok(bound),
+        };
     }
+    let bytes = meta.large.as_ref().map_or(meta.size, |large| large.size);
+    let large = meta.large.as_ref().map(|large| large.etag.clone());
+    Ok(Some(Bound { etag: meta.etag.clone(), bytes, content_type: meta.content_type.clone(), large }))
+}
+
+fn too_many() -> SwiftError {
+    let text = format!("Too many levels of symbolic links, maximum allowed is {DEEPEST}");
+    SwiftError::new(StatusCode::CONFLICT, text)
 }
 
 impl Call {
     /// The same request, one link further.
     pub(super) fn next_link(mut self) -> SwiftResult<Call> {
         if self.links == DEEPEST {
-            let text = format!("Too many levels of symbolic links, maximum allowed is {DEEPEST}");
-            return Err(SwiftError::new(StatusCode::CONFLICT, text));
+            return Err(too_many());
         }
         self.links += 1;
         Ok(self)
@@ -165,14 +155,17 @@ pub(super) async fn follow(call: &Call, meta: &ObjectMeta, target: &Target) -> S
     let place = target.path(&call.project);
     let project = if target.project.is_empty() { call.project.clone() } else { target.project.clone() };
     if let Some(etag) = meta.header(ETAG) {
-        let (found, _) = look_up(call, &project, target).await?;
-        if found != etag {
-            return Err(mismatch(&found, etag));
+        let absent = || SwiftError::of(StatusCode::NOT_FOUND).with(header::CONTENT_LOCATION, place.clone());
+        let bound = Box::pin(look_up(call, &project, target, call.links)).await?.ok_or_else(absent)?;
+        if bound.etag != etag {
+            return Err(mismatch(&bound.etag, etag).with(header::CONTENT_LOCATION, place));
         }
     }
     let mut next = call.again(&target.object).next_link()?;
     next.container.clone_from(&target.container);
     next.project = project;
+    // A version is one of the link's.
+    next.query.remove("version-id");
     let mut response =
         Box::pin(object::answer(next)).await.map_err(|e| e.with(header::CONTENT_LOCATION, place.clone()))?;
     if let Ok(place) = HeaderValue::from_str(&place) {
@@ -182,8 +175,11 @@ pub(super) async fn follow(call: &Call, meta: &ObjectMeta, target: &Target) -> S
 }
 
 /// What a POST to a link is told, beside having been done to the link.
-pub(super) fn posted(call: &Call, target: &Target) -> Response {
+pub(super) fn posted(call: &Call, target: &Target, bound: Option<&str>) -> Response {
     let mut out = Out::default();
+    if let Some(etag) = bound {
+        out.set(ETAG, etag);
+    }
     out.set("location", target.path(&call.project)).set("content-type", "text/plain; charset=UTF-8");
     let text = "The requested POST was applied to a symlink. POST directly to the target to apply requested metadata.";
     super::reply::content(
@@ -196,39 +192,18 @@ pub(super) fn posted(call: &Call, target: &Target) -> Response {
 
 /// The headers of a link: they stay when its metadata are replaced.
 pub(super) fn kept(meta: &ObjectMeta) -> Vec<(String, String)> {
-    let own = |n: &str| [TARGET, ACCOUNT, ETAG, BYTES].contains(&n);
+    let own = |n: &str| [TARGET, ACCOUNT, ETAG, BYTES, SLO_ETAG].contains(&n);
     meta.headers.iter().filter(|(n, _)| own(n)).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
-    fn targets() {
-        let target = Target::read("/c/a%20b/ü", None).unwrap();
-        assert_eq!((target.container.as_str(), target.object.as_str()), ("c", "a b/ü"));
-        assert_eq!(target.path("p"), "/v1/AUTH_p/c/a%20b/%C3%BC");
-        assert_eq!(Target::read("c/o", Some("AUTH_q")).unwrap().path("p"), "/v1/AUTH_q/c/o");
-        for bad in ["", "c", "c/", "/", "%ff/o", "c/%00"] {
-            assert!(Target::read(bad, None).is_err(), "{bad}");
-        }
-        assert!(Target::read("c/o", Some("q")).is_err() && Target::read("c/o", Some("AUTH_a/b")).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_stored_is_read_back(container in "[a-z%]{1,9}", object in "[ -~ü/]{1,20}") {
-            let mut link = String::new();
-            encode(&mut link, format!("{container}/{object}").as_bytes(), true);
-            let back = Target::read(&link, None).unwrap();
-            prop_assert_eq!((back.container, back.object), (container, object));
-        }
-
-        #[test]
-        fn noise_never_panics(noise in ".{0,40}") {
-            let _ = Target::read(&noise, Some(&noise));
-        }
+    fn where_a_link_leads_is_shown_as_a_path() {
+        let path = |target, account| Target::read(target, account).unwrap().path("p");
+        assert_eq!(path("/c/a%20b/ü", None), "/v1/AUTH_p/c/a%20b/%C3%BC");
+        assert_eq!(path("c/o", Some("AUTH_q")), "/v1/AUTH_q/c/o");
     }
 }

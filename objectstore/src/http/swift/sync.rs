@@ -11,7 +11,7 @@ use super::{Call, reply, symlink};
 use crate::access::Signed;
 use crate::container::ContainerInfo;
 use crate::http::{content, encode};
-use crate::large::{Segment, slo_etag};
+use crate::large::{Segment, read_segments, slo_etag};
 use crate::meta::Large;
 use crate::object::{Body, Condition};
 use crate::sync::target::{self, Target};
@@ -167,8 +167,8 @@ async fn manifest(call: &Call, body: axum::body::Body) -> SwiftResult<(Large, by
     if content::content_length(&call.headers).is_some_and(|n| n != text.len() as u64) {
         return Err(ObjectError::Incomplete.into());
     }
-    let segments: Vec<Segment> =
-        serde_json::from_slice(&text).map_err(|_| SwiftError::bad_request("Manifest must be valid JSON."))?;
+    let segments =
+        read_segments(&text).map_err(|_| SwiftError::bad_request("Manifest must be valid JSON."))?;
     let size = segments.iter().filter_map(Segment::span).map(|s| s.len()).sum();
     Ok((Large { etag: slo_etag(&segments), size }, text))
 }

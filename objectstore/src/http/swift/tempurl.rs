@@ -1,12 +1,17 @@
 //! TempURL: a URL that carries its own permission, signed with a key that the account or the container keeps.
 
-use super::Call;
 use super::error::{SwiftError, SwiftResult};
+use super::{Call, Query, cors};
 use crate::access::Signed;
+use crate::http::content::http_date;
+use crate::http::encode;
 use crate::{ObjectError, reseller};
+use axum::response::Response;
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderName;
+use http::header::{CONTENT_DISPOSITION, EXPIRES};
 use ipnet::IpNet;
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
@@ -22,7 +27,9 @@ pub(crate) struct Granted {
     pub(super) filename: Option<String>,
     pub(super) inline: bool,
     /// Seconds since the epoch.
-    pub(super) expires: Option<i64>,
+    expires: i64,
+    /// What the names of all objects that it is good for begin with, and its parameters: they are good for those too.
+    pub(super) prefix: Option<(String, String)>,
 }
 
 /// A key, and what it is good for.
@@ -35,8 +42,7 @@ pub(super) struct Key {
 const KEYS: [&str; 2] = ["temp-url-key", "temp-url-key-2"];
 
 fn refused() -> SwiftError {
-    SwiftError::new(http::StatusCode::UNAUTHORIZED, "401 Unauthorized: Temp URL invalid\n")
-        .with(http::header::WWW_AUTHENTICATE, "Swift realm=\"AUTH\"")
+    SwiftError::unauthorized_for("401 Unauthorized: Temp URL invalid\n")
 }
 
 /// Checks the signature of a request that has one.
@@ -45,9 +51,13 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
     let (Some(signature), Some(expires)) = (q.get("temp_url_sig"), q.get("temp_url_expires")) else {
         return Err(refused());
     };
-    if call.object.is_empty() {
+    // A container's own URL is one of its web site's, which may all be read.
+    let reads = matches!(call.method.as_str(), "GET" | "HEAD");
+    let root = !call.container.is_empty() && reads && q.is("temp_url_prefix", "");
+    if call.object.is_empty() && !root {
         return Err(refused());
     }
+    let given = expires;
     let expires = parse_expires(expires).filter(|at| *at >= Timestamp::now().secs()).ok_or_else(refused)?;
     // What would let the bearer reach further than the URL says.
     for (name, shown) in
@@ -89,8 +99,84 @@ pub(super) async fn check(call: &Call) -> SwiftResult<Granted> {
         signed: signer.ok_or_else(refused)?.whose.clone(),
         filename: q.get("filename").map(str::to_owned),
         inline: q.has("inline"),
-        expires: Some(expires),
+        expires,
+        prefix: q.get("temp_url_prefix").map(|prefix| (prefix.to_owned(), link(q, prefix, given, signature))),
     })
+}
+
+/// The parameters as they stand in a link of a page.
+fn link(q: &Query, prefix: &str, expires: &str, signature: &str) -> String {
+    let mut out = String::from("?temp_url_prefix=");
+    encode(&mut out, prefix.as_bytes(), true);
+    for (name, value) in [("expires", expires), ("sig", signature)] {
+        out.push_str(&format!("&amp;temp_url_{name}="));
+        encode(&mut out, value.as_bytes(), true);
+    }
+    if let Some(range) = q.get("temp_url_ip_range") {
+        out.push_str("&amp;temp_url_ip_range=");
+        encode(&mut out, range.as_bytes(), true);
+    }
+    if q.has("inline") {
+        out.push_str("&amp;inline");
+    }
+    out
+}
+
+/// A page that was made here, not read: it is always shown, never saved.
+#[derive(Clone)]
+pub(super) struct Page;
+
+/// What is left to do with the answer to a signed URL.
+pub(super) struct Finish {
+    granted: Granted,
+    object: String,
+    reads: bool,
+}
+
+impl Finish {
+    pub(super) fn of(call: &Call) -> Option<Finish> {
+        let reads = matches!(call.method.as_str(), "GET" | "HEAD");
+        Some(Finish { granted: call.tempurl.clone()?, object: call.object.clone(), reads })
+    }
+
+    /// Takes out what is not for the bearer to see, and says how a browser is to show the rest.
+    pub(super) fn apply(self, mut response: Response) -> SwiftResult<Response> {
+        let hidden = |n: &&HeaderName| {
+            n.as_str().starts_with("x-object-meta-") && !n.as_str().starts_with("x-object-meta-public-")
+        };
+        let hidden: Vec<HeaderName> = response.headers().keys().filter(hidden).cloned().collect();
+        hidden.iter().for_each(|name| drop(response.headers_mut().remove(name)));
+        if !self.reads || !response.status().is_success() {
+            return Ok(response);
+        }
+        let page = response.extensions().get::<Page>().is_some();
+        if self.object.is_empty() && !page {
+            return Err(refused());
+        }
+        let out = response.headers_mut();
+        if let Some(how) = self.disposition(page, out.contains_key(CONTENT_DISPOSITION)) {
+            cors::set(out, CONTENT_DISPOSITION, &how);
+        }
+        cors::set(out, EXPIRES, &http_date(self.granted.expires));
+        Ok(response)
+    }
+
+    fn disposition(&self, page: bool, own: bool) -> Option<String> {
+        let base = self.object.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let named = |how: &str, name: &str| {
+            let mut encoded = String::new();
+            encode(&mut encoded, name.as_bytes(), true);
+            let plain = encoded.replace("%20", " ");
+            format!("{how}; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+        };
+        match (self.granted.inline || page, &self.granted.filename) {
+            (true, None) => Some("inline".into()),
+            (true, Some(name)) => Some(named("inline", name)),
+            (false, Some(name)) => Some(named("attachment", name)),
+            (false, None) if own => None,
+            (false, None) => Some(named("attachment", base)),
+        }
+    }
 }
 
 /// The path as it is signed: decoded.
@@ -122,10 +208,13 @@ pub(super) async fn keys(call: &Call) -> SwiftResult<Vec<Key>> {
 /// hexadecimal form.
 pub(super) fn matches(key: &str, text: &str, signature: &str) -> bool {
     let given = match signature.split_once(':') {
-        Some((_, encoded)) => match BASE64_URL_SAFE.decode(encoded.replace('+', "-").replace('/', "_")) {
-            Ok(bytes) => bytes,
-            Err(_) => return false,
-        },
+        Some((_, encoded)) => {
+            let encoded = encoded.trim_end_matches('=').replace('+', "-").replace('/', "_");
+            match BASE64_URL_SAFE_NO_PAD.decode(encoded) {
+                Ok(bytes) => bytes,
+                Err(_) => return false,
+            }
+        }
         None => match hex::decode(signature) {
             Ok(bytes) => bytes,
             Err(_) => return false,
@@ -158,7 +247,9 @@ mod tests {
         mac.update(text.as_bytes());
         let sum = mac.finalize().into_bytes();
         assert!(matches("key", text, &hex::encode(sum)));
-        assert!(matches("key", text, &format!("sha256:{}", BASE64_URL_SAFE.encode(sum))));
+        let encoded = BASE64_URL_SAFE_NO_PAD.encode(sum);
+        assert!(matches("key", text, &format!("sha256:{encoded}")));
+        assert!(matches("key", text, &format!("sha256:{encoded}=")));
         assert!(!matches("other", text, &hex::encode(sum)));
         assert!(!matches("key", text, "zz"));
     }

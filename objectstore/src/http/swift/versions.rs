@@ -2,7 +2,7 @@
 //! `X-Versions-Location` and `X-History-Location`.
 
 use super::error::{SwiftError, SwiftResult};
-use super::headers::Out;
+use super::headers::{Out, parse_timestamp};
 use super::object::created;
 use super::{Call, is_true, listing, reply};
 use crate::container::{Container, ContainerInfo};
@@ -63,6 +63,10 @@ pub(super) async fn open(
             e => e,
         });
     };
+    // What the container's ACL grants is the latest version.
+    if id != VersionId::Null {
+        call.store.check(&call.access, &container.project_id, None, Need::Look)?;
+    }
     let object = call.store.open_version(container, name, id, first).await.map_err(absent)?;
     match object.meta.is_marker() {
         false => Ok(object),
@@ -95,6 +99,7 @@ pub(super) async fn delete(
     call: &Call,
     container: &Arc<Container>,
     name: &str,
+    condition: Condition,
 ) -> Result<Deleted, ObjectError> {
     match container.info.versioning {
         // The link to the latest version goes; a delete marker is made only while versions are.
@@ -102,21 +107,40 @@ pub(super) async fn delete(
             call.store.unlink_object(container, name).await?;
             Ok(Deleted { version: None, marker: false, existed: true })
         }
-        _ => call.store.delete_object(container, name, Condition::Always).await,
+        _ => call.store.delete_object(container, name, condition).await,
     }
+}
+
+/// `X-If-Delete-At`: the object goes only if that is when it was to go.
+async fn expected(call: &Call, container: &Arc<Container>) -> SwiftResult<Condition> {
+    let Some(text) = call.header("x-if-delete-at") else { return Ok(Condition::Always) };
+    let at =
+        parse_timestamp(text).ok_or_else(|| SwiftError::bad_request("Bad X-If-Delete-At header value"))?;
+    let found = call.store.open_object(container, &call.object, 0).await?;
+    if found.meta.delete_at != Some(at.secs()) {
+        return Err(SwiftError::precondition("X-If-Delete-At and X-Delete-At do not match"));
+    }
+    Ok(Condition::Unchanged(found.version))
 }
 
 pub(super) async fn delete_one(call: Call) -> SwiftResult<Response> {
     let container = call.store.container(&call.access, &call.project, &call.container, Need::Write).await?;
     let mut out = Out::default();
     let Some(id) = wanted(&call, &container)? else {
-        let deleted = delete(&call, &container, &call.object).await?;
+        let condition = expected(&call, &container).await?;
+        let deleted = delete(&call, &container, &call.object, condition).await?;
         name_made(&mut out, deleted.version);
         // The marker is made all the same.
         let status = if deleted.existed { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND };
         return Ok(reply::standard(status, out));
     };
-    call.store.delete_version(&container, &call.object, id, DeleteVersion::default()).await?;
+    match call.store.delete_version(&container, &call.object, id, DeleteVersion::default()).await {
+        // The object itself, whichever version it is: its versions stay.
+        Err(ObjectError::NoSuchVersion | ObjectError::NoSuchObject) if id == VersionId::Null => {
+            call.store.unlink_object(&container, &call.object).await?;
+        }
+        deleted => drop(deleted?),
+    }
     let latest = call.store.open_object(&container, &call.object, 0).await;
     let latest = latest.map_or(VersionId::Null, |o| o.meta.version_id());
     out.set("x-object-version-id", id.to_string()).set("x-object-current-version-id", latest.to_string());
@@ -126,7 +150,8 @@ pub(super) async fn delete_one(call: Call) -> SwiftResult<Response> {
 /// `PUT …?version-id=`: an older version becomes the latest.
 pub(super) async fn restore(call: Call) -> SwiftResult<Response> {
     let container = call.store.container(&call.access, &call.project, &call.container, Need::Write).await?;
-    let id = wanted(&call, &container)?.unwrap_or(VersionId::Null);
+    let id = wanted(&call, &container)?.filter(|id| *id != VersionId::Null);
+    let id = id.ok_or_else(|| SwiftError::bad_request("Invalid version parameter"))?;
     let chunked = call.headers.contains_key(header::TRANSFER_ENCODING);
     let empty = match content_length(&call.headers) {
         Some(n) => n == 0,
@@ -246,7 +271,12 @@ fn list_query(call: &Call, container: &Container) -> SwiftResult<VersionQuery> {
 
 /// The text of a `?versions` listing, which is always JSON.
 pub(super) async fn list(call: &Call, container: &Container) -> SwiftResult<String> {
-    if call.header("accept").is_some_and(|a| !a.trim().is_empty() && !accepts_json(a)) {
+    let form = call
+        .query
+        .get("format")
+        .filter(|f| ["plain", "text", "xml"].iter().any(|o| f.eq_ignore_ascii_case(o)));
+    let accepted = call.header("accept").is_none_or(|a| a.trim().is_empty() || accepts_json(a));
+    if form.is_some() || !(accepted || call.query.has("format")) {
         return Err(SwiftError::of(StatusCode::NOT_ACCEPTABLE));
     }
     let query = list_query(call, container)?;
@@ -257,6 +287,8 @@ pub(super) async fn list(call: &Call, container: &Container) -> SwiftResult<Stri
         call.store.list_versions(container, &query).await?.items
     };
     items.truncate(query.limit);
+    let whole = items.len() < query.limit;
+    newest_first(&mut items, &query.key_marker, reverse, whole);
     let items: Vec<Value> = items.iter().map(line).collect();
     Ok(Value::from(items).to_string())
 }
@@ -299,6 +331,31 @@ async fn backwards(
     }
     all.reverse();
     Ok(all)
+}
+
+/// A version that was made the latest again is listed among the others by its age. Versions of a name that other pages
+/// show too stay as they come.
+fn newest_first(items: &mut [VersionItem], marker: &str, reverse: bool, whole: bool) {
+    let name = |item: &VersionItem| match item {
+        VersionItem::Version { name, .. } => Some(name.clone()),
+        VersionItem::Prefix(_) => None,
+    };
+    let age = |item: &VersionItem| match item {
+        VersionItem::Version { entry, .. } => Some(entry.id()),
+        VersionItem::Prefix(_) => None,
+    };
+    let last = items.last().and_then(name).filter(|_| !whole);
+    for run in items.chunk_by_mut(|a, b| name(a).is_some() && name(a) == name(b)) {
+        let Some(of) = name(&run[0]) else { continue };
+        let shared = of == marker || last.as_ref() == Some(&of);
+        if shared || run.iter().any(|item| age(item) == Some(VersionId::Null)) {
+            continue;
+        }
+        run.sort_by_cached_key(|item| age(item).map(|id| id.to_string()));
+        if !reverse {
+            run.reverse();
+        }
+    }
 }
 
 fn accepts_json(accept: &str) -> bool {
