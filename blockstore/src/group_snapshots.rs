@@ -18,6 +18,8 @@ pub(crate) struct GroupSnapshot {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) group_type_id: String,
+    /// Whether that is the type of consistency groups.
+    pub(crate) consistent: bool,
     pub(crate) status: GroupStatus,
     pub(crate) created_at: Timestamp,
 }
@@ -81,6 +83,7 @@ impl Volumes {
             name: new.name.clone(),
             description: new.description.clone(),
             group_type_id: group.group_type_id,
+            consistent: group.consistent,
             status: GroupStatus::Creating,
             created_at: Timestamp::now(),
         };

@@ -17,6 +17,13 @@ pub(crate) struct GroupType {
     pub(crate) created_at: Timestamp,
 }
 
+impl GroupType {
+    /// Whether its groups are consistency groups.
+    pub(crate) fn consistent(&self) -> bool {
+        self.name == CONSISTENT
+    }
+}
+
 /// What the types' write transactions lock.
 const LOCK: &str = "volume:group-types";
 

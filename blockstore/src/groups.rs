@@ -17,6 +17,8 @@ pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) group_type_id: String,
+    /// Whether that is the type of consistency groups.
+    pub(crate) consistent: bool,
     /// The ids of the types that its volumes may have.
     pub(crate) volume_types: Vec<String>,
     pub(crate) zone: String,
@@ -192,14 +194,14 @@ impl Volumes {
         })
     }
 
-    /// Whether a new volume of this type may join a group: holds the group until the transaction ends.
+    /// The group that a new volume of this type is to join, if it may: held until the transaction ends.
     pub(crate) async fn joins(
         &self,
         tx: &mut Tx,
         ctx: &Context,
         group_id: &str,
         kind: &VolumeType,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<Group, VolumeError> {
         tx.lock(&lock_key(group_id)).await?;
         let group = store::groups::get(tx.conn(), group_id).await?;
         let group = self.admit_group(ctx, group_id, "group:get", group)?;
@@ -212,7 +214,7 @@ impl Volumes {
                 kind.name
             )));
         }
-        Ok(())
+        Ok(group)
     }
 
     /// A page of the groups the caller sees, and whether there are more.
@@ -387,6 +389,7 @@ fn blank(
         name,
         description: None,
         group_type_id: kind.id.clone(),
+        consistent: kind.consistent(),
         volume_types,
         zone,
         status: GroupStatus::Creating,

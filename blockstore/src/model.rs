@@ -38,6 +38,8 @@ pub struct Volume {
     pub source_volid: Option<String>,
     /// The group it belongs to.
     pub group_id: Option<String>,
+    /// Whether that is a consistency group, which old clients see under this name.
+    pub in_consistency_group: bool,
     /// The passphrase's id, where the volume is encrypted.
     pub encryption_key_id: Option<String>,
     pub migration_status: Option<String>,

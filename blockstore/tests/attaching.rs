@@ -175,8 +175,7 @@ async fn the_older_actions() {
 #[tokio::test]
 async fn several_servers_where_the_type_allows_it() {
     for kit in kits().await {
-        let shared = json!({"volume_type": {"name": "shared", "extra_specs": {"multiattach": "<is> True"}}});
-        kit.call("admin", Method::POST, "/types", shared).await;
+        kit.add_type("shared", json!({"multiattach": "<is> True"})).await;
         let body = json!({"volume": {"size": 1, "volume_type": "shared"}});
         let (_, made) = kit.call("alice", Method::POST, "/volumes", body).await;
         let id = made["volume"]["id"].as_str().unwrap();

@@ -40,24 +40,10 @@ async fn kits(encryption: bool) -> Vec<(Kit, tempfile::TempDir)> {
     all
 }
 
-async fn ask(kit: &Kit, backup: Value) -> String {
-    let (status, body) = kit.call("alice", Method::POST, "/backups", json!({"backup": backup})).await;
-    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-    body["backup"]["id"].as_str().unwrap().to_owned()
-}
-
-async fn becomes(kit: &Kit, id: &str, status: &str) -> Value {
-    until(&format!("backup {status}"), || async {
-        let shown = kit.get("alice", &format!("/backups/{id}")).await["backup"].clone();
-        (shown["status"] == status).then_some(shown)
-    })
-    .await
-}
-
 /// A backup that is done, and its volume at rest.
 async fn back_up(kit: &Kit, volume_id: &str, incremental: bool) -> String {
-    let id = ask(kit, json!({"volume_id": volume_id, "incremental": incremental})).await;
-    becomes(kit, &id, "available").await;
+    let id = kit.ask_backup(json!({"volume_id": volume_id, "incremental": incremental})).await;
+    kit.backup_becomes(&id, "available").await;
     kit.becomes(volume_id, VolumeStatus::Available).await;
     id
 }
@@ -135,8 +121,8 @@ async fn chains_share_chunks_and_break_anywhere() {
             let v = kit.create(Source::Empty, Some(1)).await.id;
             write(&kit, &v, 0, noise(1, 4096)).await;
             write(&kit, &v, 100 * MIB, vec![7; 8 << 20]).await;
-            let first = ask(&kit, json!({"volume_id": v, "name": "one", "container": "mine"})).await;
-            let shown = becomes(&kit, &first, "available").await;
+            let first = kit.ask_backup(json!({"volume_id": v, "name": "one", "container": "mine"})).await;
+            let shown = kit.backup_becomes(&first, "available").await;
             assert_eq!((&shown["container"], &shown["object_count"]), (&json!("mine"), &json!(3)));
             kit.becomes(&v, VolumeStatus::Available).await;
             // Two equal chunks are one, and small.
@@ -146,7 +132,7 @@ async fn chains_share_chunks_and_break_anywhere() {
             assert!(chunks.iter().all(|f| f.metadata().unwrap().len() < 10_000));
             write(&kit, &v, 0, noise(2, 4096)).await;
             let second = back_up(&kit, &v, true).await;
-            let shown = becomes(&kit, &second, "available").await;
+            let shown = kit.backup_becomes(&second, "available").await;
             assert_eq!((&shown["container"], &shown["object_count"]), (&json!("mine"), &json!(1)));
             assert_eq!(shown["is_incremental"], true);
             write(&kit, &v, 200 * MIB, noise(3, 4096)).await;
@@ -164,7 +150,7 @@ async fn chains_share_chunks_and_break_anywhere() {
             let (status, _) = kit.call("admin", Method::POST, &path, json!({"os-force_delete": {}})).await;
             assert_eq!(status, StatusCode::ACCEPTED);
             kit.settled().await;
-            let shown = becomes(&kit, &first, "available").await;
+            let shown = kit.backup_becomes(&first, "available").await;
             assert_eq!(shown["has_dependent_backups"], true);
             assert_eq!(files(dir.path(), "/chunks/").len(), 4, "the third has them all");
             let places = [0, 100, 104, 200, 300];
@@ -251,8 +237,8 @@ async fn every_step_twice_and_a_failure_at_each() {
             let undo = format!("backup.create:undo:{step}:after");
             failpoint::set(&point, Action::Fail);
             failpoint::set(&undo, Action::RetryOnce);
-            let id = ask(&kit, json!({"volume_id": v, "incremental": true})).await;
-            becomes(&kit, &id, "error").await;
+            let id = kit.ask_backup(json!({"volume_id": v, "incremental": true})).await;
+            kit.backup_becomes(&id, "error").await;
             kit.settled().await;
             failpoint::clear(&point);
             failpoint::clear(&undo);
@@ -296,9 +282,9 @@ async fn a_collector_and_writers_keep_out_of_each_others_way() {
             (n == 1).then_some(())
         })
         .await;
-        let second = ask(&kit, json!({"volume_id": b})).await;
+        let second = kit.ask_backup(json!({"volume_id": b})).await;
         failpoint::clear("backup.collect:sweep:before");
-        becomes(&kit, &second, "available").await;
+        kit.backup_becomes(&second, "available").await;
         kit.settled().await;
         assert_eq!(files(dir.path(), "/chunks/").len(), 1);
         assert_eq!(reads(&kit, &second, &[0]).await, [noise(1, 4096)]);
@@ -306,11 +292,11 @@ async fn a_collector_and_writers_keep_out_of_each_others_way() {
         // A backup is half written; what is deleted meanwhile goes when it is done.
         kit.becomes(&b, VolumeStatus::Available).await;
         failpoint::set("backup.create:settle:before", Action::Pause);
-        let third = ask(&kit, json!({"volume_id": a})).await;
+        let third = kit.ask_backup(json!({"volume_id": a})).await;
         until("the copy", || async { (files(dir.path(), "/head").len() == 2).then_some(()) }).await;
         kit.call("alice", Method::DELETE, &format!("/backups/{second}"), Value::Null).await;
         failpoint::clear("backup.create:settle:before");
-        becomes(&kit, &third, "available").await;
+        kit.backup_becomes(&third, "available").await;
         kit.settled().await;
         assert_eq!(reads(&kit, &third, &[0]).await, [noise(1, 4096)]);
     }
@@ -421,7 +407,7 @@ async fn a_store_that_is_away_or_refuses() {
         kit.becomes(&v, VolumeStatus::Available).await;
         write(&kit, &v, 0, noise(1, 4096)).await;
         memory.away.store(true, Ordering::SeqCst);
-        let id = ask(&kit, json!({"volume_id": v})).await;
+        let id = kit.ask_backup(json!({"volume_id": v})).await;
         until("a try", || async {
             let n: i64 = sqlx::query_scalar("SELECT CAST(COALESCE(MAX(attempts), 0) AS BIGINT) FROM tasks")
                 .fetch_one(kit.db.read())
@@ -431,14 +417,14 @@ async fn a_store_that_is_away_or_refuses() {
         })
         .await;
         memory.away.store(false, Ordering::SeqCst);
-        becomes(&kit, &id, "available").await;
+        kit.backup_becomes(&id, "available").await;
         kit.becomes(&v, VolumeStatus::Available).await;
         assert_eq!(reads(&kit, &id, &[0]).await, [noise(1, 4096)]);
         let shown = kit.get("alice", &format!("/backups/{id}")).await;
         assert_eq!(shown["backup"]["container"], "volumebackups");
 
-        let id = ask(&kit, json!({"volume_id": v, "container": "forbidden"})).await;
-        let shown = becomes(&kit, &id, "error").await;
+        let id = kit.ask_backup(json!({"volume_id": v, "container": "forbidden"})).await;
+        let shown = kit.backup_becomes(&id, "error").await;
         assert_eq!(shown["fail_reason"], "No container for you.");
         let bad = json!({"backup": {"volume_id": v, "container": "../etc"}});
         kit.becomes(&v, VolumeStatus::Available).await;

@@ -15,20 +15,6 @@ use tokio::sync::Mutex;
 
 static ONE: Mutex<()> = Mutex::const_new(());
 
-async fn ask(kit: &Kit, backup: Value) -> String {
-    let (status, body) = kit.call("alice", Method::POST, "/backups", json!({"backup": backup})).await;
-    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-    body["backup"]["id"].as_str().unwrap().to_owned()
-}
-
-async fn becomes(kit: &Kit, id: &str, status: &str) -> Value {
-    until(&format!("backup {status}"), || async {
-        let shown = kit.get("alice", &format!("/backups/{id}")).await["backup"].clone();
-        (shown["status"] == status).then_some(shown)
-    })
-    .await
-}
-
 async fn restore(kit: &Kit, id: &str, volume_id: &str) -> (StatusCode, Value) {
     let body = json!({"restore": {"volume_id": volume_id}});
     kit.call("alice", Method::POST, &format!("/backups/{id}/restore"), body).await
@@ -38,11 +24,7 @@ async fn delete(kit: &Kit, id: &str) {
     let path = format!("/backups/{id}");
     let (status, body) = kit.call("alice", Method::DELETE, &path, Value::Null).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-    until("backup's deletion", || async {
-        let (status, _) = kit.call("alice", Method::GET, &path, Value::Null).await;
-        (status == StatusCode::NOT_FOUND).then_some(())
-    })
-    .await;
+    kit.absent(&path).await;
 }
 
 async fn begins_with(kit: &Kit, volume_id: &str, byte: u8) {
@@ -59,8 +41,8 @@ async fn a_backup_outlives_its_volume() {
         let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
         let other = kit.image(Bytes::from(vec![7; 2 << 20])).await;
         let volume = kit.create(Source::Image(image), Some(1)).await;
-        let id = ask(&kit, json!({"volume_id": volume.id, "name": "b", "metadata": {"k": "v"}})).await;
-        let shown = becomes(&kit, &id, "available").await;
+        let id = kit.ask_backup(json!({"volume_id": volume.id, "name": "b", "metadata": {"k": "v"}})).await;
+        let shown = kit.backup_becomes(&id, "available").await;
         assert_eq!((&shown["size"], &shown["metadata"]), (&json!(1), &json!({"k": "v"})));
         kit.becomes(&volume.id, VolumeStatus::Available).await;
         assert_eq!((&shown["is_incremental"], &shown["object_count"]), (&json!(false), &json!(1)));
@@ -78,7 +60,7 @@ async fn a_backup_outlives_its_volume() {
         let target = kit.create(Source::Image(other), Some(1)).await;
         let (status, body) = restore(&kit, &id, &target.id).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-        becomes(&kit, &id, "available").await;
+        kit.backup_becomes(&id, "available").await;
         kit.becomes(&target.id, VolumeStatus::Available).await;
         begins_with(&kit, &target.id, 9).await;
         delete(&kit, &id).await;
@@ -125,7 +107,7 @@ async fn restored(kit: &Kit, id: &str) -> String {
     assert_eq!(body["restore"]["volume_name"], "again");
     let volume = body["restore"]["volume_id"].as_str().unwrap().to_owned();
     kit.becomes(&volume, VolumeStatus::Available).await;
-    becomes(kit, id, "available").await;
+    kit.backup_becomes(id, "available").await;
     volume
 }
 
@@ -146,15 +128,15 @@ async fn a_chain_of_incremental_backups() {
         write(&kit, v, 200 * MIB, vec![2; 1 << 20]).await;
 
         let mut chain = Vec::new();
-        let full = ask(&kit, json!({"volume_id": v})).await;
-        assert_eq!(becomes(&kit, &full, "available").await["object_count"], 3);
+        let full = kit.ask_backup(json!({"volume_id": v})).await;
+        assert_eq!(kit.backup_becomes(&full, "available").await["object_count"], 3);
         chain.push((full.clone(), [9, 1, 2, 0]));
         kit.becomes(v, VolumeStatus::Available).await;
         write(&kit, v, 100 * MIB, vec![3; 1 << 20]).await;
         clear(&kit, v, 200 * MIB, 4 * MIB).await;
         write(&kit, v, 300 * MIB, vec![4; 1 << 20]).await;
-        let second = ask(&kit, json!({"volume_id": v, "incremental": true})).await;
-        let shown = becomes(&kit, &second, "available").await;
+        let second = kit.ask_backup(json!({"volume_id": v, "incremental": true})).await;
+        let shown = kit.backup_becomes(&second, "available").await;
         assert_eq!((&shown["object_count"], &shown["is_incremental"]), (&json!(3), &json!(true)));
         chain.push((second.clone(), [9, 3, 0, 4]));
         kit.settled().await;
@@ -170,13 +152,13 @@ async fn a_chain_of_incremental_backups() {
         // A step that fails leaves the chain as it was; one that was written twice is written once.
         write(&kit, v, 300 * MIB, vec![5; 1 << 20]).await;
         failpoint::set("backup.create:copy:after", Action::Fail);
-        let failed = ask(&kit, json!({"volume_id": v, "incremental": true})).await;
-        becomes(&kit, &failed, "error").await;
+        let failed = kit.ask_backup(json!({"volume_id": v, "incremental": true})).await;
+        kit.backup_becomes(&failed, "error").await;
         kit.settled().await;
         failpoint::clear("backup.create:copy:after");
         write(&kit, v, 300 * MIB, vec![6; 1 << 20]).await;
-        let third = ask(&kit, json!({"volume_id": v, "incremental": true})).await;
-        assert_eq!(becomes(&kit, &third, "available").await["object_count"], 1);
+        let third = kit.ask_backup(json!({"volume_id": v, "incremental": true})).await;
+        assert_eq!(kit.backup_becomes(&third, "available").await["object_count"], 1);
         chain.push((third.clone(), [9, 3, 0, 6]));
         kit.settled().await;
 
@@ -186,8 +168,8 @@ async fn a_chain_of_incremental_backups() {
         whole.snap_remove(&format!("backup-{third}")).await.unwrap();
         whole.close().await.unwrap();
         write(&kit, v, 100 * MIB, vec![7; 1 << 20]).await;
-        let fourth = ask(&kit, json!({"volume_id": v, "incremental": true})).await;
-        assert_eq!(becomes(&kit, &fourth, "available").await["object_count"], 1);
+        let fourth = kit.ask_backup(json!({"volume_id": v, "incremental": true})).await;
+        assert_eq!(kit.backup_becomes(&fourth, "available").await["object_count"], 1);
         chain.push((fourth.clone(), [9, 7, 0, 6]));
         kit.settled().await;
 
@@ -228,8 +210,8 @@ async fn damage_is_told_and_not_restored() {
     for kit in kits().await {
         let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
         let volume = kit.create(Source::Image(image), Some(1)).await;
-        let id = ask(&kit, json!({"volume_id": volume.id})).await;
-        becomes(&kit, &id, "available").await;
+        let id = kit.ask_backup(json!({"volume_id": volume.id})).await;
+        kit.backup_becomes(&id, "available").await;
         kit.becomes(&volume.id, VolumeStatus::Available).await;
         // Other bytes under the same snapshot's name.
         let chain = kit.tier.pool.rbd().open(&format!("backup-{id}")).await.unwrap();
@@ -239,7 +221,7 @@ async fn damage_is_told_and_not_restored() {
         chain.close().await.unwrap();
         assert_eq!(restore(&kit, &id, &volume.id).await.0, StatusCode::ACCEPTED);
         kit.becomes(&volume.id, VolumeStatus::ErrorRestoring).await;
-        becomes(&kit, &id, "available").await;
+        kit.backup_becomes(&id, "available").await;
         let messages = kit.get("alice", "/messages").await["messages"].clone();
         assert_eq!(messages[0]["event_id"], "VOLUME_VOLUME_BACKUP_015_001", "{messages}");
         assert!(messages[0]["user_message"].as_str().unwrap().contains("damaged"), "{messages}");
@@ -252,8 +234,8 @@ async fn records_go_out_and_in() {
     for kit in kits().await {
         let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
         let volume = kit.create(Source::Image(image), Some(1)).await;
-        let id = ask(&kit, json!({"volume_id": volume.id, "name": "kept"})).await;
-        becomes(&kit, &id, "available").await;
+        let id = kit.ask_backup(json!({"volume_id": volume.id, "name": "kept"})).await;
+        kit.backup_becomes(&id, "available").await;
         let path = format!("/backups/{id}/export_record");
         assert_eq!(kit.call("alice", Method::GET, &path, Value::Null).await.0, StatusCode::FORBIDDEN);
         let record = kit.get("admin", &path).await;
@@ -314,8 +296,8 @@ async fn every_step_twice_and_a_failure_at_each() {
             for when in ["before", "after"] {
                 let point = format!("backup.create:{step}:{when}");
                 failpoint::set(&point, Action::RetryOnce);
-                let id = ask(&kit, json!({"volume_id": volume.id})).await;
-                becomes(&kit, &id, "available").await;
+                let id = kit.ask_backup(json!({"volume_id": volume.id})).await;
+                kit.backup_becomes(&id, "available").await;
                 kit.settled().await;
                 failpoint::clear(&point);
                 delete(&kit, &id).await;
@@ -323,8 +305,8 @@ async fn every_step_twice_and_a_failure_at_each() {
                 let undo = format!("backup.create:undo:{step}:after");
                 failpoint::set(&point, Action::Fail);
                 failpoint::set(&undo, Action::RetryOnce);
-                let id = ask(&kit, json!({"volume_id": volume.id})).await;
-                let shown = becomes(&kit, &id, "error").await;
+                let id = kit.ask_backup(json!({"volume_id": volume.id})).await;
+                let shown = kit.backup_becomes(&id, "error").await;
                 assert!(shown["fail_reason"].is_string());
                 kit.becomes(&volume.id, VolumeStatus::Available).await;
                 kit.settled().await;
@@ -334,14 +316,14 @@ async fn every_step_twice_and_a_failure_at_each() {
                 delete(&kit, &id).await;
             }
         }
-        let id = ask(&kit, json!({"volume_id": volume.id})).await;
-        becomes(&kit, &id, "available").await;
+        let id = kit.ask_backup(json!({"volume_id": volume.id})).await;
+        kit.backup_becomes(&id, "available").await;
         for point in
             ["backup.restore:fill:before", "backup.restore:fill:after", "backup.restore:settle:after"]
         {
             failpoint::set(point, Action::RetryOnce);
             assert_eq!(restore(&kit, &id, &volume.id).await.0, StatusCode::ACCEPTED);
-            becomes(&kit, &id, "available").await;
+            kit.backup_becomes(&id, "available").await;
             kit.becomes(&volume.id, VolumeStatus::Available).await;
             kit.settled().await;
             failpoint::clear(point);
@@ -349,7 +331,7 @@ async fn every_step_twice_and_a_failure_at_each() {
         }
         failpoint::set("backup.restore:fill:before", Action::Fail);
         assert_eq!(restore(&kit, &id, &volume.id).await.0, StatusCode::ACCEPTED);
-        becomes(&kit, &id, "available").await;
+        kit.backup_becomes(&id, "available").await;
         failpoint::clear("backup.restore:fill:before");
         assert_eq!(
             kit.get("alice", &format!("/volumes/{}", volume.id)).await["volume"]["status"],
@@ -368,8 +350,8 @@ async fn refusals_and_a_backup_of_a_snapshot() {
     for kit in kits().await {
         let volume = kit.create(Source::Empty, Some(1)).await;
         let snapshot = kit.snapshot(&volume.id).await;
-        let id = ask(&kit, json!({"volume_id": volume.id, "snapshot_id": snapshot})).await;
-        assert_eq!(becomes(&kit, &id, "available").await["snapshot_id"], json!(snapshot));
+        let id = kit.ask_backup(json!({"volume_id": volume.id, "snapshot_id": snapshot})).await;
+        assert_eq!(kit.backup_becomes(&id, "available").await["snapshot_id"], json!(snapshot));
         assert_eq!(kit.open(&volume.id).await.snap_list().await.unwrap().len(), 1);
         for (body, want) in [
             (json!({"volume_id": state::new_id()}), 404),

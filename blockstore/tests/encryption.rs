@@ -17,13 +17,8 @@ const MARK: &[u8] = b"nobody else is to read this";
 
 /// Makes an encrypted type.
 async fn kind(kit: &Kit, name: &str, encryption: Value) -> String {
-    let (status, made) =
-        kit.call("admin", Method::POST, "/types", json!({"volume_type": {"name": name}})).await;
-    assert_eq!(status, StatusCode::OK, "{made}");
-    let id = made["volume_type"]["id"].as_str().unwrap().to_owned();
-    let path = format!("/types/{id}/encryption");
-    let (status, made) = kit.call("admin", Method::POST, &path, json!({"encryption": encryption})).await;
-    assert_eq!(status, StatusCode::OK, "{made}");
+    let id = kit.add_type(name, json!({})).await;
+    kit.seal_type(&id, encryption).await;
     id
 }
 

@@ -6,36 +6,17 @@
 mod kit;
 
 use blockstore::{Source, VolumeStatus};
-use kit::{Kit, ctx, kits, until};
+use kit::{Kit, ctx, id, kits};
 use pool::CreateOptions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const HOST: &str = "aquifer@volumes";
 
-async fn post(kit: &Kit, who: &str, path: &str, body: Value) -> Value {
-    let (status, body) = kit.call(who, Method::POST, path, body).await;
-    assert!(status.is_success(), "{path}: {status} {body}");
-    body
-}
-
-fn id(v: &Value) -> String {
-    v["id"].as_str().unwrap().to_owned()
-}
-
-async fn shows(kit: &Kit, path: &str, key: &str, want: &str) -> Value {
-    until(&format!("{path}: {key} {want}"), || async {
-        let (_, body) = kit.call("admin", Method::GET, path, Value::Null).await;
-        let shown = body.as_object()?.values().next()?.clone();
-        (shown[key] == want).then_some(shown)
-    })
-    .await
-}
-
 /// A new volume that finds no place, and says so.
 async fn finds_none(kit: &Kit, made: &Value) {
     let id = id(made);
-    let shown = shows(kit, &format!("/volumes/{id}"), "status", "error").await;
+    let shown = kit.shows(&format!("/volumes/{id}"), "status", "error").await;
     assert_eq!(shown["os-vol-host-attr:host"], Value::Null);
     kit.settled().await;
     let told = kit.get("alice", "/messages").await["messages"].clone();
@@ -56,30 +37,29 @@ struct There {
 
 async fn there(kit: &Kit) -> There {
     let volume = kit.create(Source::Empty, Some(1)).await.id;
-    let backup = post(kit, "alice", "/backups", json!({"backup": {"volume_id": volume}})).await;
+    let backup = kit.post("alice", "/backups", json!({"backup": {"volume_id": volume}})).await;
     let backup = id(&backup["backup"]);
-    shows(kit, &format!("/backups/{backup}"), "status", "available").await;
+    kit.shows(&format!("/backups/{backup}"), "status", "available").await;
     kit.becomes(&volume, VolumeStatus::Available).await;
 
     let kind = id(&kit.get("alice", "/types/default").await["volume_type"]);
     let name = testbed::unique("gt");
-    let group_type = post(kit, "admin", "/group_types", json!({"group_type": {"name": name}})).await;
+    let group_type = kit.post("admin", "/group_types", json!({"group_type": {"name": name}})).await;
     let group_type = id(&group_type["group_type"]);
     let body = json!({"group": {"name": "g", "group_type": group_type, "volume_types": [kind]}});
-    let group = id(&post(kit, "alice", "/groups", body).await["group"]);
+    let group = id(&kit.post("alice", "/groups", body).await["group"]);
     let body = json!({"volume": {"size": 1, "group_id": group, "volume_type": kind}});
-    let member = id(&post(kit, "alice", "/volumes", body).await["volume"]);
+    let member = id(&kit.post("alice", "/volumes", body).await["volume"]);
     kit.becomes(&member, VolumeStatus::Available).await;
     let body = json!({"group_snapshot": {"group_id": group, "name": "s"}});
-    let group_snapshot = id(&post(kit, "alice", "/group_snapshots", body).await["group_snapshot"]);
-    shows(kit, &format!("/group_snapshots/{group_snapshot}"), "status", "available").await;
+    let group_snapshot = id(&kit.post("alice", "/group_snapshots", body).await["group_snapshot"]);
+    kit.shows(&format!("/group_snapshots/{group_snapshot}"), "status", "available").await;
 
     for (name, specs) in [("elsewhere", json!({"volume_backend_name": "images"})), ("other", json!({}))] {
-        let body = json!({"volume_type": {"name": name, "extra_specs": specs}});
-        post(kit, "admin", "/types", body).await;
+        kit.add_type(name, specs).await;
     }
     let body = json!({"volume": {"size": 1, "volume_type": "elsewhere"}});
-    let elsewhere = id(&post(kit, "alice", "/volumes", body).await["volume"]);
+    let elsewhere = id(&kit.post("alice", "/volumes", body).await["volume"]);
     kit.becomes(&elsewhere, VolumeStatus::Available).await;
     There { volume, backup, group, group_snapshot, group_type, elsewhere }
 }
@@ -110,7 +90,7 @@ async fn nothing_is_made_moved_or_deleted() {
         assert_eq!(kit.call("alice", Method::DELETE, &path, Value::Null).await.0, StatusCode::ACCEPTED);
         kit.settled().await;
         let delete = json!({"delete": {"delete-volumes": true}});
-        post(&kit, "alice", &format!("/groups/{}/action", all.group), delete).await;
+        kit.post("alice", &format!("/groups/{}/action", all.group), delete).await;
         kit.settled().await;
         kit.delete(&all.volume).await;
     }
@@ -147,21 +127,21 @@ async fn refused(kit: &Kit, all: &There) {
 
 /// New volumes are accepted, as everywhere, and find no tier.
 async fn without_a_place(kit: &Kit, all: &There) {
-    let made = post(kit, "alice", "/volumes", json!({"volume": {"size": 1}})).await;
+    let made = kit.post("alice", "/volumes", json!({"volume": {"size": 1}})).await;
     finds_none(kit, &made["volume"]).await;
     let clone = json!({"volume": {"size": 1, "source_volid": all.volume}});
-    finds_none(kit, &post(kit, "alice", "/volumes", clone).await["volume"]).await;
+    finds_none(kit, &kit.post("alice", "/volumes", clone).await["volume"]).await;
 
     let kind = id(&kit.get("alice", "/types/default").await["volume_type"]);
     let body = json!({"group": {"name": "h", "group_type": all.group_type, "volume_types": [kind]}});
-    let group = id(&post(kit, "alice", "/groups", body).await["group"]);
+    let group = id(&kit.post("alice", "/groups", body).await["group"]);
     let body = json!({"volume": {"size": 1, "group_id": group, "volume_type": kind}});
-    finds_none(kit, &post(kit, "alice", "/volumes", body).await["volume"]).await;
+    finds_none(kit, &kit.post("alice", "/volumes", body).await["volume"]).await;
 
     let path = format!("/backups/{}/restore", all.backup);
-    let made = post(kit, "alice", &path, json!({"restore": {}})).await;
+    let made = kit.post("alice", &path, json!({"restore": {}})).await;
     finds_none(kit, &json!({"id": made["restore"]["volume_id"]})).await;
-    shows(kit, &format!("/backups/{}", all.backup), "status", "available").await;
+    kit.shows(&format!("/backups/{}", all.backup), "status", "available").await;
 }
 
 /// A retype that is accepted and leads nowhere: the volume is what it was, and says so.

@@ -5,7 +5,7 @@
 
 mod kit;
 
-use kit::{Kit, kits, until};
+use kit::{Kit, id, kits};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use state::failpoint::{self, Action};
@@ -13,20 +13,10 @@ use tokio::sync::Mutex;
 
 static ONE: Mutex<()> = Mutex::const_new(());
 
-async fn post(kit: &Kit, who: &str, path: &str, body: Value) -> Value {
-    let (status, body) = kit.call(who, Method::POST, path, body).await;
-    assert!(status.is_success(), "{path}: {status} {body}");
-    body
-}
-
-fn id(v: &Value) -> String {
-    v["id"].as_str().unwrap().to_owned()
-}
-
 /// The ids of a group type and of the volume type that groups here have.
 async fn types(kit: &Kit) -> (String, String) {
     let name = testbed::unique("gt");
-    let kind = post(kit, "admin", "/group_types", json!({"group_type": {"name": name}})).await;
+    let kind = kit.post("admin", "/group_types", json!({"group_type": {"name": name}})).await;
     let volume = kit.get("alice", "/types/default").await;
     (id(&kind["group_type"]), id(&volume["volume_type"]))
 }
@@ -35,11 +25,11 @@ async fn types(kit: &Kit) -> (String, String) {
 async fn group(kit: &Kit, volumes: usize) -> (String, Vec<String>) {
     let (kind, volume_type) = types(kit).await;
     let body = json!({"group": {"name": "g", "group_type": kind, "volume_types": [volume_type]}});
-    let group = id(&post(kit, "alice", "/groups", body).await["group"]);
+    let group = id(&kit.post("alice", "/groups", body).await["group"]);
     let mut all = Vec::new();
     for _ in 0..volumes {
         let body = json!({"volume": {"size": 1, "group_id": group, "volume_type": volume_type}});
-        let made = post(kit, "alice", "/volumes", body).await;
+        let made = kit.post("alice", "/volumes", body).await;
         assert_eq!(made["volume"]["group_id"], group);
         all.push(id(&made["volume"]));
     }
@@ -49,22 +39,6 @@ async fn group(kit: &Kit, volumes: usize) -> (String, Vec<String>) {
     (group, all)
 }
 
-async fn becomes(kit: &Kit, path: &str, status: &str) -> Value {
-    until(&format!("{path} {status}"), || async {
-        let (_, body) = kit.call("alice", Method::GET, path, Value::Null).await;
-        let shown = body.as_object()?.values().next()?.clone();
-        (shown["status"] == status).then_some(shown)
-    })
-    .await
-}
-
-async fn gone(kit: &Kit, path: &str) {
-    until(&format!("{path} goes"), || async {
-        (kit.call("alice", Method::GET, path, Value::Null).await.0 == StatusCode::NOT_FOUND).then_some(())
-    })
-    .await;
-}
-
 async fn snaps(kit: &Kit, volume: &str) -> usize {
     let image = kit.open(volume).await;
     image.snap_list().await.unwrap().len()
@@ -72,7 +46,7 @@ async fn snaps(kit: &Kit, volume: &str) -> usize {
 
 async fn take(kit: &Kit, group: &str) -> String {
     let body = json!({"group_snapshot": {"group_id": group, "name": "s"}});
-    id(&post(kit, "alice", "/group_snapshots", body).await["group_snapshot"])
+    id(&kit.post("alice", "/group_snapshots", body).await["group_snapshot"])
 }
 
 #[tokio::test]
@@ -112,7 +86,7 @@ async fn a_group_lives() {
         let keep = json!({"delete": {"delete-volumes": false}});
         assert_eq!(kit.call("alice", Method::POST, &act, keep).await.0, 400);
         let snapshot = take(&kit, &group).await;
-        becomes(&kit, &format!("/group_snapshots/{snapshot}"), "available").await;
+        kit.shows(&format!("/group_snapshots/{snapshot}"), "status", "available").await;
         let with = json!({"delete": {"delete-volumes": true}});
         assert_eq!(kit.call("alice", Method::POST, &act, with.clone()).await.0, 400, "it has snapshots");
         let parts = kit.get("alice", &format!("/snapshots/detail?group_snapshot_id={snapshot}")).await;
@@ -129,8 +103,8 @@ async fn a_group_lives() {
         for source in ["group_snapshot_id", "source_group_id"] {
             let from = if source == "source_group_id" { &group } else { &snapshot };
             let body = json!({"create-from-src": {"name": "copy", source: from}});
-            let copy = id(&post(&kit, "alice", "/groups/action", body).await["group"]);
-            let shown = becomes(&kit, &format!("/groups/{copy}"), "available").await;
+            let copy = id(&kit.post("alice", "/groups/action", body).await["group"]);
+            let shown = kit.shows(&format!("/groups/{copy}"), "status", "available").await;
             assert_eq!(shown[source], *from);
             let of = kit.get("alice", &format!("/volumes?group_id={copy}")).await;
             assert_eq!(of["volumes"].as_array().unwrap().len(), 2);
@@ -142,14 +116,14 @@ async fn a_group_lives() {
         let path_of_snapshot = format!("/group_snapshots/{snapshot}");
         assert_eq!(kit.call("bob", Method::DELETE, &path_of_snapshot, Value::Null).await.0, 404);
         assert_eq!(kit.call("alice", Method::DELETE, &path_of_snapshot, Value::Null).await.0, 202);
-        gone(&kit, &path_of_snapshot).await;
+        kit.absent(&path_of_snapshot).await;
         for g in copies.iter().chain([&group]) {
             let act = format!("/groups/{g}/action");
             let (status, body) = kit.call("alice", Method::POST, &act, with.clone()).await;
             assert_eq!(status, StatusCode::ACCEPTED, "{body}");
         }
         for g in copies.iter().chain([&group]) {
-            gone(&kit, &format!("/groups/{g}")).await;
+            kit.absent(&format!("/groups/{g}")).await;
         }
         kit.settled().await;
         assert!(kit.images_there().await.is_empty(), "{:?}", kit.images_there().await);
@@ -167,14 +141,14 @@ async fn a_groups_snapshot_step_by_step() {
             failpoint::set(&*make, Action::RetryOnce);
             let s = take(&kit, &group).await;
             let path = format!("/group_snapshots/{s}");
-            becomes(&kit, &path, "available").await;
+            kit.shows(&path, "status", "available").await;
             kit.settled().await;
             for v in &volumes {
                 assert_eq!(snaps(&kit, v).await, 1);
             }
             failpoint::set(&*remove, Action::RetryOnce);
             kit.call("alice", Method::DELETE, &path, Value::Null).await;
-            gone(&kit, &path).await;
+            kit.absent(&path).await;
             kit.settled().await;
             for v in &volumes {
                 assert_eq!(snaps(&kit, v).await, 0);
@@ -189,7 +163,7 @@ async fn a_groups_snapshot_step_by_step() {
             failpoint::set("group_snapshot.create:undo:snap:after", Action::RetryOnce);
             let s = take(&kit, &group).await;
             let path = format!("/group_snapshots/{s}");
-            becomes(&kit, &path, "error").await;
+            kit.shows(&path, "status", "error").await;
             kit.settled().await;
             failpoint::clear(&make);
             failpoint::clear("group_snapshot.create:undo:snap:after");
@@ -198,11 +172,11 @@ async fn a_groups_snapshot_step_by_step() {
             }
             failpoint::set("group_snapshot.delete:remove:before", Action::Fail);
             kit.call("alice", Method::DELETE, &path, Value::Null).await;
-            becomes(&kit, &path, "error_deleting").await;
+            kit.shows(&path, "status", "error_deleting").await;
             kit.settled().await;
             failpoint::clear("group_snapshot.delete:remove:before");
             kit.call("alice", Method::DELETE, &path, Value::Null).await;
-            gone(&kit, &path).await;
+            kit.absent(&path).await;
         }
     }
 }
@@ -222,27 +196,27 @@ async fn a_group_follows_its_volumes() {
             failpoint::set(&*point, action);
             failpoint::set("group.settle:undo:follow:after", Action::RetryOnce);
             let body = json!({"create-from-src": {"source_group_id": group}});
-            let copy = id(&post(&kit, "alice", "/groups/action", body).await["group"]);
+            let copy = id(&kit.post("alice", "/groups/action", body).await["group"]);
             let path = format!("/groups/{copy}");
-            becomes(&kit, &path, "available").await;
+            kit.shows(&path, "status", "available").await;
             failpoint::clear(&point);
             failpoint::clear("group.settle:undo:follow:after");
             let with = json!({"delete": {"delete-volumes": true}});
             assert_eq!(kit.call("alice", Method::POST, &format!("{path}/action"), with).await.0, 202);
-            gone(&kit, &path).await;
+            kit.absent(&path).await;
             kit.settled().await;
         }
         // A copy of which a volume fails is in error, and can be deleted.
         failpoint::set("volume.create:allocate:before", Action::Fail);
         let body = json!({"create-from-src": {"source_group_id": group}});
-        let copy = id(&post(&kit, "alice", "/groups/action", body).await["group"]);
+        let copy = id(&kit.post("alice", "/groups/action", body).await["group"]);
         let path = format!("/groups/{copy}");
-        becomes(&kit, &path, "error").await;
+        kit.shows(&path, "status", "error").await;
         failpoint::clear("volume.create:allocate:before");
         for path in [path, format!("/groups/{group}")] {
             let with = json!({"delete": {"delete-volumes": true}});
             assert_eq!(kit.call("alice", Method::POST, &format!("{path}/action"), with).await.0, 202);
-            gone(&kit, &path).await;
+            kit.absent(&path).await;
         }
         kit.gone(&volumes[0]).await;
     }
@@ -273,12 +247,12 @@ async fn group_types_and_encryption_are_the_administrators() {
         assert_eq!(kit.call("admin", Method::DELETE, &used, Value::Null).await.0, 400, "a group has it");
         assert_eq!(kit.call("admin", Method::DELETE, &path, Value::Null).await.0, 202);
 
-        let made = post(&kit, "admin", "/types", json!({"volume_type": {"name": "secret"}})).await;
+        let made = kit.post("admin", "/types", json!({"volume_type": {"name": "secret"}})).await;
         let path = format!("/types/{}/encryption", id(&made["volume_type"]));
         let body =
             json!({"encryption": {"provider": "luks", "control_location": "front-end", "key_size": 256}});
         assert_eq!(kit.call("alice", Method::POST, &path, body.clone()).await.0, 403);
-        let made = post(&kit, "admin", &path, body.clone()).await["encryption"].clone();
+        let made = kit.post("admin", &path, body.clone()).await["encryption"].clone();
         assert_eq!(kit.call("admin", Method::POST, &path, body).await.0, 400, "it is encrypted already");
         let of = format!("{path}/{}", made["encryption_id"].as_str().unwrap());
         let change = json!({"encryption": {"cipher": "aes-xts-plain64"}});
@@ -287,98 +261,13 @@ async fn group_types_and_encryption_are_the_administrators() {
         assert_eq!((&shown["cipher"], &shown["key_size"]), (&json!("aes-xts-plain64"), &json!(256)));
         // A type that a volume has stays as it is.
         let volume = json!({"volume": {"size": 1, "volume_type": "secret"}});
-        let sealed = post(&kit, "alice", "/volumes", volume.clone()).await["volume"].clone();
+        let sealed = kit.post("alice", "/volumes", volume.clone()).await["volume"].clone();
         assert_eq!(sealed["encrypted"], true);
         assert_eq!(kit.call("admin", Method::DELETE, &of, Value::Null).await.0, 400);
         kit.becomes(&id(&sealed), blockstore::VolumeStatus::Available).await;
         kit.delete(&id(&sealed)).await;
         assert_eq!(kit.call("admin", Method::DELETE, &of, Value::Null).await.0, 202);
         assert_eq!(kit.get("admin", &path).await, json!({}));
-        assert_eq!(post(&kit, "alice", "/volumes", volume).await["volume"]["encrypted"], false);
-    }
-}
-
-#[tokio::test]
-async fn groups_have_older_names() {
-    let _one = ONE.lock().await;
-    for kit in kits().await {
-        let volume_type = id(&kit.get("alice", "/types/default").await["volume_type"]);
-        let (other, _) = group(&kit, 0).await;
-        let at = |method, path: String, body| {
-            let kit = &kit;
-            // Old clients name no version.
-            async move { kit.call_at("3.0", "alice", method, &path, body).await }
-        };
-        let asked = json!({"consistencygroup": {"name": "c", "volume_types": volume_type}});
-        let (status, made) = at(Method::POST, "/consistencygroups".into(), asked).await;
-        assert_eq!(status, StatusCode::ACCEPTED, "{made}");
-        let c = id(&made["consistencygroup"]);
-        let asked = json!({"volume": {"size": 1, "consistencygroup_id": c}});
-        let (_, made) = at(Method::POST, "/volumes".into(), asked).await;
-        let v = id(&made["volume"]);
-        kit.becomes(&v, blockstore::VolumeStatus::Available).await;
-        assert_eq!(kit.get("alice", &format!("/volumes/{v}")).await["volume"]["group_id"], *c);
-
-        // It is a group, and no other group is one of these.
-        let path = format!("/consistencygroups/{c}");
-        let (_, shown) = at(Method::GET, path.clone(), Value::Null).await;
-        assert_eq!(
-            (&shown["consistencygroup"]["status"], &shown["consistencygroup"]["volume_types"]),
-            (&json!("available"), &json!([volume_type]))
-        );
-        let (_, all) = at(Method::GET, "/consistencygroups/detail".into(), Value::Null).await;
-        assert_eq!(all["consistencygroups"].as_array().unwrap().len(), 1, "{all}");
-        kit.get("alice", &format!("/groups/{c}")).await;
-        for (method, path) in [
-            (Method::GET, format!("/consistencygroups/{other}")),
-            (Method::POST, format!("/consistencygroups/{other}/delete")),
-        ] {
-            let body = if method == Method::GET { Value::Null } else { json!({"consistencygroup": {}}) };
-            assert_eq!(at(method, path, body).await.0, StatusCode::NOT_FOUND);
-        }
-        assert_eq!(kit.call("bob", Method::GET, &path, Value::Null).await.0, StatusCode::NOT_FOUND);
-        let rename = json!({"consistencygroup": {"name": "d"}});
-        assert_eq!(at(Method::PUT, format!("{path}/update"), rename).await.0, StatusCode::ACCEPTED);
-        let bad = json!({"consistencygroup": {"name": "c", "volume_types": ""}});
-        assert_eq!(at(Method::POST, "/consistencygroups".into(), bad).await.0, StatusCode::BAD_REQUEST);
-
-        let asked = json!({"cgsnapshot": {"consistencygroup_id": c, "name": "s"}});
-        let (status, made) = at(Method::POST, "/cgsnapshots".into(), asked).await;
-        assert_eq!(status, StatusCode::ACCEPTED, "{made}");
-        let s = id(&made["cgsnapshot"]);
-        let shown = becomes(&kit, &format!("/cgsnapshots/{s}"), "available").await;
-        assert_eq!((&shown["consistencygroup_id"], &shown["name"]), (&json!(c), &json!("s")));
-        assert_eq!(snaps(&kit, &v).await, 1);
-
-        let mut made = Vec::new();
-        for source in [json!({"cgsnapshot_id": s}), json!({"source_cgid": c})] {
-            let asked = json!({"consistencygroup-from-src": source});
-            let (status, copy) = at(Method::POST, "/consistencygroups/create_from_src".into(), asked).await;
-            assert_eq!(status, StatusCode::ACCEPTED, "{copy}");
-            let copy = id(&copy["consistencygroup"]);
-            becomes(&kit, &format!("/consistencygroups/{copy}"), "available").await;
-            made.push(copy);
-        }
-        kit.settled().await;
-        assert_eq!(
-            at(Method::DELETE, format!("/cgsnapshots/{s}"), Value::Null).await.0,
-            StatusCode::ACCEPTED
-        );
-        gone(&kit, &format!("/cgsnapshots/{s}")).await;
-        let delete = |force: bool| json!({"consistencygroup": {"force": force}});
-        assert_eq!(
-            at(Method::POST, format!("{path}/delete"), delete(false)).await.0,
-            StatusCode::BAD_REQUEST
-        );
-        for g in made.iter().chain([&c]) {
-            let path = format!("/consistencygroups/{g}");
-            assert_eq!(
-                at(Method::POST, format!("{path}/delete"), delete(true)).await.0,
-                StatusCode::ACCEPTED
-            );
-            gone(&kit, &path).await;
-        }
-        kit.settled().await;
-        assert!(kit.images_there().await.is_empty());
+        assert_eq!(kit.post("alice", "/volumes", volume).await["volume"]["encrypted"], false);
     }
 }

@@ -69,9 +69,7 @@ impl Place {
     }
 
     async fn kind(&self, name: &str, specs: Value) {
-        let body = json!({"volume_type": {"name": name, "extra_specs": specs}});
-        let (status, answer) = self.kit.call("admin", Method::POST, "/types", body).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
+        self.kit.add_type(name, specs).await;
     }
 
     /// A volume with bytes, and a snapshot of older ones.

@@ -6,7 +6,7 @@
 mod kit;
 
 use api::Secret;
-use blockstore::{Config, NewVolume, Quota, Source, Volume, VolumeStatus};
+use blockstore::{Config, Quota, Source, Volume, VolumeStatus};
 use bytes::Bytes;
 use kit::{GIB, Kit, PATIENCE, ctx, kit_in, until};
 use pool::{ClusterConfig, Clusters, EncryptionFormat, Image, TierConfig, Tiers};
@@ -60,20 +60,11 @@ async fn place(db: Db) -> Place {
 
 impl Place {
     async fn kind(&self, name: &str, specs: Value, sealed: Option<(&str, i64)>) {
-        let body = json!({"volume_type": {"name": name, "extra_specs": specs}});
-        let (status, made) = self.kit.call("admin", Method::POST, "/types", body).await;
-        assert_eq!(status, StatusCode::OK, "{made}");
+        let id = self.kit.add_type(name, specs).await;
         let Some((provider, size)) = sealed else { return };
-        let path = format!("/types/{}/encryption", made["volume_type"]["id"].as_str().unwrap());
-        let settings = json!({"encryption": {"provider": provider, "control_location": "front-end",
-            "cipher": "aes-xts-plain64", "key_size": size}});
-        assert_eq!(self.kit.call("admin", Method::POST, &path, settings).await.0, StatusCode::OK);
-    }
-
-    async fn made(&self, kind: &str) -> Volume {
-        let new = NewVolume { size_gib: Some(1), volume_type: Some(kind.into()), ..NewVolume::default() };
-        let v = self.kit.volumes.create(&ctx("alice"), new).await.unwrap();
-        self.kit.becomes(&v.id, VolumeStatus::Available).await
+        let settings = json!({"provider": provider, "control_location": "front-end", "cipher": "aes-xts-plain64",
+            "key_size": size});
+        self.kit.seal_type(&id, settings).await;
     }
 
     /// The volume as its host sees it.
@@ -168,7 +159,7 @@ async fn what_a_volume_holds_comes_along() {
     ];
     for (db, (first, turns)) in testbed::databases().await.into_iter().zip(turns) {
         let p = place(db).await;
-        let v = p.made(first).await;
+        let v = p.kit.create_of(first).await;
         let had = p.write(&v).await;
         for (kind, tier) in turns {
             p.retype(&v, kind, "success").await;
@@ -183,7 +174,7 @@ async fn what_a_volume_holds_comes_along() {
 async fn one_that_is_deleted_meanwhile_leaves_nothing() {
     let _one = ONE.lock().await;
     let p = place(testbed::databases().await.remove(0)).await;
-    let v = p.made("__DEFAULT__").await;
+    let v = p.kit.create_of("__DEFAULT__").await;
     failpoint::set("volume.migrate:commit:before", Action::Pause);
     assert_eq!(p.ask(&v, "luks").await, StatusCode::ACCEPTED);
     p.kit.act("admin", &v.id, json!({"os-force_delete": {}})).await;
@@ -204,7 +195,7 @@ async fn every_step_twice_and_every_failure_taken_back() {
     ];
     for (db, ((first, second), failures)) in testbed::databases().await.into_iter().zip(turns) {
         let p = place(db).await;
-        let v = p.made(first).await;
+        let v = p.kit.create_of(first).await;
         let had = p.write(&v).await;
         failpoint::set("volume.migrate:undo:prepare:after", Action::RetryOnce);
         for point in failures {
@@ -238,7 +229,7 @@ async fn every_step_twice_and_every_failure_taken_back() {
 async fn what_hangs_on_the_old_image_refuses() {
     let _one = ONE.lock().await;
     let p = place(testbed::databases().await.pop().unwrap()).await;
-    let v = p.made("__DEFAULT__").await;
+    let v = p.kit.create_of("__DEFAULT__").await;
     let had = p.write(&v).await;
     let never = json!({"os-retype": {"new_type": "luks2", "migration_policy": "never"}});
     p.kit.act("alice", &v.id, never).await;
@@ -315,7 +306,7 @@ async fn a_killed_process_leaves_its_retype_to_the_next() {
     let space = testbed::unique("seal");
     let p = reopened(&url, &space).await;
     p.kind("luks2", json!({}), Some(FORMATS[0])).await;
-    let v = p.made("__DEFAULT__").await;
+    let v = p.kit.create_of("__DEFAULT__").await;
     let had = p.write(&v).await;
     p.kit.end().await;
     let mut turn = ["luks2", "__DEFAULT__"].into_iter().cycle();

@@ -58,10 +58,7 @@ async fn cloud(db: Db, tiers: &Tiers) -> Cloud {
 
 impl Cloud {
     async fn add_type(&self) {
-        let specs = json!({"name": "mirrored", "extra_specs": {"replication_enabled": "<is> True"}});
-        let body = json!({"volume_type": specs});
-        let (status, body) = self.kit.call("admin", Method::POST, "/types", body).await;
-        assert_eq!(status, StatusCode::OK, "{body}");
+        self.kit.add_type("mirrored", json!({"replication_enabled": "<is> True"})).await;
     }
 
     async fn create(&self, kind: &str, source: Source) -> Volume {

@@ -7,7 +7,7 @@ mod kit;
 
 use blockstore::Source;
 use bytes::Bytes;
-use kit::{Kit, kits, until};
+use kit::{Kit, id, kits, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use state::Timestamp;
@@ -21,10 +21,6 @@ async fn schedule(kit: &Kit, body: Value) -> Value {
     let (status, body) = kit.call("alice", Method::POST, "/schedules", json!({"schedule": body})).await;
     assert_eq!(status, StatusCode::CREATED, "{body}");
     body["schedule"].clone()
-}
-
-fn id(of: &Value) -> String {
-    of["id"].as_str().unwrap().to_owned()
 }
 
 /// The full hour after the next: what is made now is due before it.
@@ -159,13 +155,10 @@ async fn backups_in_chains_that_shrink_at_both_ends() {
 async fn groups_are_taken_as_one() {
     let _one = ONE.lock().await;
     for kit in kits().await {
-        let (_, kind) =
-            kit.call("admin", Method::POST, "/group_types", json!({"group_type": {"name": "any"}})).await;
+        let kind = kit.post("admin", "/group_types", json!({"group_type": {"name": "any"}})).await;
         let group =
             json!({"group": {"group_type": kind["group_type"]["id"], "volume_types": ["__DEFAULT__"]}});
-        let (status, group) = kit.call("alice", Method::POST, "/groups", group).await;
-        assert_eq!(status, StatusCode::ACCEPTED, "{group}");
-        let group = id(&group["group"]);
+        let group = id(&kit.post("alice", "/groups", group).await["group"]);
         let (a, b) = (kit.create(Source::Empty, Some(1)).await, kit.create(Source::Empty, Some(1)).await);
         let add = json!({"group": {"add_volumes": format!("{},{}", a.id, b.id)}});
         let (status, body) = kit.call("alice", Method::PUT, &format!("/groups/{group}"), add).await;

@@ -6,7 +6,7 @@
 mod kit;
 
 use async_trait::async_trait;
-use blockstore::{BackupDriver, BackupStore, Config, NewVolume, Quota, Repository, StoreError};
+use blockstore::{BackupDriver, BackupStore, Config, Quota, Repository, StoreError};
 use blockstore::{Volume, VolumeStatus};
 use bytes::Bytes;
 use kit::{GIB, Kit, ctx, until};
@@ -52,35 +52,15 @@ impl BackupStore for Memory {
 }
 
 async fn kind(kit: &Kit, provider: &str) {
-    let body = json!({"volume_type": {"name": provider}});
-    let (_, made) = kit.call("admin", Method::POST, "/types", body).await;
-    let path = format!("/types/{}/encryption", made["volume_type"]["id"].as_str().unwrap());
-    let settings = json!({"encryption": {"provider": provider, "control_location": "front-end"}});
-    assert_eq!(kit.call("admin", Method::POST, &path, settings).await.0, StatusCode::OK);
-}
-
-async fn made(kit: &Kit, kind: &str) -> Volume {
-    let new = NewVolume { size_gib: Some(1), volume_type: Some(kind.into()), ..NewVolume::default() };
-    let v = kit.volumes.create(&ctx("alice"), new).await.unwrap();
-    kit.becomes(&v.id, VolumeStatus::Available).await
+    let id = kit.add_type(provider, json!({})).await;
+    kit.seal_type(&id, json!({"provider": provider, "control_location": "front-end"})).await;
 }
 
 async fn back_up(kit: &Kit, v: &Volume, incremental: bool) -> (String, Value) {
-    let body = json!({"backup": {"volume_id": v.id, "incremental": incremental}});
-    let (status, body) = kit.call("alice", Method::POST, "/backups", body).await;
-    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-    let id = body["backup"]["id"].as_str().unwrap().to_owned();
-    let shown = available(kit, "alice", &id).await;
+    let id = kit.ask_backup(json!({"volume_id": v.id, "incremental": incremental})).await;
+    let shown = kit.backup_becomes(&id, "available").await;
     kit.becomes(&v.id, VolumeStatus::Available).await;
     (id, shown)
-}
-
-async fn available(kit: &Kit, who: &str, id: &str) -> Value {
-    until("the backup is there", || async {
-        let shown = kit.get(who, &format!("/backups/{id}")).await["backup"].clone();
-        (shown["status"] == "available").then_some(shown)
-    })
-    .await
 }
 
 async fn restore(kit: &Kit, who: &str, id: &str, to: Value) -> (StatusCode, Value) {
@@ -122,7 +102,7 @@ async fn a_whole_life(kit: Kit) {
     kind(&kit, "luks2").await;
     kind(&kit, "luks").await;
     // Encrypted later, its container is larger than a volume of its size.
-    let v = made(&kit, "__DEFAULT__").await;
+    let v = kit.create_of("__DEFAULT__").await;
     let (plain, _) = back_up(&kit, &v, false).await;
     let body = json!({"os-retype": {"new_type": "luks2", "migration_policy": "on-demand"}});
     kit.act("alice", &v.id, body).await;
@@ -156,8 +136,8 @@ async fn a_whole_life(kit: Kit) {
     let second_was = container(&kit, &v.id).await;
 
     // Into its own type, and no other.
-    let target = made(&kit, "luks2").await;
-    let clear = made(&kit, "__DEFAULT__").await;
+    let target = kit.create_of("luks2").await;
+    let clear = kit.create_of("__DEFAULT__").await;
     for (backup, to) in [(&second, &clear), (&plain, &target)] {
         let (status, answer) = restore(&kit, "alice", backup, json!({"volume_id": to.id})).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
@@ -209,7 +189,7 @@ async fn a_whole_life(kit: Kit) {
     let body = json!({"backup-record": record});
     let (status, answer) = kit.call("admin", Method::POST, "/backups/import_record", body).await;
     assert_eq!(status, StatusCode::CREATED, "{answer}");
-    available(&kit, "admin", &second).await;
+    kit.backup_becomes(&second, "available").await;
     let (status, answer) = restore(&kit, "admin", &second, json!({})).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
     let back = answer["restore"]["volume_id"].as_str().unwrap().to_owned();

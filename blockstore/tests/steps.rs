@@ -334,9 +334,7 @@ async fn limits_follow_the_type() {
         let specs = json!({"qos_specs": {"name": "slow", "total_iops_sec": "500", "consumer": "back-end"}});
         let (_, made) = kit.call("admin", Method::POST, "/qos-specs", specs).await;
         let qos = made["qos_specs"]["id"].as_str().unwrap().to_owned();
-        let (_, made) =
-            kit.call("admin", Method::POST, "/types", json!({"volume_type": {"name": "slow"}})).await;
-        let kind = made["volume_type"]["id"].as_str().unwrap();
+        let kind = kit.add_type("slow", json!({})).await;
         let path = format!("/qos-specs/{qos}/associate?vol_type_id={kind}");
         assert!(kit.call("admin", Method::GET, &path, Value::Null).await.0.is_success());
         let limit = |id: String| {

@@ -11,13 +11,6 @@ use kit::{Kit, ctx, kits};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-async fn add_type(kit: &Kit, name: &str, specs: Value, public: bool) -> String {
-    let body = json!({"volume_type": {"name": name, "extra_specs": specs, "os-volume-type-access:is_public": public}});
-    let (status, made) = kit.call("admin", Method::POST, "/types", body).await;
-    assert_eq!(status, StatusCode::OK, "{made}");
-    made["volume_type"]["id"].as_str().unwrap().to_owned()
-}
-
 /// An image whose volumes are to have this type.
 async fn image(kit: &Kit, kind: &str) -> String {
     let new = imagestore::NewImage {
@@ -35,8 +28,9 @@ async fn image(kit: &Kit, kind: &str) -> String {
 #[tokio::test]
 async fn an_image_names_the_type_of_its_volumes() {
     for kit in kits().await {
-        add_type(&kit, "of-image", json!({}), true).await;
-        add_type(&kit, "hidden", json!({}), false).await;
+        kit.add_type("of-image", json!({})).await;
+        let hidden = json!({"volume_type": {"name": "hidden", "os-volume-type-access:is_public": false}});
+        kit.post("admin", "/types", hidden).await;
         let of = image(&kit, "of-image").await;
         let volume = kit.create(Source::Image(of.clone()), Some(1)).await;
         assert_eq!(volume.type_name, "of-image");
@@ -61,7 +55,7 @@ async fn an_image_names_the_type_of_its_volumes() {
 #[tokio::test]
 async fn a_volume_without_a_place_goes_at_once_and_its_type_with_it() {
     for kit in kits().await {
-        let kind = add_type(&kit, "none", json!({"vendor_name": "nobody"}), true).await;
+        let kind = kit.add_type("none", json!({"vendor_name": "nobody"})).await;
         let new = NewVolume { size_gib: Some(1), volume_type: Some(kind.clone()), ..NewVolume::default() };
         let volume = kit.volumes.create(&ctx("alice"), new).await.unwrap();
         kit::until("the volume fails", || async {

@@ -5,20 +5,14 @@
 mod kit;
 
 use blockstore::{NewVolume, Source};
-use kit::{Kit, ctx, kits, project, until};
+use kit::{Kit, ctx, id, kits, project, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 async fn create(kit: &Kit, volume: Value) -> Value {
-    let (status, body) = kit.call("alice", Method::POST, "/volumes", json!({"volume": volume})).await;
-    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-    let id = body["volume"]["id"].as_str().unwrap().to_owned();
-    kit.becomes(&id, blockstore::VolumeStatus::Available).await;
-    body["volume"].clone()
-}
-
-fn id(volume: &Value) -> &str {
-    volume["id"].as_str().unwrap()
+    let made = kit.post("alice", "/volumes", json!({"volume": volume})).await["volume"].clone();
+    kit.becomes(&id(&made), blockstore::VolumeStatus::Available).await;
+    made
 }
 
 #[tokio::test]
@@ -61,10 +55,47 @@ async fn a_volume_as_clients_see_it() {
 }
 
 #[tokio::test]
+async fn a_snapshot_as_clients_see_it() {
+    for kit in kits().await {
+        let volume = create(&kit, json!({"size": 1})).await;
+        let body = json!({"snapshot": {"volume_id": id(&volume), "name": "s"}});
+        let made = kit.post("alice", "/snapshots", body).await["snapshot"].clone();
+        let path = format!("/snapshots/{}", id(&made));
+        kit.shows(&path, "status", "available").await;
+        let (_, changed) = kit.call("alice", Method::PUT, &path, json!({"snapshot": {"name": "t"}})).await;
+        let shown = kit.get("alice", &path).await["snapshot"].clone();
+        let detailed = kit.get("alice", "/snapshots/detail").await["snapshots"][0].clone();
+        let brief = kit.get("alice", "/snapshots").await["snapshots"][0].clone();
+        for (key, plain, brief_too) in [
+            ("metadata", true, true),
+            ("group_snapshot_id", true, false),
+            ("user_id", true, false),
+            ("consumes_quota", true, false),
+            ("os-extended-snapshot-attributes:progress", false, false),
+            ("os-extended-snapshot-attributes:project_id", false, false),
+        ] {
+            for (view, has) in [
+                (&made, plain),
+                (&changed["snapshot"], plain),
+                (&shown, true),
+                (&detailed, true),
+                (&brief, brief_too),
+            ] {
+                assert_eq!(view.get(key).is_some(), has, "{key}: {view}");
+            }
+        }
+        let (_, old) = kit.call_at("3.13", "alice", Method::GET, &path, Value::Null).await;
+        for since in ["group_snapshot_id", "user_id", "consumes_quota"] {
+            assert!(old["snapshot"].get(since).is_none(), "{since}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_projects_volume_is_not_there() {
     for kit in kits().await {
         let made = create(&kit, json!({"size": 1})).await;
-        let snapshot = kit.snapshot(id(&made)).await;
+        let snapshot = kit.snapshot(&id(&made)).await;
         let (v, s) = (format!("/volumes/{}", id(&made)), format!("/snapshots/{snapshot}"));
         let cases = [
             (Method::GET, v.clone(), Value::Null),
@@ -179,7 +210,7 @@ async fn listings_filter_sort_and_page() {
         let mut ids = Vec::new();
         for i in 0..4 {
             let volume = json!({"size": 1, "name": format!("n{}", 3 - i), "metadata": {"even": (i % 2 == 0).to_string()}});
-            ids.push(id(&create(&kit, volume).await).to_owned());
+            ids.push(id(&create(&kit, volume).await));
         }
         let names = |body: &Value| -> Vec<String> {
             let all = body["volumes"].as_array().unwrap().iter();
@@ -202,7 +233,7 @@ async fn listings_filter_sort_and_page() {
             let mut next = Some(format!("/volumes?limit=2{sort}"));
             while let Some(path) = next.take() {
                 let page = kit.get("alice", &path).await;
-                seen.extend(page["volumes"].as_array().unwrap().iter().map(|v| id(v).to_owned()));
+                seen.extend(page["volumes"].as_array().unwrap().iter().map(id));
                 if let Some(href) = page["volumes_links"][0]["href"].as_str() {
                     next = Some(href.strip_prefix(&format!("{}/volume/v3", kit.url)).unwrap().to_owned());
                 }
@@ -222,7 +253,7 @@ async fn listings_filter_sort_and_page() {
 async fn metadata_of_volumes_snapshots_and_images() {
     for kit in kits().await {
         let made = create(&kit, json!({"size": 1})).await;
-        let snapshot = kit.snapshot(id(&made)).await;
+        let snapshot = kit.snapshot(&id(&made)).await;
         for base in [format!("/volumes/{}/metadata", id(&made)), format!("/snapshots/{snapshot}/metadata")] {
             let put = |m: Method, path: String, body: Value| {
                 let kit = &kit;
@@ -242,9 +273,9 @@ async fn metadata_of_volumes_snapshots_and_images() {
             assert_eq!(status, StatusCode::NOT_FOUND);
         }
         let set = json!({"os-set_image_metadata": {"metadata": {"os_type": "linux"}}});
-        assert_eq!(kit.act("alice", id(&made), set).await["metadata"], json!({"os_type": "linux"}));
-        kit.act("alice", id(&made), json!({"os-unset_image_metadata": {"key": "os_type"}})).await;
-        let shown = kit.act("alice", id(&made), json!({"os-show_image_metadata": {}})).await;
+        assert_eq!(kit.act("alice", &id(&made), set).await["metadata"], json!({"os_type": "linux"}));
+        kit.act("alice", &id(&made), json!({"os-unset_image_metadata": {"key": "os_type"}})).await;
+        let shown = kit.act("alice", &id(&made), json!({"os-show_image_metadata": {}})).await;
         assert_eq!(shown["metadata"], json!({}));
     }
 }
@@ -289,7 +320,7 @@ async fn quotas_are_counted_where_they_are_spent() {
         assert!(why.contains("VolumeLimitExceeded: Maximum number of volumes allowed (2) exceeded"), "{why}");
         let usage = kit.get("alice", &format!("{path}?usage=True")).await;
         assert_eq!(usage["quota_set"]["gigabytes"], json!({"limit": 5, "in_use": 4, "reserved": 0}));
-        kit.delete(id(&a)).await;
+        kit.delete(&id(&a)).await;
         let limits = kit.get("alice", "/limits").await["limits"]["absolute"].clone();
         assert_eq!((&limits["totalGigabytesUsed"], &limits["totalVolumesUsed"]), (&json!(1), &json!(1)));
         limit(json!({"per_volume_gigabytes": 1})).await;
@@ -335,7 +366,7 @@ async fn types_and_the_message_of_one_that_nothing_meets() {
 
         let body = json!({"volume": {"size": 1, "volume_type": "gold"}});
         let (_, made) = kit.call("alice", Method::POST, "/volumes", body).await;
-        let lost = id(&made["volume"]).to_owned();
+        let lost = id(&made["volume"]);
         until("it fails", || async {
             let shown = kit.get("alice", &format!("/volumes/{lost}")).await;
             (shown["volume"]["status"] == "error").then_some(())
@@ -360,7 +391,7 @@ async fn types_and_the_message_of_one_that_nothing_meets() {
         assert_eq!(good["volume_type"], "gold");
         kit.act(
             "alice",
-            id(&good),
+            &id(&good),
             json!({"os-retype": {"new_type": "__DEFAULT__", "migration_policy": "never"}}),
         )
         .await;

@@ -41,7 +41,11 @@ async fn exec(command: &[String]) -> Result<ExitCode, Box<dyn Error + Send + Syn
     let (cluster, postgres) = tokio::join!(cluster, Postgres::start(dir.path()));
     let outcome = match (&cluster, &postgres) {
         (Ok(cluster), Ok(postgres)) => {
-            eprintln!("testbed: Ceph and PostgreSQL are up after {:.1} s", began.elapsed().as_secs_f64());
+            eprintln!(
+                "testbed: Ceph and PostgreSQL are up after {:.1} s, with {} GB of disk left",
+                began.elapsed().as_secs_f64(),
+                disk_left(dir.path())?
+            );
             rbd_pool(&cluster.conf()).await?;
             let scratch = dir.path().join("tmp");
             std::fs::create_dir(&scratch)?;
@@ -65,6 +69,12 @@ async fn exec(command: &[String]) -> Result<ExitCode, Box<dyn Error + Send + Syn
         cluster.stop().await?;
     }
     outcome
+}
+
+/// In GB. A full disk looks like broken tests: no further monitor starts on the last hundredth.
+fn disk_left(dir: &Path) -> Result<u64, nix::Error> {
+    let disk = nix::sys::statvfs::statvfs(dir)?;
+    Ok(disk.blocks_available() * disk.fragment_size() / 1_000_000_000)
 }
 
 /// The pool `rbd`, in which every test takes a namespace of its own.

@@ -117,9 +117,7 @@ pub(crate) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Backup>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("id", id);
-    filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Backup::try_from).transpose()
+    Where::of("id", id).one::<Row, Backup>(db, SELECT).await
 }
 
 /// What a listing is narrowed to.
@@ -135,17 +133,13 @@ pub(crate) struct Filter {
 impl Filter {
     fn conditions(&self) -> Where {
         let mut conditions = Where::default();
-        for (column, value) in [
+        conditions.given([
             ("project_id", &self.project_id),
             ("volume_id", &self.volume_id),
             ("status", &self.status),
             ("name", &self.name),
             ("snapshot_id", &self.snapshot_id),
-        ] {
-            if let Some(value) = value {
-                conditions.eq(column, value.as_str());
-            }
-        }
+        ]);
         conditions
     }
 }
@@ -186,15 +180,13 @@ pub(super) async fn list<'e>(
     });
     let at = at.as_ref().map(|f| f as At<'_>);
     let query = conditions.page(page, "id", &[("created_at", true)], column, at);
-    query.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Backup::try_from).collect()
+    query.all::<Row, Backup>(db, SELECT).await
 }
 
 /// A project's backups and their GiB.
 pub(crate) async fn used(tx: &mut Tx, project_id: &str) -> Result<(i64, i64), VolumeError> {
     const USED: &str = "SELECT CAST(COUNT(*) AS BIGINT), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM backups";
-    let mut filter = Where::default();
-    filter.eq("project_id", project_id);
-    Ok(filter.query::<(i64, i64)>(USED).fetch_one(tx.conn()).await?)
+    Ok(Where::of("project_id", project_id).query::<(i64, i64)>(USED).fetch_one(tx.conn()).await?)
 }
 
 pub(super) async fn set_status(
@@ -252,8 +244,7 @@ pub(super) async fn latest(
     filter.eq("project_id", project_id);
     filter.eq("volume_id", volume_id);
     filter.eq("status", BackupStatus::Available.as_str());
-    let all = filter.query::<Row>(SELECT).fetch_all(tx.conn()).await?;
-    let all = all.into_iter().map(Backup::try_from).collect::<Result<Vec<_>, _>>()?;
+    let all = filter.all::<Row, Backup>(tx.conn(), SELECT).await?;
     Ok(all.into_iter().max_by_key(|b| (b.created_at, b.id.clone())))
 }
 

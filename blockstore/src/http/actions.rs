@@ -37,6 +37,10 @@ pub(super) fn verb(body: &Value) -> Result<&str, Error> {
     }
 }
 
+pub(super) fn unknown(verb: &str) -> Error {
+    Error::bad_request(format!("There is no such action: {verb}"))
+}
+
 async fn perform(v: &Volumes, ask: &Ask, id: &str, verb: &str, body: &Value) -> Answer<Response> {
     let (ctx, arg) = (&ask.ctx, &body[verb]);
     let accepted = StatusCode::ACCEPTED.into_response();
@@ -116,7 +120,7 @@ async fn perform(v: &Volumes, ask: &Ask, id: &str, verb: &str, body: &Value) -> 
             EXTEND_COMPLETION.check(body)?;
             v.complete_extend(ctx, id).await?;
         }
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+        other => return Err(unknown(other).into()),
     }
     Ok(accepted)
 }

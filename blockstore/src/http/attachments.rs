@@ -70,11 +70,7 @@ async fn listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
             summary(a)
         });
     }
-    let mut body = json!({"attachments": shown});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|a| a.id.as_str())) {
-        body["attachments_links"] = links;
-    }
-    Ok(Json(body))
+    Ok(Json(ask.listed(&page, ("attachments", "attachments_links"), shown, more)))
 }
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -141,7 +137,7 @@ async fn act(
     ask.since(44)?;
     match super::actions::verb(&body)? {
         "os-complete" => v.attach_complete(&ask.ctx, &id, None).await?,
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+        other => return Err(super::actions::unknown(other).into()),
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -66,11 +66,9 @@ async fn listing(v: &Shared, ask: &Ask, view: fn(&Shared, &Ask, &Backup) -> Valu
     let page = ask.page(v, SORT_KEYS)?;
     let (filter, all) = (filter(ask)?, ask.all_projects()?);
     let (found, more) = v.list_backups(&ask.ctx, filter.clone(), all, &page).await?;
-    let mut body = json!({"backups": found.iter().map(|b| view(v, ask, b)).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|b| b.id.as_str())) {
-        body["backups_links"] = links;
-    }
-    if ask.at(45) && ask.query.bool("with_count")?.unwrap_or(false) {
+    let shown = found.iter().map(|b| view(v, ask, b)).collect();
+    let mut body = ask.listed(&page, ("backups", "backups_links"), shown, more);
+    if ask.counts()? {
         body["count"] = v.count_backups(&ask.ctx, filter, all).await?.into();
     }
     Ok(Json(body))
@@ -86,10 +84,7 @@ fn filter(ask: &Ask) -> Result<Filter, Error> {
             "volume_id" => f.volume_id = some,
             "snapshot_id" => f.snapshot_id = some,
             "project_id" if ask.ctx.is_admin() => f.project_id = some,
-            _ if ask.at(31) => {
-                return Err(Error::bad_request(format!("Invalid filters {key} are found in query options.")));
-            }
-            _ => {}
+            _ => ask.no_filter(key)?,
         }
     }
     Ok(f)

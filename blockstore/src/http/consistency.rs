@@ -34,13 +34,9 @@ pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
 
 type Accepted = (StatusCode, Json<Value>);
 
-async fn kind(v: &Volumes, ask: &Ask) -> Result<String, VolumeError> {
-    Ok(v.find_group_type(&ask.ctx, CONSISTENT, true).await?.id)
-}
-
 async fn find(v: &Volumes, ask: &Ask, id: &str) -> Result<Group, VolumeError> {
     let found = v.find_group(&ask.ctx, id, "group:get").await?;
-    match found.group_type_id == kind(v, ask).await? {
+    match found.consistent {
         true => Ok(found),
         false => Err(VolumeError::GroupNotFound(id.to_owned())),
     }
@@ -48,7 +44,7 @@ async fn find(v: &Volumes, ask: &Ask, id: &str) -> Result<Group, VolumeError> {
 
 async fn find_snapshot(v: &Volumes, ask: &Ask, id: &str) -> Result<GroupSnapshot, VolumeError> {
     let found = v.find_group_snapshot(&ask.ctx, id, "group:get_group_snapshot").await?;
-    match found.group_type_id == kind(v, ask).await? {
+    match found.consistent {
         true => Ok(found),
         false => Err(VolumeError::GroupSnapshotNotFound(id.to_owned())),
     }
@@ -84,14 +80,11 @@ async fn list_detail(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
 
 async fn listing(v: &Volumes, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
     let page = ask.page(v, SORT_KEYS)?;
-    let filter = Filter { group_id: None, group_type: Some(kind(v, ask).await?), ..filter(ask)? };
+    let filter = Filter { group_id: None, consistent: true, ..filter(ask)? };
     let (found, more) = v.list_groups(&ask.ctx, filter, ask.all_projects()?, &page).await?;
     let one = |g: &Group| if detailed { detail(g) } else { json!({"id": g.id, "name": g.name}) };
-    let mut body = json!({"consistencygroups": found.iter().map(one).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|g| g.id.as_str())) {
-        body["consistencygroup_links"] = links;
-    }
-    Ok(Json(body))
+    let shown = found.iter().map(one).collect();
+    Ok(Json(ask.listed(&page, ("consistencygroups", "consistencygroup_links"), shown, more)))
 }
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -104,7 +97,7 @@ async fn create(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> A
     let new = NewGroup {
         name: text(g.get("name")).unwrap_or_default(),
         description: text(g.get("description")),
-        group_type: kind(&v, &ask).await?,
+        group_type: CONSISTENT.into(),
         volume_types: words(&g["volume_types"]).collect(),
         zone: text(g.get("availability_zone")).filter(|z| !z.is_empty()),
     };
@@ -166,16 +159,13 @@ async fn detail_snapshots(State(v): State<Shared>, ask: Ask) -> Answer<Json<Valu
 
 async fn snapshot_listing(v: &Volumes, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
     let page = ask.page(v, SORT_KEYS)?;
-    let filter = Filter { group_type: Some(kind(v, ask).await?), ..filter(ask)? };
+    let filter = Filter { consistent: true, ..filter(ask)? };
     let (found, more) = v.list_group_snapshots(&ask.ctx, filter, ask.all_projects()?, &page).await?;
     let one = |s: &GroupSnapshot| {
         if detailed { snapshot_detail(s) } else { json!({"id": s.id, "name": s.name}) }
     };
-    let mut body = json!({"cgsnapshots": found.iter().map(one).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|s| s.id.as_str())) {
-        body["cgsnapshot_links"] = links;
-    }
-    Ok(Json(body))
+    let shown = found.iter().map(one).collect();
+    Ok(Json(ask.listed(&page, ("cgsnapshots", "cgsnapshot_links"), shown, more)))
 }
 
 async fn show_snapshot(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {

@@ -79,18 +79,14 @@ pub(super) fn volumes(service: &Volumes, ask: &Ask) -> Result<Filter, Error> {
             "updated_at" if ask.at(60) => f.updated = times(key, value)?,
             "consumes_quota" if ask.at(65) => f.nothing |= truth(value) == Some(false),
             "group_id" if !value.is_empty() => f.group_id = some(),
-            // Consistency groups, clusters, replication: no volume here has one.
+            // No volume here has one; consistency groups are in upstream's `group_id`, too.
             "group_id"
             | "consistencygroup_id"
             | "cluster_name"
             | "replication_status"
             | "service_uuid"
             | "encryption_key_id" => f.nothing |= !value.is_empty(),
-            _ if ask.at(31) => {
-                return Err(Error::bad_request(format!("Invalid filters {key} are found in query options.")));
-            }
-            // As upstream before 3.31: what is no filter narrows nothing.
-            _ => {}
+            _ => ask.no_filter(key)?,
         }
     }
     Ok(f)
@@ -111,10 +107,7 @@ pub(super) fn snapshots(ask: &Ask) -> Result<store::snapshots::Filter, Error> {
             "group_snapshot_id" if !value.is_empty() => f.group_snapshot_id = some(),
             "group_snapshot_id" | "cgsnapshot_id" => f.nothing |= !value.is_empty(),
             "consumes_quota" if ask.at(65) => f.nothing |= truth(value) == Some(false),
-            _ if ask.at(31) => {
-                return Err(Error::bad_request(format!("Invalid filters {key} are found in query options.")));
-            }
-            _ => {}
+            _ => ask.no_filter(key)?,
         }
     }
     Ok(f)

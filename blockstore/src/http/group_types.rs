@@ -1,7 +1,7 @@
 //! `/group_types` and their specs (3.11)
 
 use super::schemas::{CREATE_GROUP_TYPE, EXTRA_SPEC, GROUP_SPECS, UPDATE_TYPE};
-use super::{Answer, Ask, Shared, boolean, inner, text, volumes::map};
+use super::{Answer, Ask, Shared, boolean, cut, inner, sort, text, volumes::map};
 use crate::VolumeError;
 use crate::group_types::GroupType;
 use api::{Error, Json, Path, Routes};
@@ -46,30 +46,14 @@ async fn list(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
         _ => all.retain(|t| t.is_public),
     }
     all.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-    for sort in page.sort.iter().rev() {
-        all.sort_by(|a, b| {
-            let order = match sort.key.as_str() {
-                "id" => a.id.cmp(&b.id),
-                "name" => a.name.cmp(&b.name),
-                _ => a.created_at.cmp(&b.created_at),
-            };
-            if sort.descending { order.reverse() } else { order }
-        });
-    }
-    let start = match &page.marker {
-        Some(m) => match all.iter().position(|t| t.id == *m) {
-            Some(at) => at + 1,
-            None => return Err(VolumeError::GroupTypeNotFound(m.clone()).into()),
-        },
-        None => 0,
-    };
-    let mut shown: Vec<GroupType> = all.into_iter().skip(start + page.offset).take(page.fetch()).collect();
-    let more = page.cut(&mut shown);
-    let mut body = json!({"group_types": shown.iter().map(|t| view(&ask, t)).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, shown.len(), more, shown.last().map(|t| t.id.as_str())) {
-        body["group_type_links"] = links;
-    }
-    Ok(Json(body))
+    sort(&page, &mut all, |key, a, b| match key {
+        "id" => a.id.cmp(&b.id),
+        "name" => a.name.cmp(&b.name),
+        _ => a.created_at.cmp(&b.created_at),
+    });
+    let (found, more) = cut(&page, all, |t| &t.id, VolumeError::GroupTypeNotFound)?;
+    let shown = found.iter().map(|t| view(&ask, t)).collect();
+    Ok(Json(ask.listed(&page, ("group_types", "group_type_links"), shown, more)))
 }
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {

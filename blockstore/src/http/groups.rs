@@ -1,12 +1,11 @@
-//! `/groups` (3.13) and `/group_snapshots` (3.14)
+//! `/groups` (3.13). Consistency groups are not seen here: they have an API of their own, as upstream's.
 
-use super::schemas::{COPY_GROUP, CREATE_GROUP, CREATE_GROUP_SNAPSHOT, UPDATE_GROUP};
+use super::schemas::{COPY_GROUP, CREATE_GROUP, UPDATE_GROUP};
 use super::{Answer, Ask, Shared, boolean, inner, text};
-use crate::Volumes;
-use crate::group_snapshots::{GroupSnapshot, NewGroupSnapshot};
 use crate::groups::{Group, GroupChange, GroupSource, NewGroup};
 use crate::status::GroupStatus;
 use crate::store::groups::{Filter, SORT_KEYS};
+use crate::{VolumeError, Volumes};
 use api::{Error, Json, Path, Routes};
 use axum::extract::State;
 use http::StatusCode;
@@ -21,15 +20,27 @@ pub(super) fn routes(routes: Routes<Shared>) -> Routes<Shared> {
         .get("/groups/{group_id}", show)
         .put("/groups/{group_id}", update)
         .post("/groups/{group_id}/action", act)
-        .get("/group_snapshots", list_snapshots)
-        .post("/group_snapshots", create_snapshot)
-        .get("/group_snapshots/detail", detail_snapshots)
-        .get("/group_snapshots/{group_snapshot_id}", show_snapshot)
-        .delete("/group_snapshots/{group_snapshot_id}", delete_snapshot)
-        .post("/group_snapshots/{group_snapshot_id}/action", act_on_snapshot)
 }
 
 type Accepted = (StatusCode, Json<Value>);
+
+const ELSEWHERE: &str = "Migrated group can only be operated by CG APIs.";
+
+/// Refuses what has the type of consistency groups; `elsewhere` is upstream's advice.
+pub(super) fn generic(consistent: bool, group_type_id: &str, elsewhere: &str) -> Result<(), VolumeError> {
+    match consistent {
+        true => Err(VolumeError::BadRequest(format!(
+            "Group_type {group_type_id} is reserved for migrating CGs to groups. {elsewhere}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+async fn find(v: &Volumes, ask: &Ask, id: &str) -> Result<Group, VolumeError> {
+    let found = v.find_group(&ask.ctx, id, "group:get").await?;
+    generic(found.consistent, &found.group_type_id, ELSEWHERE)?;
+    Ok(found)
+}
 
 /// With its volumes where they are asked for (`list_volume`, 3.25).
 async fn detail(v: &Volumes, ask: &Ask, g: &Group) -> Answer<Value> {
@@ -74,10 +85,7 @@ pub(super) fn filter(ask: &Ask) -> Result<Filter, Error> {
             "project_id" if ask.ctx.is_admin() => f.project_id = some(),
             "limit" | "marker" | "offset" | "sort" | "sort_key" | "sort_dir" | "all_tenants"
             | "list_volume" => {}
-            _ if ask.at(31) => {
-                return Err(Error::bad_request(format!("Invalid filters {key} are found in query options.")));
-            }
-            _ => {}
+            _ => ask.no_filter(key)?,
         }
     }
     Ok(f)
@@ -95,16 +103,12 @@ async fn listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
             false => json!({"id": group.id, "name": group.name}),
         });
     }
-    let mut body = json!({"groups": shown});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|g| g.id.as_str())) {
-        body["group_links"] = links;
-    }
-    Ok(Json(body))
+    Ok(Json(ask.listed(&page, ("groups", "group_links"), shown, more)))
 }
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
     ask.since(13)?;
-    let group = v.find_group(&ask.ctx, &id, "group:get").await?;
+    let group = find(&v, &ask, &id).await?;
     Ok(Json(json!({"group": detail(&v, &ask, &group).await?})))
 }
 
@@ -120,10 +124,13 @@ async fn create(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> A
     ask.since(13)?;
     CREATE_GROUP.check(&body)?;
     let g = inner(&body, "group")?;
+    let kind = text(g.get("group_type")).unwrap_or_default();
+    let kind = v.find_group_type(&ask.ctx, &kind, true).await?;
+    generic(kind.consistent(), &kind.id, ELSEWHERE)?;
     let new = NewGroup {
         name: text(g.get("name")).unwrap_or_default(),
         description: text(g.get("description")),
-        group_type: text(g.get("group_type")).unwrap_or_default(),
+        group_type: kind.id,
         volume_types: g["volume_types"]
             .as_array()
             .into_iter()
@@ -141,8 +148,12 @@ async fn copy(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> Ans
     let g = inner(&body, "create-from-src")?;
     let word = |key: &str| text(g.get(key)).filter(|t| !t.is_empty());
     let source = match (word("group_snapshot_id"), word("source_group_id")) {
-        (Some(id), None) => GroupSource::Snapshot(id),
-        (None, Some(id)) => GroupSource::Group(id),
+        (Some(id), None) => {
+            let of = v.find_group_snapshot(&ask.ctx, &id, "group:get_group_snapshot").await?;
+            generic(of.consistent, &of.group_type_id, ELSEWHERE)?;
+            GroupSource::Snapshot(id)
+        }
+        (None, Some(id)) => GroupSource::Group(find(&v, &ask, &id).await?.id),
         _ => {
             return Err(Error::bad_request(
                 "Exactly one of 'group_snapshot_id' and 'source_group_id' must be provided to create group from \
@@ -163,6 +174,7 @@ async fn update(
 ) -> Answer<StatusCode> {
     ask.since(13)?;
     UPDATE_GROUP.check(&body)?;
+    find(&v, &ask, &id).await?;
     v.update_group(&ask.ctx, &id, change(inner(&body, "group")?)?).await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -185,7 +197,7 @@ pub(super) fn change(g: &Value) -> Result<GroupChange, Error> {
 }
 
 /// The state that a reset asks for.
-fn status(body: &Value) -> Result<GroupStatus, Error> {
+pub(super) fn status(body: &Value) -> Result<GroupStatus, Error> {
     let word = body["reset_status"]["status"].as_str().unwrap_or_default();
     word.parse().map_err(|_| Error::bad_request(format!("Invalid status '{word}' for a group's reset.")))
 }
@@ -201,6 +213,7 @@ async fn act(
         "delete" => {
             let flag = inner(&body, "delete")?.get("delete-volumes");
             let with_volumes = flag.map_or(Ok(false), |f| boolean(f, "delete-volumes"))?;
+            find(&v, &ask, &id).await?;
             v.delete_group(&ask.ctx, &id, with_volumes).await?;
         }
         "reset_status" => {
@@ -213,83 +226,7 @@ async fn act(
         | "list_replication_targets") => {
             return Err(Error::not_implemented(format!("{verb} is not built yet.")).into());
         }
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
-    }
-    Ok(StatusCode::ACCEPTED)
-}
-
-fn snapshot_detail(ask: &Ask, s: &GroupSnapshot) -> Value {
-    let mut view = json!({
-        "id": s.id, "name": s.name, "description": s.description, "status": s.status.as_str(),
-        "group_id": s.group_id, "group_type_id": s.group_type_id, "created_at": s.created_at.micros_naive(),
-    });
-    if ask.at(58) && ask.ctx.is_admin() {
-        view["project_id"] = json!(s.project_id);
-    }
-    view
-}
-
-async fn list_snapshots(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
-    snapshot_listing(&v, &ask, false).await
-}
-
-async fn detail_snapshots(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
-    snapshot_listing(&v, &ask, true).await
-}
-
-async fn snapshot_listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
-    ask.since(14)?;
-    let page = ask.page(v, SORT_KEYS)?;
-    let (found, more) = v.list_group_snapshots(&ask.ctx, filter(ask)?, ask.all_projects()?, &page).await?;
-    let one = |s: &GroupSnapshot| match detailed {
-        true => snapshot_detail(ask, s),
-        false => json!({"id": s.id, "name": s.name}),
-    };
-    let mut body = json!({"group_snapshots": found.iter().map(one).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|s| s.id.as_str())) {
-        body["group_snapshot_links"] = links;
-    }
-    Ok(Json(body))
-}
-
-async fn show_snapshot(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
-    ask.since(14)?;
-    let found = v.find_group_snapshot(&ask.ctx, &id, "group:get_group_snapshot").await?;
-    Ok(Json(json!({"group_snapshot": snapshot_detail(&ask, &found)})))
-}
-
-async fn create_snapshot(State(v): State<Shared>, ask: Ask, Json(body): Json<Value>) -> Answer<Accepted> {
-    ask.since(14)?;
-    CREATE_GROUP_SNAPSHOT.check(&body)?;
-    let s = inner(&body, "group_snapshot")?;
-    let new = NewGroupSnapshot {
-        id: None,
-        group_id: text(s.get("group_id")).unwrap_or_default(),
-        name: text(s.get("name")).unwrap_or_default(),
-        description: text(s.get("description")),
-        metadata: crate::Metadata::new(),
-    };
-    let made = v.create_group_snapshot(&ask.ctx, new).await?;
-    let view = json!({"id": made.id, "name": made.name, "group_type_id": made.group_type_id});
-    Ok((StatusCode::ACCEPTED, Json(json!({"group_snapshot": view}))))
-}
-
-async fn delete_snapshot(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<StatusCode> {
-    ask.since(14)?;
-    v.delete_group_snapshot(&ask.ctx, &id).await?;
-    Ok(StatusCode::ACCEPTED)
-}
-
-async fn act_on_snapshot(
-    State(v): State<Shared>,
-    ask: Ask,
-    Path(id): Path<String>,
-    Json(body): Json<Value>,
-) -> Answer<StatusCode> {
-    ask.since(19)?;
-    match super::actions::verb(&body)? {
-        "reset_status" => v.reset_group_snapshot(&ask.ctx, &id, status(&body)?).await?,
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+        other => return Err(super::actions::unknown(other).into()),
     }
     Ok(StatusCode::ACCEPTED)
 }

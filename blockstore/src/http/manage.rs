@@ -157,5 +157,5 @@ async fn snapshot(
         metadata: map(m.get("metadata")),
     };
     let made = v.manage_snapshot(&ask.ctx, wanted).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"snapshot": view::snapshot(&ask, &made, false)}))))
+    Ok((StatusCode::ACCEPTED, Json(json!({"snapshot": view::snapshot_summary(&made)}))))
 }

@@ -1,6 +1,6 @@
 //! `/messages` (3.3)
 
-use super::{Answer, Ask, Shared};
+use super::{Answer, Ask, Shared, cut};
 use crate::VolumeError;
 use crate::messages::Message;
 use api::{Json, Path, Routes};
@@ -43,21 +43,9 @@ async fn list(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
     if page.sort.first().is_some_and(|s| !s.descending) {
         all.reverse();
     }
-    let start = match &page.marker {
-        Some(m) => all
-            .iter()
-            .position(|x| x.id == *m)
-            .map(|at| at + 1)
-            .ok_or_else(|| VolumeError::MessageNotFound(m.clone()))?,
-        None => 0,
-    };
-    let mut shown: Vec<Message> = all.into_iter().skip(start + page.offset).take(page.fetch()).collect();
-    let more = page.cut(&mut shown);
-    let mut body = json!({"messages": shown.iter().map(|m| view(&ask, m)).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, shown.len(), more, shown.last().map(|m| m.id.as_str())) {
-        body["messages_links"] = links;
-    }
-    Ok(Json(body))
+    let (found, more) = cut(&page, all, |m| &m.id, VolumeError::MessageNotFound)?;
+    let shown = found.iter().map(|m| view(&ask, m)).collect();
+    Ok(Json(ask.listed(&page, ("messages", "messages_links"), shown, more)))
 }
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {

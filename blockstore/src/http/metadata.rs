@@ -37,12 +37,13 @@ fn given(body: &Value) -> Result<Metadata, Error> {
 }
 
 /// The one pair of a body, whose key must be the path's.
-fn pair(body: &Value, key: &str) -> Result<(String, String), Error> {
+fn pair(body: &Value, key: &str) -> Result<Metadata, Error> {
     META.check(body)?;
-    map(body.get("meta"))
-        .into_iter()
-        .find(|(k, _)| k == key)
-        .ok_or_else(|| Error::bad_request("Request body and URI mismatch"))
+    let pair = map(body.get("meta"));
+    match pair.contains_key(key) {
+        true => Ok(pair),
+        false => Err(Error::bad_request("Request body and URI mismatch")),
+    }
 }
 
 fn absent(key: &str, id: &str) -> VolumeError {
@@ -52,6 +53,27 @@ fn absent(key: &str, id: &str) -> VolumeError {
 fn one(metadata: &Metadata, key: &str, id: &str) -> Result<Json<Value>, VolumeError> {
     let value = metadata.get(key).ok_or_else(|| absent(key, id))?;
     Ok(Json(json!({"meta": {key: value}})))
+}
+
+type Edited = Result<(), VolumeError>;
+
+fn adding(given: Metadata) -> impl FnOnce(&mut Metadata) -> Edited {
+    |m| {
+        m.extend(given);
+        Ok(())
+    }
+}
+
+fn replacing(given: Metadata) -> impl FnOnce(&mut Metadata) -> Edited {
+    |m| {
+        *m = given;
+        Ok(())
+    }
+}
+
+/// 404 where the key is not there.
+fn removing(key: &str, id: &str) -> impl FnOnce(&mut Metadata) -> Edited {
+    move |m| m.remove(key).map(drop).ok_or_else(|| absent(key, id))
 }
 
 fn own(v: &mut Volume) -> &mut Metadata {
@@ -72,12 +94,8 @@ async fn add(
     Path(id): Path<String>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let given = given(&body)?;
+    let edit = adding(given(&body)?);
     let rule = "volume:create_volume_metadata";
-    let edit = |m: &mut Metadata| {
-        m.extend(given);
-        Ok(())
-    };
     Ok(whole(&v.edit_metadata(&ask.ctx, &id, rule, own, edit).await?))
 }
 
@@ -87,12 +105,8 @@ async fn replace(
     Path(id): Path<String>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let given = given(&body)?;
+    let edit = replacing(given(&body)?);
     let rule = "volume:update_volume_metadata";
-    let edit = |m: &mut Metadata| {
-        *m = given;
-        Ok(())
-    };
     Ok(whole(&v.edit_metadata(&ask.ctx, &id, rule, own, edit).await?))
 }
 
@@ -111,12 +125,8 @@ async fn put_one(
     Path((id, key)): Path<(String, String)>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let (name, value) = pair(&body, &key)?;
+    let edit = adding(pair(&body, &key)?);
     let rule = "volume:update_volume_metadata";
-    let edit = |m: &mut Metadata| {
-        m.insert(name, value);
-        Ok(())
-    };
     let now = v.edit_metadata(&ask.ctx, &id, rule, own, edit).await?;
     Ok(one(&now, &key, &id)?)
 }
@@ -127,8 +137,7 @@ async fn delete_one(
     Path((id, key)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
     let rule = "volume:delete_volume_metadata";
-    let edit = |m: &mut Metadata| m.remove(&key).map(drop).ok_or_else(|| absent(&key, &id));
-    v.edit_metadata(&ask.ctx, &id, rule, own, edit).await?;
+    v.edit_metadata(&ask.ctx, &id, rule, own, removing(&key, &id)).await?;
     Ok(StatusCode::OK)
 }
 
@@ -141,18 +150,14 @@ pub(super) async fn of_image(v: &Volumes, ask: &Ask, id: &str, verb: &str, arg: 
             Ok(whole(&volume.image_metadata).into_response())
         }
         "os-set_image_metadata" => {
-            let given = super::actions::argument_map(arg, "metadata")?;
-            let edit = |m: &mut Metadata| {
-                m.extend(given);
-                Ok(())
-            };
+            let edit = adding(super::actions::argument_map(arg, "metadata")?);
             let now = v.edit_metadata(&ask.ctx, id, &format!("{family}:set"), of_its_image, edit).await?;
             Ok(whole(&now).into_response())
         }
         _ => {
             let key = arg["key"].as_str().ok_or_else(|| Error::bad_request("The key cannot be None."))?;
-            let edit = |m: &mut Metadata| m.remove(key).map(drop).ok_or_else(|| absent(key, id));
-            v.edit_metadata(&ask.ctx, id, &format!("{family}:remove"), of_its_image, edit).await?;
+            let rule = format!("{family}:remove");
+            v.edit_metadata(&ask.ctx, id, &rule, of_its_image, removing(key, id)).await?;
             Ok(StatusCode::OK.into_response())
         }
     }
@@ -170,12 +175,7 @@ async fn snapshot_add(
     Path(id): Path<String>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let given = given(&body)?;
-    let edit = |m: &mut Metadata| {
-        m.extend(given);
-        Ok(())
-    };
-    Ok(whole(&v.edit_snapshot_metadata(&ask.ctx, &id, UPDATE, edit).await?))
+    Ok(whole(&v.edit_snapshot_metadata(&ask.ctx, &id, UPDATE, adding(given(&body)?)).await?))
 }
 
 async fn snapshot_replace(
@@ -184,12 +184,7 @@ async fn snapshot_replace(
     Path(id): Path<String>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let given = given(&body)?;
-    let edit = |m: &mut Metadata| {
-        *m = given;
-        Ok(())
-    };
-    Ok(whole(&v.edit_snapshot_metadata(&ask.ctx, &id, UPDATE, edit).await?))
+    Ok(whole(&v.edit_snapshot_metadata(&ask.ctx, &id, UPDATE, replacing(given(&body)?)).await?))
 }
 
 async fn snapshot_show_one(
@@ -207,12 +202,7 @@ async fn snapshot_put_one(
     Path((id, key)): Path<(String, String)>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let (name, value) = pair(&body, &key)?;
-    let edit = |m: &mut Metadata| {
-        m.insert(name, value);
-        Ok(())
-    };
-    let now = v.edit_snapshot_metadata(&ask.ctx, &id, UPDATE, edit).await?;
+    let now = v.edit_snapshot_metadata(&ask.ctx, &id, UPDATE, adding(pair(&body, &key)?)).await?;
     Ok(one(&now, &key, &id)?)
 }
 
@@ -222,7 +212,6 @@ async fn snapshot_delete_one(
     Path((id, key)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
     let rule = "volume:delete_snapshot_metadata";
-    let edit = |m: &mut Metadata| m.remove(&key).map(drop).ok_or_else(|| absent(&key, &id));
-    v.edit_snapshot_metadata(&ask.ctx, &id, rule, edit).await?;
+    v.edit_snapshot_metadata(&ask.ctx, &id, rule, removing(&key, &id)).await?;
     Ok(StatusCode::OK)
 }

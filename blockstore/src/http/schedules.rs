@@ -54,11 +54,8 @@ fn view(ask: &Ask, s: &Schedule) -> Value {
 async fn list(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
     let page = ask.page(&v, SORT_KEYS)?;
     let (found, more) = v.list_schedules(&ask.ctx, filter(&ask)?, ask.all_projects()?, &page).await?;
-    let mut body = json!({"schedules": found.iter().map(|s| view(&ask, s)).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|s| s.id.as_str())) {
-        body["schedules_links"] = links;
-    }
-    Ok(Json(body))
+    let shown = found.iter().map(|s| view(&ask, s)).collect();
+    Ok(Json(ask.listed(&page, ("schedules", "schedules_links"), shown, more)))
 }
 
 fn filter(ask: &Ask) -> Result<Filter, Error> {
@@ -155,7 +152,7 @@ async fn act(
 ) -> Answer<StatusCode> {
     match super::actions::verb(&body)? {
         "run" => v.run_schedule(&ask.ctx, &id).await?,
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+        other => return Err(super::actions::unknown(other).into()),
     }
     Ok(StatusCode::ACCEPTED)
 }

@@ -138,10 +138,7 @@ schemas! {
     COPY_GROUP = object("create-from-src", json!({
         "name": name(), "description": name(), "source_group_id": id_or_null(), "group_snapshot_id": id_or_null(),
     }), &[]);
-    UPDATE_GROUP = object("group", json!({
-        "name": name(), "description": name(), "add_volumes": {"type": ["string", "null"]},
-        "remove_volumes": {"type": ["string", "null"]},
-    }), &[]);
+    UPDATE_GROUP = object("group", group_change(), &[]);
     CREATE_GROUP_SNAPSHOT = object("group_snapshot", json!({
         "name": name(), "description": name(), "group_id": {"type": "string", "maxLength": 255},
     }), &["group_id"]);
@@ -152,10 +149,7 @@ schemas! {
     COPY_CONSISTENCY = object("consistencygroup-from-src", json!({
         "name": name(), "description": name(), "source_cgid": id_or_null(), "cgsnapshot_id": id_or_null(),
     }), &[]);
-    UPDATE_CONSISTENCY = object("consistencygroup", json!({
-        "name": name(), "description": name(), "add_volumes": {"type": ["string", "null"]},
-        "remove_volumes": {"type": ["string", "null"]},
-    }), &[]);
+    UPDATE_CONSISTENCY = object("consistencygroup", group_change(), &[]);
     DELETE_CONSISTENCY = object("consistencygroup", json!({"force": boolean()}), &[]);
     CREATE_CGSNAPSHOT = object("cgsnapshot", json!({
         "name": name(), "description": name(), "consistencygroup_id": {"type": "string", "maxLength": 255},
@@ -295,6 +289,11 @@ fn encryption() -> Value {
         "cipher": {"type": ["string", "null"], "maxLength": 255},
         "key_size": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647},
     })
+}
+
+fn group_change() -> Value {
+    let ids = json!({"type": ["string", "null"]});
+    json!({"name": name(), "description": name(), "add_volumes": ids, "remove_volumes": ids})
 }
 
 fn extra_specs() -> Value {

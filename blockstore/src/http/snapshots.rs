@@ -2,6 +2,7 @@
 
 use super::schemas::{CREATE_SNAPSHOT, UPDATE_SNAPSHOT};
 use super::{Answer, Ask, Shared, boolean, filters, inner, text, view, volumes};
+use crate::model::Snapshot;
 use crate::snapshots::NewSnapshot;
 use crate::status::SnapshotStatus;
 use crate::store::snapshots::SORT_KEYS;
@@ -33,12 +34,13 @@ async fn listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
     let page = ask.page(v, SORT_KEYS)?;
     let (filter, all) = (filters::snapshots(ask)?, ask.all_projects()?);
     let (found, more) = v.list_snapshots(&ask.ctx, filter.clone(), all, &page).await?;
-    let shown: Vec<Value> = found.iter().map(|s| view::snapshot(ask, s, detailed)).collect();
-    let mut body = json!({"snapshots": shown});
-    if let Some(links) = ask.next(&page, found.len(), more, found.last().map(|s| s.id.as_str())) {
-        body["snapshots_links"] = links;
-    }
-    if ask.at(45) && ask.query.bool("with_count")?.unwrap_or(false) {
+    let one = |s: &Snapshot| match detailed {
+        true => view::snapshot_detail(ask, s),
+        false => view::snapshot_summary(s),
+    };
+    let shown = found.iter().map(one).collect();
+    let mut body = ask.listed(&page, ("snapshots", "snapshots_links"), shown, more);
+    if ask.counts()? {
         body["count"] = v.count_snapshots(&ask.ctx, filter, all).await?.into();
     }
     Ok(Json(body))
@@ -46,7 +48,7 @@ async fn listing(v: &Shared, ask: &Ask, detailed: bool) -> Answer<Json<Value>> {
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
     let snapshot = v.get_snapshot(&ask.ctx, &id).await?;
-    Ok(Json(json!({"snapshot": view::snapshot(&ask, &snapshot, true)})))
+    Ok(Json(json!({"snapshot": view::snapshot_detail(&ask, &snapshot)})))
 }
 
 async fn create(
@@ -72,7 +74,7 @@ async fn create(
         force: ask.at(66) || force.unwrap_or(false),
     };
     let snapshot = v.create_snapshot(&ask.ctx, new).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"snapshot": view::snapshot(&ask, &snapshot, false)}))))
+    Ok((StatusCode::ACCEPTED, Json(json!({"snapshot": view::snapshot(&ask, &snapshot)}))))
 }
 
 async fn update(
@@ -83,7 +85,7 @@ async fn update(
 ) -> Answer<Json<Value>> {
     UPDATE_SNAPSHOT.check(&body)?;
     let snapshot = v.update_snapshot(&ask.ctx, &id, volumes::change(inner(&body, "snapshot")?)).await?;
-    Ok(Json(json!({"snapshot": view::snapshot(&ask, &snapshot, false)})))
+    Ok(Json(json!({"snapshot": view::snapshot(&ask, &snapshot)})))
 }
 
 async fn delete(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<StatusCode> {
@@ -110,7 +112,7 @@ async fn act(
             v.report_snapshot(&ask.ctx, &id, status()?, progress).await?;
         }
         "os-unmanage" => v.unmanage_snapshot(&ask.ctx, &id).await?,
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+        other => return Err(super::actions::unknown(other).into()),
     }
     Ok(StatusCode::ACCEPTED)
 }

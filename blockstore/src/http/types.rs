@@ -1,7 +1,7 @@
 //! `/types`, their extra specs and who may use them; `/default-types`
 
 use super::schemas::{CREATE_TYPE, EXTRA_SPEC, EXTRA_SPECS, UPDATE_TYPE};
-use super::{Answer, Ask, Shared, boolean, inner, text, view, volumes::map};
+use super::{Answer, Ask, Shared, boolean, cut, inner, sort, text, view, volumes::map};
 use crate::VolumeError;
 use crate::model::{Metadata, VolumeType};
 use crate::types::{NewType, Public, TypeChange};
@@ -87,31 +87,15 @@ async fn list(State(v): State<Shared>, ask: Ask) -> Answer<Json<Value>> {
         let wanted = super::filters::pairs("extra_specs", specs)?;
         all.retain(|t| wanted.iter().all(|(k, v)| visible(&ask, t).get(k) == Some(v)));
     }
-    for sort in page.sort.iter().rev() {
-        all.sort_by(|a, b| {
-            let order = match sort.key.as_str() {
-                "id" => a.id.cmp(&b.id),
-                "name" => a.name.cmp(&b.name),
-                "updated_at" => a.updated_at.cmp(&b.updated_at),
-                _ => a.created_at.cmp(&b.created_at),
-            };
-            if sort.descending { order.reverse() } else { order }
-        });
-    }
-    let start = match &page.marker {
-        Some(m) => match all.iter().position(|t| t.id == *m) {
-            Some(at) => at + 1,
-            None => return Err(VolumeError::TypeNotFound(m.clone()).into()),
-        },
-        None => 0,
-    };
-    let mut shown: Vec<VolumeType> = all.into_iter().skip(start + page.offset).take(page.fetch()).collect();
-    let more = page.cut(&mut shown);
-    let mut body = json!({"volume_types": shown.iter().map(|t| full(&ask, t)).collect::<Vec<_>>()});
-    if let Some(links) = ask.next(&page, shown.len(), more, shown.last().map(|t| t.id.as_str())) {
-        body["volume_type_links"] = links;
-    }
-    Ok(Json(body))
+    sort(&page, &mut all, |key, a, b| match key {
+        "id" => a.id.cmp(&b.id),
+        "name" => a.name.cmp(&b.name),
+        "updated_at" => a.updated_at.cmp(&b.updated_at),
+        _ => a.created_at.cmp(&b.created_at),
+    });
+    let (found, more) = cut(&page, all, |t| &t.id, VolumeError::TypeNotFound)?;
+    let shown = found.iter().map(|t| full(&ask, t)).collect();
+    Ok(Json(ask.listed(&page, ("volume_types", "volume_type_links"), shown, more)))
 }
 
 async fn show(State(v): State<Shared>, ask: Ask, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -184,7 +168,7 @@ async fn act(
     match verb {
         "addProjectAccess" => v.grant_type(&ask.ctx, &id, &project).await?,
         "removeProjectAccess" => v.revoke_type(&ask.ctx, &id, &project).await?,
-        other => return Err(Error::bad_request(format!("There is no such action: {other}")).into()),
+        other => return Err(super::actions::unknown(other).into()),
     }
     Ok(StatusCode::ACCEPTED)
 }

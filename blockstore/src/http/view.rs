@@ -52,7 +52,7 @@ pub(super) struct View<'a> {
     bootable: &'static str,
     encrypted: bool,
     replication_status: Option<&'static str>,
-    consistencygroup_id: (),
+    consistencygroup_id: Option<&'a str>,
     multiattach: bool,
     attachments: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub(super) fn plain<'a>(ask: &Ask, v: &'a Volume) -> View<'a> {
         bootable: if v.bootable { "true" } else { "false" },
         encrypted: v.encryption_key_id.is_some(),
         replication_status: v.replication_status.map(|s| s.as_str()),
-        consistencygroup_id: (),
+        consistencygroup_id: v.group_id.as_deref().filter(|_| v.in_consistency_group),
         multiattach: v.multiattach,
         attachments: attached.map(|a| attachment(ask, a)).collect(),
         migration_status: admin.then_some(v.migration_status.as_deref()),
@@ -148,8 +148,9 @@ pub(super) fn detail<'a>(volumes: &Volumes, ask: &Ask, v: &'a Volume) -> View<'a
     }
 }
 
-pub(super) fn snapshot(ask: &Ask, s: &model::Snapshot, detailed: bool) -> Value {
-    let mut view = json!({
+/// What the brief list shows of a snapshot.
+pub(super) fn snapshot_summary(s: &model::Snapshot) -> Value {
+    json!({
         "id": s.id,
         "name": s.name,
         "description": s.description,
@@ -159,12 +160,13 @@ pub(super) fn snapshot(ask: &Ask, s: &model::Snapshot, detailed: bool) -> Value 
         "status": s.status.as_str(),
         "size": s.size_gib,
         "metadata": s.metadata,
-    });
-    if detailed {
-        view["os-extended-snapshot-attributes:progress"] = json!(s.progress);
-        view["os-extended-snapshot-attributes:project_id"] = json!(s.project_id);
-    }
-    if ask.at(14) && detailed {
+    })
+}
+
+/// What create and update answer.
+pub(super) fn snapshot(ask: &Ask, s: &model::Snapshot) -> Value {
+    let mut view = snapshot_summary(s);
+    if ask.at(14) {
         view["group_snapshot_id"] = json!(s.group_snapshot_id);
     }
     if ask.at(41) {
@@ -173,5 +175,13 @@ pub(super) fn snapshot(ask: &Ask, s: &model::Snapshot, detailed: bool) -> Value 
     if ask.at(65) {
         view["consumes_quota"] = json!(true);
     }
+    view
+}
+
+/// What show and the detailed list answer.
+pub(super) fn snapshot_detail(ask: &Ask, s: &model::Snapshot) -> Value {
+    let mut view = snapshot(ask, s);
+    view["os-extended-snapshot-attributes:progress"] = json!(s.progress);
+    view["os-extended-snapshot-attributes:project_id"] = json!(s.project_id);
     view
 }

@@ -57,7 +57,7 @@ async fn listing(volumes: &Shared, ask: &Ask, detailed: bool) -> Answer<Response
         false => Rows::Brief(found.iter().map(|v| view::summary(ask, v)).collect()),
     };
     let volumes_links = ask.next(&page, found.len(), more, found.last().map(|v| v.id.as_str()));
-    let count = match ask.at(45) && ask.query.bool("with_count")?.unwrap_or(false) {
+    let count = match ask.counts()? {
         true => Some(volumes.count(&ask.ctx, filter, all).await?),
         false => None,
     };

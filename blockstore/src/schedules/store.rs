@@ -132,9 +132,7 @@ pub(super) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Schedule>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("id", id);
-    filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Schedule::try_from).transpose()
+    Where::of("id", id).one::<Row, Schedule>(db, SELECT).await
 }
 
 /// What a listing is narrowed to.
@@ -157,17 +155,13 @@ pub(super) async fn list<'e>(
     marker: Option<&Schedule>,
 ) -> Result<Vec<Schedule>, VolumeError> {
     let mut conditions = Where::default();
-    for (column, value) in [
+    conditions.given([
         ("project_id", &filter.project_id),
         ("volume_id", &filter.volume_id),
         ("group_id", &filter.group_id),
         ("kind", &filter.kind),
         ("name", &filter.name),
-    ] {
-        if let Some(value) = value {
-            conditions.eq(column, value.as_str());
-        }
-    }
+    ]);
     let column = |key: &str| SORT_KEYS.iter().copied().find(|k| *k == key);
     let at = marker.map(|m| {
         move |key: &str| -> Option<Arg> {
@@ -181,7 +175,7 @@ pub(super) async fn list<'e>(
     });
     let at = at.as_ref().map(|f| f as At<'_>);
     let query = conditions.page(page, "id", &[("created_at", true)], column, at);
-    query.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Schedule::try_from).collect()
+    query.all::<Row, Schedule>(db, SELECT).await
 }
 
 pub(super) async fn count(tx: &mut Tx, project_id: &str) -> Result<i64, VolumeError> {

@@ -74,9 +74,7 @@ pub(crate) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Attachment>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("id", id);
-    filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Attachment::try_from).transpose()
+    Where::of("id", id).one::<Row, Attachment>(db, SELECT).await
 }
 
 /// All of these volumes, oldest first.
@@ -86,8 +84,7 @@ pub(crate) async fn of_volumes<'e>(
 ) -> Result<Vec<Attachment>, VolumeError> {
     let mut filter = Where::default();
     filter.among("volume_id", volumes);
-    let rows = filter.query::<Row>(&format!("{SELECT} ")).fetch_all(db).await?;
-    let mut all: Vec<Attachment> = rows.into_iter().map(Attachment::try_from).collect::<Result<_, _>>()?;
+    let mut all = filter.all::<Row, Attachment>(db, SELECT).await?;
     all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     Ok(all)
 }
@@ -112,17 +109,13 @@ pub(crate) async fn list<'e>(
     marker: Option<&Attachment>,
 ) -> Result<Vec<Attachment>, VolumeError> {
     let mut w = Where::default();
-    for (column, value) in [
+    w.given([
         ("project_id", &filter.project_id),
         ("volume_id", &filter.volume_id),
         ("server_id", &filter.server_id),
         ("status", &filter.status),
         ("id", &filter.id),
-    ] {
-        if let Some(value) = value {
-            w.eq(column, value.as_str());
-        }
-    }
+    ]);
     let column = |key: &str| {
         Some(match key {
             "id" => "id",
@@ -147,7 +140,7 @@ pub(crate) async fn list<'e>(
     });
     let at = at.as_ref().map(|f| f as At<'_>);
     let query = w.page(page, "id", &[("created_at", true)], column, at);
-    query.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Attachment::try_from).collect()
+    query.all::<Row, Attachment>(db, SELECT).await
 }
 
 pub(crate) async fn remove(tx: &mut Tx, id: &str) -> Result<(), VolumeError> {

@@ -3,7 +3,7 @@
 use super::sql::{Arg, At, Where, from_json, to_json};
 use crate::VolumeError;
 use crate::group_snapshots::GroupSnapshot;
-use crate::group_types::GroupType;
+use crate::group_types::{CONSISTENT, GroupType};
 use crate::groups::Group;
 use crate::status::GroupStatus;
 use api::Page;
@@ -11,10 +11,12 @@ use sqlx::{Any, Executor};
 use state::{Flag, Timestamp, Tx};
 
 const TYPES: &str = "SELECT id, name, description, is_public, specs, created_at FROM volume_group_types";
-const GROUPS: &str = "SELECT id, project_id, user_id, name, description, group_type_id, volume_types, zone, status, \
+const GROUPS: &str = "SELECT id, project_id, user_id, name, description, group_type_id, \
+    (SELECT t.name FROM volume_group_types t WHERE t.id = group_type_id) AS group_type, volume_types, zone, status, \
     group_snapshot_id, source_group_id, created_at FROM volume_groups";
-const SNAPSHOTS: &str = "SELECT id, group_id, project_id, user_id, name, description, group_type_id, status, \
-    created_at FROM volume_group_snapshots";
+const SNAPSHOTS: &str = "SELECT id, group_id, project_id, user_id, name, description, group_type_id, \
+    (SELECT t.name FROM volume_group_types t WHERE t.id = group_type_id) AS group_type, status, created_at \
+    FROM volume_group_snapshots";
 
 #[derive(sqlx::FromRow)]
 struct TypeRow {
@@ -43,8 +45,7 @@ impl TryFrom<TypeRow> for GroupType {
 
 /// Every type; there are few, so listings filter and sort in memory.
 pub(crate) async fn types<'e>(db: impl Executor<'e, Database = Any>) -> Result<Vec<GroupType>, VolumeError> {
-    let rows = Where::default().query::<TypeRow>(TYPES).fetch_all(db).await?;
-    rows.into_iter().map(GroupType::try_from).collect()
+    Where::default().all::<TypeRow, GroupType>(db, TYPES).await
 }
 
 pub(crate) async fn put_type(tx: &mut Tx, t: &GroupType) -> Result<(), VolumeError> {
@@ -85,6 +86,7 @@ struct Row {
     name: String,
     description: Option<String>,
     group_type_id: String,
+    group_type: Option<String>,
     volume_types: String,
     zone: String,
     status: String,
@@ -103,6 +105,7 @@ impl TryFrom<Row> for Group {
             name: r.name,
             description: r.description,
             group_type_id: r.group_type_id,
+            consistent: r.group_type.as_deref() == Some(CONSISTENT),
             volume_types: serde_json::from_str(&r.volume_types)?,
             zone: r.zone,
             status: r.status.parse()?,
@@ -140,9 +143,7 @@ pub(crate) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Group>, VolumeError> {
-    let mut w = Where::default();
-    w.eq("id", id);
-    w.query::<Row>(GROUPS).fetch_optional(db).await?.map(Group::try_from).transpose()
+    Where::of("id", id).one::<Row, Group>(db, GROUPS).await
 }
 
 /// Writes what a caller or an operation may change: name, description and state.
@@ -181,24 +182,25 @@ pub(crate) struct Filter {
     pub(crate) status: Option<String>,
     /// The group of a snapshot.
     pub(crate) group_id: Option<String>,
-    pub(crate) group_type: Option<String>,
+    /// Consistency groups, or those that are not.
+    pub(crate) consistent: bool,
 }
 
 impl Filter {
     fn conditions(&self) -> Where {
         let mut w = Where::default();
-        for (column, value) in [
+        w.given([
             ("project_id", &self.project_id),
             ("id", &self.id),
             ("name", &self.name),
             ("status", &self.status),
             ("group_id", &self.group_id),
-            ("group_type_id", &self.group_type),
-        ] {
-            if let Some(value) = value {
-                w.eq(column, value.as_str());
-            }
-        }
+        ]);
+        let which = match self.consistent {
+            true => "group_type_id IN (SELECT id FROM volume_group_types WHERE name = ?)",
+            false => "group_type_id NOT IN (SELECT id FROM volume_group_types WHERE name = ?)",
+        };
+        w.and(which, [CONSISTENT.into()]);
         w
     }
 }
@@ -230,7 +232,7 @@ pub(crate) async fn list<'e>(
     let at = marker.map(|m| move |key: &str| value(key, &m.id, &m.name, m.status, m.created_at));
     let at = at.as_ref().map(|f| f as At<'_>);
     let query = filter.conditions().page(page, "id", &[("created_at", true)], column, at);
-    query.query::<Row>(GROUPS).fetch_all(db).await?.into_iter().map(Group::try_from).collect()
+    query.all::<Row, Group>(db, GROUPS).await
 }
 
 #[derive(sqlx::FromRow)]
@@ -242,6 +244,7 @@ struct SnapshotRow {
     name: String,
     description: Option<String>,
     group_type_id: String,
+    group_type: Option<String>,
     status: String,
     created_at: Timestamp,
 }
@@ -257,6 +260,7 @@ impl TryFrom<SnapshotRow> for GroupSnapshot {
             name: r.name,
             description: r.description,
             group_type_id: r.group_type_id,
+            consistent: r.group_type.as_deref() == Some(CONSISTENT),
             status: r.status.parse()?,
             created_at: r.created_at,
         })
@@ -286,9 +290,7 @@ pub(crate) async fn get_snapshot<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<GroupSnapshot>, VolumeError> {
-    let mut w = Where::default();
-    w.eq("id", id);
-    w.query::<SnapshotRow>(SNAPSHOTS).fetch_optional(db).await?.map(GroupSnapshot::try_from).transpose()
+    Where::of("id", id).one::<SnapshotRow, GroupSnapshot>(db, SNAPSHOTS).await
 }
 
 pub(crate) async fn list_snapshots<'e>(
@@ -300,13 +302,7 @@ pub(crate) async fn list_snapshots<'e>(
     let at = marker.map(|m| move |key: &str| value(key, &m.id, &m.name, m.status, m.created_at));
     let at = at.as_ref().map(|f| f as At<'_>);
     let query = filter.conditions().page(page, "id", &[("created_at", true)], column, at);
-    query
-        .query::<SnapshotRow>(SNAPSHOTS)
-        .fetch_all(db)
-        .await?
-        .into_iter()
-        .map(GroupSnapshot::try_from)
-        .collect()
+    query.all::<SnapshotRow, GroupSnapshot>(db, SNAPSHOTS).await
 }
 
 /// Whether a group has snapshots, in any state.

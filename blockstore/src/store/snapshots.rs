@@ -79,9 +79,7 @@ pub(crate) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Snapshot>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("id", id);
-    filter.query::<Row>(SELECT).fetch_optional(db).await?.map(Snapshot::try_from).transpose()
+    Where::of("id", id).one::<Row, Snapshot>(db, SELECT).await
 }
 
 /// A volume's snapshots in any state.
@@ -89,9 +87,7 @@ pub(crate) async fn of_volume<'e>(
     db: impl Executor<'e, Database = Any>,
     volume_id: &str,
 ) -> Result<Vec<Snapshot>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("volume_id", volume_id);
-    filter.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Snapshot::try_from).collect()
+    Where::of("volume_id", volume_id).all::<Row, Snapshot>(db, SELECT).await
 }
 
 /// The parts of a group's snapshot, in any state.
@@ -99,9 +95,7 @@ pub(crate) async fn of_group_snapshot<'e>(
     db: impl Executor<'e, Database = Any>,
     group_snapshot_id: &str,
 ) -> Result<Vec<Snapshot>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("group_snapshot_id", group_snapshot_id);
-    filter.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Snapshot::try_from).collect()
+    Where::of("group_snapshot_id", group_snapshot_id).all::<Row, Snapshot>(db, SELECT).await
 }
 
 /// What a listing is narrowed to.
@@ -122,17 +116,13 @@ pub(crate) struct Filter {
 impl Filter {
     fn conditions(&self) -> Where {
         let mut w = Where::default();
-        for (column, value) in [
+        w.given([
             ("project_id", &self.project_id),
             ("volume_id", &self.volume_id),
             ("group_snapshot_id", &self.group_snapshot_id),
             ("status", &self.status),
             ("name", &self.name),
-        ] {
-            if let Some(value) = value {
-                w.eq(column, value.as_str());
-            }
-        }
+        ]);
         if let Some(part) = &self.name_like {
             w.contains("name", part);
         }
@@ -185,7 +175,7 @@ pub(crate) async fn list<'e>(
     });
     let at = at.as_ref().map(|f| f as At<'_>);
     let query = filter.conditions().page(page, "id", &[("created_at", true)], column, at);
-    query.query::<Row>(SELECT).fetch_all(db).await?.into_iter().map(Snapshot::try_from).collect()
+    query.all::<Row, Snapshot>(db, SELECT).await
 }
 
 pub(crate) async fn count<'e>(

@@ -3,9 +3,9 @@
 use crate::VolumeError;
 use crate::model::Metadata;
 use api::{Page, Sort};
-use sqlx::any::AnyArguments;
+use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::QueryAs;
-use sqlx::{Any, AssertSqlSafe};
+use sqlx::{Any, AssertSqlSafe, Executor};
 
 /// A bound value.
 #[derive(Debug, Clone)]
@@ -50,6 +50,13 @@ pub(crate) struct Where {
 }
 
 impl Where {
+    /// `column = value` alone.
+    pub(crate) fn of(column: &'static str, value: impl Into<Arg>) -> Self {
+        let mut only = Self::default();
+        only.eq(column, value);
+        only
+    }
+
     /// Adds a condition whose text is a constant of this program with one `?` for each value.
     pub(crate) fn and(&mut self, condition: &'static str, values: impl IntoIterator<Item = Arg>) {
         self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
@@ -68,6 +75,15 @@ impl Where {
         self.text.push_str(column);
         self.text.push_str(" = ");
         self.placeholder(value.into());
+    }
+
+    /// `column = value` for each value that is asked for.
+    pub(crate) fn given<'a>(&mut self, all: impl IntoIterator<Item = (&'static str, &'a Option<String>)>) {
+        for (column, value) in all {
+            if let Some(value) = value {
+                self.eq(column, value.as_str());
+            }
+        }
     }
 
     /// `column IN (values)`; with no values nothing matches.
@@ -161,10 +177,36 @@ impl Where {
         self.text.push(')');
     }
 
+    /// The row of `select` under these conditions, if there is one.
+    pub(crate) async fn one<'e, R, T>(
+        &self,
+        db: impl Executor<'e, Database = Any>,
+        select: &str,
+    ) -> Result<Option<T>, VolumeError>
+    where
+        R: for<'r> sqlx::FromRow<'r, AnyRow> + Send + Unpin,
+        T: TryFrom<R, Error = VolumeError>,
+    {
+        self.query::<R>(select).fetch_optional(db).await?.map(T::try_from).transpose()
+    }
+
+    /// The rows of `select` under these conditions.
+    pub(crate) async fn all<'e, R, T>(
+        &self,
+        db: impl Executor<'e, Database = Any>,
+        select: &str,
+    ) -> Result<Vec<T>, VolumeError>
+    where
+        R: for<'r> sqlx::FromRow<'r, AnyRow> + Send + Unpin,
+        T: TryFrom<R, Error = VolumeError>,
+    {
+        self.query::<R>(select).fetch_all(db).await?.into_iter().map(T::try_from).collect()
+    }
+
     /// The query of `select` under these conditions.
     pub(crate) fn query<O>(&self, select: &str) -> QueryAs<'static, Any, O, AnyArguments>
     where
-        O: for<'r> sqlx::FromRow<'r, sqlx::any::AnyRow>,
+        O: for<'r> sqlx::FromRow<'r, AnyRow>,
     {
         let mut query = sqlx::query_as(AssertSqlSafe(format!("{select}{}", self.text)));
         for arg in &self.args {

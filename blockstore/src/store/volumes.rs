@@ -2,6 +2,7 @@
 
 use super::sql::{Arg, At, Where, from_json, to_json};
 use crate::VolumeError;
+use crate::group_types::CONSISTENT;
 use crate::model::{Metadata, Volume};
 use crate::status::VolumeStatus;
 use api::Page;
@@ -11,9 +12,10 @@ use state::{Db, Flag, Timestamp, Tx};
 
 const COLUMNS: &str = "v.id, v.project_id, v.user_id, v.size, v.growth, v.status, v.previous_status, v.name, \
     v.description, v.type_id, COALESCE(t.name, '') AS type_name, v.tier, v.zone, v.bootable, v.multiattach, \
-    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, \
-    v.migration_status, v.replication_status, v.home_tier, v.created_at, v.updated_at";
-const TABLES: &str = "volumes v LEFT JOIN volume_types t ON t.id = v.type_id";
+    v.metadata, v.admin_metadata, v.image_metadata, v.snapshot_id, v.source_volid, v.group_id, k.name AS group_type, \
+    v.encryption_key_id, v.migration_status, v.replication_status, v.home_tier, v.created_at, v.updated_at";
+const TABLES: &str = "volumes v LEFT JOIN volume_types t ON t.id = v.type_id \
+    LEFT JOIN volume_groups g ON g.id = v.group_id LEFT JOIN volume_group_types k ON k.id = g.group_type_id";
 
 fn select() -> String {
     format!("SELECT {COLUMNS} FROM {TABLES}")
@@ -43,6 +45,7 @@ struct Row {
     snapshot_id: Option<String>,
     source_volid: Option<String>,
     group_id: Option<String>,
+    group_type: Option<String>,
     encryption_key_id: Option<String>,
     migration_status: Option<String>,
     replication_status: Option<String>,
@@ -77,6 +80,7 @@ impl TryFrom<Row> for Volume {
             snapshot_id: r.snapshot_id,
             source_volid: r.source_volid,
             group_id: r.group_id,
+            in_consistency_group: r.group_type.as_deref() == Some(CONSISTENT),
             encryption_key_id: r.encryption_key_id,
             migration_status: r.migration_status,
             replication_status: r.replication_status.map(|s| s.parse()).transpose()?,
@@ -127,9 +131,7 @@ pub(crate) async fn get<'e>(
     db: impl Executor<'e, Database = Any>,
     id: &str,
 ) -> Result<Option<Volume>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq("v.id", id);
-    filter.query::<Row>(&select()).fetch_optional(db).await?.map(Volume::try_from).transpose()
+    Where::of("v.id", id).one::<Row, Volume>(db, &select()).await
 }
 
 /// A group's volumes in any state, oldest first; without attachments.
@@ -153,10 +155,7 @@ async fn all_with<'e>(
     column: &'static str,
     value: &str,
 ) -> Result<Vec<Volume>, VolumeError> {
-    let mut filter = Where::default();
-    filter.eq(column, value);
-    let rows = filter.query::<Row>(&select()).fetch_all(db).await?.into_iter();
-    let mut all: Vec<Volume> = rows.map(Volume::try_from).collect::<Result<_, _>>()?;
+    let mut all = Where::of(column, value).all::<Row, Volume>(db, &select()).await?;
     all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     Ok(all)
 }
@@ -203,22 +202,19 @@ pub(crate) enum Compare {
 impl Filter {
     fn conditions(&self) -> Where {
         let mut w = Where::default();
-        let mut text = |column, value: &Option<String>| {
-            if let Some(value) = value {
-                w.eq(column, value.as_str());
-            }
-        };
-        text("v.project_id", &self.project_id);
-        text("v.status", &self.status);
-        text("v.name", &self.name);
-        text("v.description", &self.description);
-        text("v.zone", &self.zone);
-        text("COALESCE(v.home_tier, v.tier)", &self.tier);
-        text("v.user_id", &self.user_id);
-        text("v.snapshot_id", &self.snapshot_id);
-        text("v.source_volid", &self.source_volid);
-        text("v.group_id", &self.group_id);
-        text("v.migration_status", &self.migration_status);
+        w.given([
+            ("v.project_id", &self.project_id),
+            ("v.status", &self.status),
+            ("v.name", &self.name),
+            ("v.description", &self.description),
+            ("v.zone", &self.zone),
+            ("COALESCE(v.home_tier, v.tier)", &self.tier),
+            ("v.user_id", &self.user_id),
+            ("v.snapshot_id", &self.snapshot_id),
+            ("v.source_volid", &self.source_volid),
+            ("v.group_id", &self.group_id),
+            ("v.migration_status", &self.migration_status),
+        ]);
         if let Some(t) = &self.volume_type {
             w.and("(v.type_id = ? OR t.name = ?)", [t.as_str().into(), t.as_str().into()]);
         }
@@ -336,7 +332,7 @@ pub(crate) async fn list(
     let at = at.as_ref().map(|f| f as At<'_>);
     let default = [("created_at", true)];
     let query = filter.conditions().page(page, "v.id", &default, column, at);
-    let columns = db.engine().json_row(&COLUMNS.replace(" AS type_name", ""));
+    let columns = db.engine().json_row(&COLUMNS.replace(" AS type_name", "").replace(" AS group_type", ""));
     let rows = query.query::<(String,)>(&format!("SELECT {columns} FROM {TABLES}"));
     let rows = rows.fetch_all(db.read()).await?;
     rows.into_iter().map(|(row,)| Volume::try_from(serde_json::from_str::<Row>(&row)?)).collect()

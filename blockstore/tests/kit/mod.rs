@@ -65,6 +65,11 @@ pub fn ctx(token: &str) -> Context {
     Context::new(RequestId::new(), caller(token).expect("a known name"))
 }
 
+/// The id of what a body shows.
+pub fn id(shown: &Value) -> String {
+    shown["id"].as_str().unwrap().to_owned()
+}
+
 pub struct Kit {
     pub db: Db,
     pub volumes: Arc<Volumes>,
@@ -165,6 +170,13 @@ impl Kit {
         let new = NewVolume { size_gib: size, source, ..NewVolume::default() };
         let volume = self.volumes.create(&ctx("alice"), new).await.unwrap();
         assert_eq!(volume.status, VolumeStatus::Creating);
+        self.becomes(&volume.id, VolumeStatus::Available).await
+    }
+
+    /// An empty volume of a type, 1 GiB.
+    pub async fn create_of(&self, kind: &str) -> Volume {
+        let new = NewVolume { size_gib: Some(1), volume_type: Some(kind.into()), ..NewVolume::default() };
+        let volume = self.volumes.create(&ctx("alice"), new).await.unwrap();
         self.becomes(&volume.id, VolumeStatus::Available).await
     }
 
@@ -286,18 +298,60 @@ impl Kit {
         body
     }
 
+    /// What a POST that succeeds answers.
+    pub async fn post(&self, who: &str, path: &str, body: Value) -> Value {
+        let (status, body) = self.call(who, Method::POST, path, body).await;
+        assert!(status.is_success(), "{path}: {status} {body}");
+        body
+    }
+
+    /// The resource, once it shows `want` under `key` to an administrator.
+    pub async fn shows(&self, path: &str, key: &str, want: &str) -> Value {
+        until(&format!("{path}: {key} {want}"), || async {
+            let (_, body) = self.call("admin", Method::GET, path, Value::Null).await;
+            let shown = body.as_object()?.values().next()?.clone();
+            (shown[key] == want).then_some(shown)
+        })
+        .await
+    }
+
+    /// What is being deleted has gone.
+    pub async fn absent(&self, path: &str) {
+        until(&format!("{path} goes"), || async {
+            let (status, _) = self.call("alice", Method::GET, path, Value::Null).await;
+            (status == StatusCode::NOT_FOUND).then_some(())
+        })
+        .await;
+    }
+
+    /// A type for everybody; its id.
+    pub async fn add_type(&self, name: &str, specs: Value) -> String {
+        let body = json!({"volume_type": {"name": name, "extra_specs": specs}});
+        id(&self.post("admin", "/types", body).await["volume_type"])
+    }
+
+    /// Has the volumes of a type encrypted.
+    pub async fn seal_type(&self, kind: &str, encryption: Value) {
+        self.post("admin", &format!("/types/{kind}/encryption"), json!({"encryption": encryption})).await;
+    }
+
+    /// Asks for a backup of alice's.
+    pub async fn ask_backup(&self, backup: Value) -> String {
+        id(&self.post("alice", "/backups", json!({"backup": backup})).await["backup"])
+    }
+
+    pub async fn backup_becomes(&self, id: &str, status: &str) -> Value {
+        self.shows(&format!("/backups/{id}"), "status", status).await
+    }
+
     /// An action that is accepted.
     pub async fn act(&self, who: &str, id: &str, body: Value) -> Value {
-        let (status, answer) = self.call(who, Method::POST, &format!("/volumes/{id}/action"), body).await;
-        assert!(status.is_success(), "{status} {answer}");
-        answer
+        self.post(who, &format!("/volumes/{id}/action"), body).await
     }
 
     pub async fn snapshot(&self, volume_id: &str) -> String {
         let body = json!({"snapshot": {"volume_id": volume_id}});
-        let (status, body) = self.call("alice", Method::POST, "/snapshots", body).await;
-        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-        let id = body["snapshot"]["id"].as_str().unwrap().to_owned();
+        let id = id(&self.post("alice", "/snapshots", body).await["snapshot"]);
         until("snapshot", || async {
             let shown = self.get("alice", &format!("/snapshots/{id}")).await;
             assert_ne!(shown["snapshot"]["status"], "error");
@@ -311,10 +365,6 @@ impl Kit {
         let path = format!("/snapshots/{id}");
         let (status, body) = self.call("alice", Method::DELETE, &path, Value::Null).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-        until("snapshot's deletion", || async {
-            let (status, _) = self.call("alice", Method::GET, &path, Value::Null).await;
-            (status == StatusCode::NOT_FOUND).then_some(())
-        })
-        .await;
+        self.absent(&path).await;
     }
 }
