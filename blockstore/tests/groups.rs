@@ -85,6 +85,9 @@ async fn a_group_lives() {
         let act = format!("{path}/action");
         let keep = json!({"delete": {"delete-volumes": false}});
         assert_eq!(kit.call("alice", Method::POST, &act, keep).await.0, 400);
+        let (status, why) = kit.call("alice", Method::POST, &act, json!({"enable_replication": {}})).await;
+        assert_eq!(status, 400);
+        assert!(why.to_string().contains("is not a replication group type"), "{why}");
         let snapshot = take(&kit, &group).await;
         kit.shows(&format!("/group_snapshots/{snapshot}"), "status", "available").await;
         let with = json!({"delete": {"delete-volumes": true}});

@@ -196,6 +196,19 @@ pub(super) fn change(g: &Value) -> Result<GroupChange, Error> {
     }
 }
 
+/// Refuses a group whose type does not say that its volumes are replicated together, which upstream asks first.
+async fn is_replicated(v: &Volumes, ask: &Ask, id: &str) -> Result<(), VolumeError> {
+    let group = v.find_group(&ask.ctx, id, "group:get").await?;
+    let specs = v.find_group_type(&ask.ctx, &group.group_type_id, true).await?.specs;
+    let says = |key| specs.get(key).is_some_and(|value| value == "<is> True");
+    match says("group_replication_enabled") || says("consistent_group_replication_enabled") {
+        true => Ok(()),
+        false => Err(VolumeError::BadRequest(format!(
+            "Invalid group type: Group {id} is not a replication group type."
+        ))),
+    }
+}
+
 /// The state that a reset asks for.
 pub(super) fn status(body: &Value) -> Result<GroupStatus, Error> {
     let word = body["reset_status"]["status"].as_str().unwrap_or_default();
@@ -224,7 +237,10 @@ async fn act(
         | "disable_replication"
         | "failover_replication"
         | "list_replication_targets") => {
-            return Err(Error::not_implemented(format!("{verb} is not built yet.")).into());
+            ask.since(38)?;
+            is_replicated(&v, &ask, &id).await?;
+            let why = format!("{verb} is not built: volumes are replicated one by one, by their types.");
+            return Err(Error::not_implemented(why).into());
         }
         other => return Err(super::actions::unknown(other).into()),
     }
