@@ -39,6 +39,8 @@ pub struct Access {
     pub(crate) granted: Option<(String, AccountGrant)>,
     /// ACLs name the caller by ids alone: the account is of another domain than names are.
     pub(crate) only_ids: bool,
+    /// What has expired is still there for this request, until it is removed.
+    pub(crate) opens_expired: bool,
     /// What for, as bucket policies see it.
     pub(crate) asks: Option<Asks>,
 }

@@ -67,6 +67,12 @@ pub enum AccountGrant {
     Admin,
 }
 
+impl AccountInfo {
+    fn quotas(&self) -> (Quota, &BTreeMap<String, Quota>) {
+        (self.quota, &self.policy_quotas)
+    }
+}
+
 impl AccountAcl {
     pub(crate) fn grant(&self, caller: &api::Caller) -> Option<AccountGrant> {
         let named = |list: &[String]| list.iter().any(|item| crate::acl::is_user(item, caller));
@@ -196,9 +202,9 @@ impl ObjectStore {
         tx.lock(&format!("account:{project}")).await?;
         store::accounts::ensure(&mut tx, project).await?;
         let mut info = store::accounts::info(&mut tx, project).await?;
-        let before = (info.quota, info.policy_quotas.clone());
+        let before = info.clone();
         change(&mut info)?;
-        if before != (info.quota, info.policy_quotas.clone()) && !self.is_reseller_admin(access) {
+        if before.quotas() != info.quotas() && !self.is_reseller_admin(access) {
             return Err(ObjectError::Forbidden);
         }
         store::accounts::set_info(&mut tx, project, &info).await?;

@@ -89,6 +89,10 @@ pub struct Config {
     /// `X-Account-Sysmeta-Read-Only: false`; with `true` that account alone is so. And whether deletions go on.
     pub read_only: bool,
     pub read_only_allows_deletes: bool,
+    /// Whoever may read or change an object through Swift may do so after its time has run out (`X-Delete-At`), until a
+    /// sweep removes it, with `X-Open-Expired: true` in a GET, HEAD, POST or copy; a new time brings it back. Not by
+    /// signed URLs.
+    pub allow_open_expired: bool,
     /// Roles that own the account of a project (any of them).
     pub operator_roles: Vec<String>,
     /// Roles that may read in the account of a project.
@@ -228,6 +232,7 @@ impl Default for Config {
             reseller_prefixes: Vec::new(),
             read_only: false,
             read_only_allows_deletes: false,
+            allow_open_expired: false,
             operator_roles: vec!["member".into(), "manager".into(), "admin".into()],
             reader_roles: vec!["reader".into()],
             reseller_admin_role: "ResellerAdmin".into(),

@@ -74,7 +74,7 @@ pub struct Counts {
 }
 
 /// A container.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Container {
     pub id: ContainerId,
     pub project_id: String,
@@ -261,6 +261,11 @@ impl ObjectStore {
         if let Some(old) = policy.as_ref().filter(|p| p.deprecated) {
             return Err(ObjectError::Invalid(format!("Storage Policy {:?} is deprecated", old.name)));
         }
+        if !new.as_bucket
+            && let Some(container) = self.put_again(project, name, policy.as_deref(), change).await?
+        {
+            return Ok(Made { container, created: false });
+        }
         let now = Timestamp::now();
         let mut tx = self.inner.db.begin().await?;
         if let Some(mut row) = store::containers::find_for_change(&mut tx, project, name).await? {
@@ -272,11 +277,8 @@ impl ObjectStore {
             }
             let before = row.info.clone();
             change(&mut row.info)?;
-            if row.info != before {
-                self.check_change(&row, &before)?;
-                begin_sync(&mut tx, &row, &before).await?;
-            }
-            // Said again, it is as if changed: as upstream's `Last-Modified` has it.
+            self.check_change(&row, &before)?;
+            begin_sync(&mut tx, &row, &before).await?;
             row.changed_at = now;
             store::containers::set_info(&mut tx, row.id, &row.info, now).await?;
             tx.wake(store::CHANGED);
@@ -312,6 +314,41 @@ impl ObjectStore {
         }
         tx.commit().await?;
         Ok(Made { container: Arc::new(self.read_row(row)?), created: true })
+    }
+
+    /// A container that is put again as it is, which clients do before they upload. It counts as changed, as upstream
+    /// has it, and nothing else: the other processes are not told, and what they remember of its time grows old. `None`
+    /// where there is none, or where something is to change.
+    async fn put_again(
+        &self,
+        project: &str,
+        name: &str,
+        policy: Option<&StoragePolicy>,
+        change: Change<'_>,
+    ) -> Result<Option<Arc<Container>>, ObjectError> {
+        let container = match self.find_container(project, name).await {
+            Ok(container) => container,
+            Err(ObjectError::NoSuchContainer) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if policy.is_some_and(|p| p.name != container.policy.name) {
+            return Ok(None);
+        }
+        let mut info = container.info.clone();
+        change(&mut info)?;
+        if info != container.info {
+            return Ok(None);
+        }
+        let changed_at = Timestamp::now();
+        let mut tx = self.inner.db.begin().await?;
+        if !store::containers::touch(&mut tx, container.id, &info, changed_at).await? {
+            return Ok(None);
+        }
+        tx.commit().await?;
+        let again = Arc::new(Container { changed_at, ..Container::clone(&container) });
+        let key = Key { project: project.to_owned(), name: name.to_owned(), bucket: false };
+        self.inner.containers.replace(&key, &container, again.clone());
+        Ok(Some(again))
     }
 
     /// Changes what is said of a container.
@@ -493,6 +530,14 @@ impl<K: std::hash::Hash + Eq, V> Cache<K, V> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.epoch == epoch {
             inner.map.put(key, (value, Instant::now()));
+        }
+    }
+
+    /// Remembers another value in the place of `old`, if that is what is remembered still, and no longer than that.
+    pub(crate) fn replace(&self, key: &K, old: &Arc<V>, new: Arc<V>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((kept, _)) = inner.map.get_mut(key).filter(|(kept, _)| Arc::ptr_eq(kept, old)) {
+            *kept = new;
         }
     }
 

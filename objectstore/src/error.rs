@@ -51,6 +51,9 @@ pub enum ObjectError {
     /// A key came for an object that is not encrypted with one.
     #[error("the object is not encrypted with a key of the client's")]
     NotSealed,
+    /// A part comes with other keys than its upload began with. The text is for the caller.
+    #[error("{0}")]
+    OtherSeal(&'static str),
     #[error("the object is larger than {0} bytes")]
     TooLarge(u64),
     #[error("fewer bytes arrived than were announced")]

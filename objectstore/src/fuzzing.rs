@@ -3,7 +3,8 @@
 
 use crate::acl;
 use crate::bucket_policy::{BucketPolicy, Question};
-use crate::http::fuzzing as http;
+use crate::http::{encode, fuzzing as http};
+use crate::link::Target;
 use crate::range::Ranges;
 
 /// SigV4 and SigV2 in headers and in queries.
@@ -78,6 +79,25 @@ pub fn archives(data: &[u8]) {
     http::archives(data);
 }
 
+/// Values of headers that need not be text.
+pub fn values(data: &[u8]) {
+    http::values(data);
+}
+
+/// Where a symlink leads, with an account in the second line.
+pub fn links(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (path, account) = match text.split_once('\n') {
+        Some((path, account)) => (path, Some(account)),
+        None => (&*text, None),
+    };
+    let Ok(target) = Target::read(path, account) else { return };
+    assert!(!target.container.contains('/') && !target.object.is_empty(), "{target:?}");
+    let mut link = String::new();
+    encode(&mut link, format!("{}/{}", target.container, target.object).as_bytes(), true);
+    assert_eq!(Target::read(&link, account), Ok(target), "{path} is another link when it is stored");
+}
+
 /// What to begin with: the target's name and an input that is good, or nearly.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let day = "20130524";
@@ -132,6 +152,10 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("manifests", manifest.as_bytes().to_vec()),
         ("forms", form.to_vec()),
         ("archives", [b"\0".as_slice(), &tar()].concat()),
+        ("values", b"gr\xc3\xbcn \xe2\x98 \xff".to_vec()),
+        ("values", "\u{10ff41}".into()),
+        ("links", b"/c/a%20b/%C3%BC\nAUTH_q".to_vec()),
+        ("links", b"c//o".to_vec()),
     ];
     all.extend(documents.map(|text| ("xml", text.into_bytes())));
     all.extend(packed().map(|archive| ("archives", archive)));
@@ -170,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     type Door = (&'static str, fn(&[u8]));
-    const DOORS: [Door; 9] = [
+    const DOORS: [Door; 11] = [
         ("signatures", signatures),
         ("chunks", chunks),
         ("ranges", ranges),
@@ -180,6 +204,8 @@ mod tests {
         ("manifests", manifests),
         ("forms", forms),
         ("archives", archives),
+        ("values", values),
+        ("links", links),
     ];
 
     fn run(name: &str, data: &[u8]) {

@@ -67,7 +67,7 @@ impl ObjectStore {
         for _ in 0..=DEEPEST {
             let access = access.asking(GET, &place.object);
             let container = self.container_to_read(&access, &place.project, &place.container).await?;
-            let object = self.open_object(&container, &place.object, first).await;
+            let object = self.open_object_for(&access, &container, &place.object, first).await;
             let object = object.map_err(|e| container.absent(e))?;
             container.admit(&object.meta, Permission::Read)?;
             let etag = object.meta.header(ETAG);

@@ -306,6 +306,7 @@ impl ObjectStore {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(ObjectError::NotSealed),
             (Some(seal), customer) => {
+                seal.check(customer).map_err(of_part)?;
                 Sealer::part(&self.data_key(container, seal, customer).await?).map(Some)
             }
         }
@@ -341,6 +342,19 @@ impl Seal {
             (Some(_), Some(_)) => Err(ObjectError::Forbidden),
         }
     }
+}
+
+/// What is wrong with a key, said of a part.
+fn of_part(e: ObjectError) -> ObjectError {
+    ObjectError::OtherSeal(match e {
+        ObjectError::Sealed => {
+            "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate encryption parameters."
+        }
+        ObjectError::Forbidden => {
+            "The provided encryption parameters did not match the ones used originally."
+        }
+        e => return e,
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use objectstore::*;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
 const USER: &str = "x-auth-token: p:member";
 
@@ -256,6 +258,65 @@ async fn when_an_object_is_to_go() {
     assert_eq!(delete("x-if-delete-at: 1").await.status, 412);
     assert_eq!(delete("x-if-delete-at: 9999999999").await.status, 204);
     assert_eq!(door.ask("GET /c/late", &[], "").await.status, 404);
+}
+
+const OPEN: &str = "x-open-expired: true";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_is_opened_where_that_is_allowed() {
+    let room = Room::with(Config { allow_open_expired: true, ..config() }).await;
+    let door = Door { router: room.store.swift_router() };
+    door.ok("PUT /c", &["x-container-meta-temp-url-key: key"], "").await;
+    let soon = "x-delete-after: 1";
+    for (name, body) in [("o", "aaaa"), ("p", "bbbb")] {
+        door.ok(&format!("PUT /c/{name}"), &[soon], body).await;
+    }
+    let list = json!([{"path": "c/o"}, {"path": "c/p"}]).to_string();
+    door.ok("PUT /c/large?multipart-manifest=put", &[soon], list).await;
+    door.ok("PUT /c/link", &["x-symlink-target: c/o"], "").await;
+    while door.ask("GET /c/large", &[], "").await.status == 200 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let status = async |what: &str, headers: &[&str]| door.ask(what, headers, "").await.status;
+    for path in ["o", "link", "large", "large?part-number=2"] {
+        for method in ["GET", "HEAD"] {
+            let what = format!("{method} /c/{path}");
+            assert_eq!(status(&what, &[]).await, 404, "{what}");
+            assert_eq!(status(&what, &["x-open-expired: no"]).await, 404, "{what}");
+        }
+    }
+    let o = door.ok("GET /c/o", &[OPEN], "").await;
+    assert_eq!(o.body, "aaaa");
+    assert!(o.header("x-delete-at").parse::<i64>().unwrap() <= state::Timestamp::now().secs());
+    assert_eq!(door.ok("GET /c/link", &[OPEN], "").await.body, "aaaa");
+    assert_eq!(door.ok("GET /c/large", &[OPEN], "").await.body, "aaaabbbb");
+    assert_eq!(door.ok("GET /c/large?part-number=2", &[OPEN], "").await.body, "bbbb");
+    assert_eq!(status("HEAD /c/large?part-number=1", &[OPEN]).await, 206);
+    let copy = ["destination: c/kept", OPEN];
+    assert_eq!(door.told("COPY /c/p", &copy, "").await, told(400, "X-Delete-At in past"));
+    assert_eq!(status("COPY /c/p", &[copy[0], OPEN, "x-fresh-metadata: true"]).await, 201);
+    assert_eq!(door.ok("GET /c/kept", &[], "").await.body, "bbbb");
+    // A signed URL opens nothing more by it.
+    let url = format!("GET /v1/AUTH_p/c/o?{}", signed("GET", "c", None, "o"));
+    assert_eq!(ask(&door.router, &url, &[OPEN], "").await.status, 404);
+    // Nor without the operator's word.
+    let strict = Door { router: room.another(config()).await.swift_router() };
+    assert_eq!(strict.ask("GET /c/o", &[OPEN], "").await.status, 404);
+    assert_eq!(strict.ask("POST /c/o", &[OPEN], "").await.status, 404);
+    let word = async |door: &Door| {
+        let info: Value = serde_json::from_str(&ask(&door.router, "GET /info", &[], "").await.body).unwrap();
+        info["swift"]["allow_open_expired"].clone()
+    };
+    assert_eq!((word(&door).await, word(&strict).await), (json!(true), json!(false)));
+    // A new time brings it back.
+    let later = ["x-delete-after: 3600", "x-object-meta-a: restored"];
+    assert_eq!(status("POST /c/o", &later).await, 404);
+    assert_eq!(status("POST /c/o", &[OPEN, later[0], later[1]]).await, 202);
+    assert_eq!(door.ok("GET /c/link", &[], "").await.header("x-object-meta-a"), "restored");
+    assert_eq!(door.ok("GET /c", &[], "").await.body, "kept\nlink\no\n");
+    room.store.sweep_once().await.unwrap();
+    assert_eq!(door.ok("GET /c/o", &[], "").await.body, "aaaa");
+    assert_eq!(status("GET /c/p", &[OPEN]).await, 404, "it is removed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -511,12 +572,33 @@ async fn a_copy_asks_for_its_source_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_is_put_again_has_changed() {
-    let door = Door::new().await;
+    let room = Room::new().await;
+    let door = Door { router: room.store.swift_router() };
     let changed = async || door.json("?format=json").await[0]["last_modified"].clone();
     door.ok("PUT /c", &[], "").await;
     let first = changed().await;
     assert_eq!(door.ok("PUT /c", &[], "").await.status, 202);
     assert_ne!(changed().await, first);
+    // The other processes need not hear of that: they go on with what they remember.
+    let process = room.another(config()).await;
+    let remembered = async || process.container(&room.access, "p", "c", Need::Read).await.unwrap();
+    while !Arc::ptr_eq(&remembered().await, &remembered().await) {
+        tokio::time::sleep(Duration::from_millis(50)).await; // it does not watch yet
+    }
+    let before = remembered().await;
+    door.ok("PUT /c", &[], "").await;
+    assert!(Arc::ptr_eq(&before, &remembered().await));
+    // Whoever puts it with something new does change it, for every process at once.
+    let other = Door { router: process.swift_router() };
+    for (meta, shown) in [("x-container-meta-a: 1", "1"), ("x-container-meta-a: 2", "2")] {
+        for door in [&door, &other] {
+            assert_eq!(door.ok("PUT /c", &[meta], "").await.status, 202);
+            assert_eq!(other.ok("HEAD /c", &[], "").await.header("x-container-meta-a"), shown);
+        }
+    }
+    assert_eq!(door.ask("PUT /c", &["x-storage-policy: silver"], "").await.status, 409);
+    other.ok("DELETE /c", &[], "").await;
+    assert_eq!(door.ok("PUT /c", &["x-storage-policy: silver"], "").await.status, 201);
     let long = door.ask(&format!("PUT /{}", "x".repeat(257)), &[], "").await;
     assert_eq!((long.status, long.header("content-type")), (400, "text/html; charset=UTF-8"));
     // The folder without a name is one of its own.

@@ -4,6 +4,7 @@ pub(crate) use super::s3::fuzzing as s3;
 pub(crate) use super::swift::fuzzing as swift;
 
 use super::form::{Form, Part};
+use super::raw;
 use super::tar::Reader;
 use async_compression::tokio::bufread::{BzDecoder, GzipDecoder};
 use bytes::Bytes;
@@ -78,4 +79,14 @@ pub(crate) fn archives(data: &[u8]) {
             }
         }
     });
+}
+
+/// A header's value: what is kept of it brings it back, and text is kept as it is.
+pub(crate) fn values(data: &[u8]) {
+    let kept = raw::keep(data);
+    assert_eq!(raw::raw(&kept), data);
+    assert_eq!(raw::len(&kept), data.len());
+    if let Ok(text) = std::str::from_utf8(data) {
+        assert!(kept == text || text.chars().any(|c| c >= '\u{10ff00}'), "{text} is not kept as text");
+    }
 }

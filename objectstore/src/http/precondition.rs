@@ -1,7 +1,7 @@
 //! Conditional requests (RFC 7232), as both doors answer them.
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use http::{HeaderMap, header};
-use std::time::SystemTime;
 
 /// What a conditional GET or HEAD comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +25,17 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A date in one of HTTP's three forms.
+/// A date in one of HTTP's three forms, in seconds. In the common one its day of the week may be a wrong one.
 pub(crate) fn date(value: &str) -> Option<i64> {
-    let at = httpdate::parse_http_date(value.trim()).ok()?;
-    i64::try_from(at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()
+    let value = value.trim();
+    let at = match httpdate::parse_http_date(value) {
+        Ok(at) => DateTime::<Utc>::from(at),
+        Err(_) => {
+            let (_, rest) = value.split_once(", ")?;
+            NaiveDateTime::parse_from_str(rest, "%d %b %Y %H:%M:%S GMT").ok()?.and_utc()
+        }
+    };
+    Some(at.timestamp()).filter(|at| *at >= 0)
 }
 
 /// Measures a request's conditions against an object. `modified` is in seconds, as Last-Modified tells it.
@@ -103,6 +110,9 @@ mod tests {
         assert_eq!(run(&[(IF_UNMODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")]), Failed);
         assert_eq!(run(&[(IF_UNMODIFIED_SINCE, "Sun Nov  6 08:49:37 1994")]), Proceed);
         assert_eq!(run(&[(IF_MODIFIED_SINCE, "yesterday")]), Proceed);
+        // It was a Sunday.
+        assert_eq!(run(&[(IF_MODIFIED_SINCE, "Mon, 06 Nov 1994 08:49:37 GMT")]), NotModified);
+        assert_eq!(date("Tue, 07 Jul 1950 21:53:04 GMT"), None);
         // The ETag decides where both are given.
         assert_eq!(
             run(&[(IF_NONE_MATCH, "x"), (IF_MODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:37 GMT")]),

@@ -1,5 +1,6 @@
 //! Reading an object: its head tells what it is and, for most objects, is all of it.
 
+use crate::access::Access;
 use crate::container::Container;
 use crate::index::entry::{self, Entry};
 use crate::meta::{Kind, META_XATTR, ObjectMeta, Part};
@@ -86,6 +87,33 @@ impl ObjectStore {
         }
     }
 
+    /// As `open_object`, or `open_unswept` for whom what has expired is still there.
+    pub(crate) async fn open_object_for(
+        &self,
+        access: &Access,
+        container: &Arc<Container>,
+        name: &str,
+        first: u64,
+    ) -> Result<Object, ObjectError> {
+        match access.opens_expired {
+            true => self.open_unswept(container, name, first).await,
+            false => self.open_object(container, name, first).await,
+        }
+    }
+
+    /// Opens an object also if it has expired, until it is removed.
+    pub(super) async fn open_unswept(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        first: u64,
+    ) -> Result<Object, ObjectError> {
+        match self.open_head(container, name, first).await? {
+            object if object.meta.is_marker() => Err(ObjectError::NoSuchObject),
+            object => Ok(object),
+        }
+    }
+
     /// Opens the latest version of an object, which may be a delete marker.
     pub(crate) async fn open_latest(
         &self,
@@ -93,13 +121,22 @@ impl ObjectStore {
         name: &str,
         first: u64,
     ) -> Result<Object, ObjectError> {
+        match self.open_head(container, name, first).await? {
+            object if object.meta.expired(Timestamp::now()) => Err(ObjectError::NoSuchObject),
+            object => Ok(object),
+        }
+    }
+
+    /// Opens what the head of an object's name holds, whatever it is.
+    async fn open_head(
+        &self,
+        container: &Arc<Container>,
+        name: &str,
+        first: u64,
+    ) -> Result<Object, ObjectError> {
         super::check_name(name)?;
         let oid = names::head(container.id, name);
-        let object = self.open_oid(container, oid, first).await?.ok_or(ObjectError::NoSuchObject)?;
-        if object.meta.expired(Timestamp::now()) {
-            return Err(ObjectError::NoSuchObject);
-        }
-        Ok(object)
+        self.open_oid(container, oid, first).await?.ok_or(ObjectError::NoSuchObject)
     }
 
     /// Opens one version of an object, which may be a delete marker.

@@ -1,5 +1,6 @@
 //! Changing an object's metadata in place: its content stays where it is.
 
+use crate::access::Access;
 use crate::container::Container;
 use crate::index::Change;
 use crate::index::VersionChange;
@@ -23,14 +24,31 @@ pub struct Update {
     pub delete_at: Option<i64>,
 }
 
+/// Which version a change is about.
+#[derive(Clone, Copy)]
+enum Which {
+    Latest,
+    /// The latest also if it has expired.
+    Unswept,
+    One(VersionId),
+}
+
+impl From<Option<VersionId>> for Which {
+    fn from(version: Option<VersionId>) -> Self {
+        version.map_or(Which::Latest, Which::One)
+    }
+}
+
 impl ObjectStore {
-    /// Replaces an object's metadata.
+    /// Replaces an object's metadata; also of one that has expired, if it may still be opened.
     pub async fn update_object(
         &self,
+        access: &Access,
         container: &Arc<Container>,
         name: &str,
         update: Update,
     ) -> Result<ObjectMeta, ObjectError> {
+        let which = if access.opens_expired { Which::Unswept } else { Which::Latest };
         let change = move |meta: &mut ObjectMeta| {
             if meta.lock.holds(Timestamp::now(), false) {
                 return Err(ObjectError::Locked);
@@ -44,7 +62,7 @@ impl ObjectStore {
             meta.modified = Modified(Timestamp::now());
             Ok(())
         };
-        self.change_version(container, name, None, change).await
+        self.change_version(container, name, which, change).await
     }
 
     /// Replaces an object's tags, or those of one version of it. It was not modified by that: its time stays.
@@ -59,7 +77,7 @@ impl ObjectStore {
             meta.tags.clone_from(&tags);
             Ok(())
         };
-        self.change_version(container, name, version, change).await
+        self.change_version(container, name, version.into(), change).await
     }
 
     /// Sets a version's legal hold, or takes it back.
@@ -74,7 +92,7 @@ impl ObjectStore {
             meta.lock.legal_hold = Some(held);
             Ok(())
         };
-        self.change_version(container, name, version, change).await
+        self.change_version(container, name, version.into(), change).await
     }
 
     /// Sets a version's retention. `bypass` is a caller's who may break governance and says so.
@@ -93,7 +111,7 @@ impl ObjectStore {
             meta.lock.retention = retention;
             Ok(())
         };
-        self.change_version(container, name, version, change).await
+        self.change_version(container, name, version.into(), change).await
     }
 
     /// Replaces an object's own ACL.
@@ -108,21 +126,21 @@ impl ObjectStore {
             meta.grants = Some(grants.clone());
             Ok(())
         };
-        self.change_version(container, name, version, change).await
+        self.change_version(container, name, version.into(), change).await
     }
 
-    /// Changes one version's metadata; without a version, the latest's. `change` may refuse, and is made anew, on what
-    /// is there then, where another change came between.
-    pub(crate) async fn change_version(
+    /// Changes one version's metadata. `change` may refuse, and is made anew, on what is there then, where another
+    /// change came between.
+    async fn change_version(
         &self,
         container: &Arc<Container>,
         name: &str,
-        version: Option<VersionId>,
+        which: Which,
         change: impl Fn(&mut ObjectMeta) -> Result<(), ObjectError> + Send + Sync + 'static,
     ) -> Result<ObjectMeta, ObjectError> {
         super::check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        cause::spawn(async move { this.finish_update(&container, &name, version, change).await })
+        cause::spawn(async move { this.finish_update(&container, &name, which, change).await })
             .await
             .map_err(|_| ObjectError::Damaged("an update was cut off"))?
     }
@@ -131,14 +149,15 @@ impl ObjectStore {
         &self,
         container: &Arc<Container>,
         name: &str,
-        version: Option<VersionId>,
+        which: Which,
         change: impl Fn(&mut ObjectMeta) -> Result<(), ObjectError> + Send + Sync,
     ) -> Result<ObjectMeta, ObjectError> {
         self.mark_writing().await?;
         for _ in 0..20 {
-            let object = match version {
-                None => self.open_object(container, name, 0).await?,
-                Some(id) => self.open_version(container, name, id, 0).await?,
+            let object = match which {
+                Which::Latest => self.open_object(container, name, 0).await?,
+                Which::Unswept => self.open_unswept(container, name, 0).await?,
+                Which::One(id) => self.open_version(container, name, id, 0).await?,
             };
             if object.meta.is_marker() {
                 return Err(ObjectError::IsMarker);

@@ -160,6 +160,22 @@ pub(crate) async fn set_info(
     Ok(())
 }
 
+/// Notes that a container was put again as it is; whether it is so still.
+pub(crate) async fn touch(
+    tx: &mut Tx,
+    id: ContainerId,
+    info: &ContainerInfo,
+    now: Timestamp,
+) -> Result<bool, ObjectError> {
+    let done = sqlx::query("UPDATE object_containers SET changed_at = $3 WHERE id = $1 AND info = $2")
+        .bind(id.to_string())
+        .bind(serde_json::to_string(info).map_err(StateError::from)?)
+        .bind(now)
+        .execute(tx.conn())
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 pub(crate) async fn set_counts(tx: &mut Tx, id: ContainerId, counts: Counts) -> Result<(), ObjectError> {
     sqlx::query("UPDATE object_containers SET objects = $2, bytes = $3 WHERE id = $1")
         .bind(id.to_string())

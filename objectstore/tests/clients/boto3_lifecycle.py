@@ -77,4 +77,27 @@ assert s3.get_object(Bucket=B, Key="z")["Body"].read() == b"2"
 assert put(on(ID="all", NoncurrentVersionExpiration={"NoncurrentDays": 1}, Expiration={"Days": 1}))
 until(lambda: not (r := s3.list_object_versions(Bucket=B)).get("Versions") and not r.get("DeleteMarkers"))
 s3.delete_bucket(Bucket=B)
+
+# What `Days` is about is the latest version: it gets a marker, and what lies below one already stays.
+B = "lives"
+s3.create_bucket(Bucket=B)
+s3.put_bucket_versioning(Bucket=B, VersioningConfiguration={"Status": "Enabled"})
+for key in ("days/live", "days/dead", "few", "date/past", "date/later", "days/nothing"):
+    s3.put_object(Bucket=B, Key=key, Body=key.encode())
+s3.delete_object(Bucket=B, Key="days/dead")
+alone = s3.list_object_versions(Bucket=B, Prefix="days/nothing")["Versions"][0]["VersionId"]
+s3.delete_object(Bucket=B, Key="days/nothing")
+s3.delete_object(Bucket=B, Key="days/nothing", VersionId=alone)
+few = [s3.put_object(Bucket=B, Key="few", Body=b"%d" % n)["VersionId"] for n in range(9)]
+assert put(on(ID="days", Filter={"Prefix": "days/"}, Expiration={"Days": 1}),
+           on(ID="past", Filter={"Prefix": "date/past"}, Expiration={"Date": "2015-01-01"}),
+           on(ID="later", Filter={"Prefix": "date/later"}, Expiration={"Date": "2130-01-01"}),
+           on(ID="few", Filter={"Prefix": "few"}, NoncurrentVersionExpiration={"NoncurrentDays": 1, "NewerNoncurrentVersions": 3}))["ResponseMetadata"]["HTTPStatusCode"] == 200
+shown = lambda: [o["Key"] for o in s3.list_objects_v2(Bucket=B)["Contents"]]
+there = lambda prefix: [[v["VersionId"] for v in s3.list_object_versions(Bucket=B, Prefix=prefix).get(what, [])] for what in ("Versions", "DeleteMarkers")]
+until(lambda: shown() == ["date/later", "few"])
+until(lambda: there("few") == [few[:-5:-1], []])
+# A marker below which nothing is left goes too; any other stays.
+until(lambda: there("days/nothing") == [[], []])
+assert [len(ids) for ids in there("days/dead") + there("days/live") + there("date/past")] == [1] * 6
 print("lifecycle ok")

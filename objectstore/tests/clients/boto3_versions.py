@@ -1,5 +1,5 @@
 """boto3 on buckets that keep versions: what S3 says of them, and nothing lost."""
-import hashlib, os
+import hashlib, os, threading
 import boto3
 from botocore.client import Config
 from botocore.exceptions import ClientError
@@ -173,6 +173,48 @@ d = next(d for d in r["Deleted"] if d["Key"] == "d/1")
 assert d["VersionId"] and "DeleteMarker" not in d
 r = s3.delete_objects(Bucket=B, Delete={"Objects": [{"Key": "e", "VersionId": e["DeleteMarkerVersionId"]}]})
 assert r["Deleted"][0]["DeleteMarkerVersionId"] == e["DeleteMarkerVersionId"] == r["Deleted"][0]["VersionId"]
+
+# Versions go from the front, the end and the middle: the others stay as they were, in their order.
+for start, step in ((-1, 0), (0, 0), (1, 0), (4, -1), (3, 3)):
+    there = [(s3.put_object(Bucket=B, Key="m", Body=b"%d" % n)["VersionId"], b"%d" % n) for n in range(5)]
+    while there:
+        gone, body = there.pop(start % len(there))
+        assert s3.get_object(Bucket=B, Key="m", VersionId=gone)["Body"].read() == body
+        s3.delete_object(Bucket=B, Key="m", VersionId=gone)
+        start += step
+        assert listed(Prefix="m") == [("m", i, n == 0) for n, (i, _) in enumerate(reversed(there))]
+        assert all(s3.get_object(Bucket=B, Key="m", VersionId=i)["Body"].read() == b for i, b in there)
+        if there:
+            assert s3.get_object(Bucket=B, Key="m")["VersionId"] == there[-1][0]
+# Markers heap up, one for each deletion.
+one = s3.put_object(Bucket=B, Key="m", Body=b"1")["VersionId"]
+markers = [s3.delete_object(Bucket=B, Key="m")["VersionId"] for _ in range(3)]
+found = s3.list_object_versions(Bucket=B, Prefix="m")
+assert [(m["VersionId"], m["IsLatest"]) for m in found["DeleteMarkers"]] == list(zip(reversed(markers), [True, False, False]))
+for i in (markers[1], markers[2], markers[0]):
+    s3.delete_object(Bucket=B, Key="m", VersionId=i)
+assert s3.get_object(Bucket=B, Key="m")["VersionId"] == one
+s3.delete_object(Bucket=B, Key="m", VersionId=one)
+
+
+def at_once(calls):
+    threads = [threading.Thread(target=call, kwargs={"Bucket": B, "Key": "m", **kw}) for call, kw in calls]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
+for _ in range(4):
+    at_once([(s3.put_object, {"Body": b"%d" % n}) for n in range(5)])
+    there = listed(Prefix="m")
+    assert len(there) == 5 and [latest for _, _, latest in there] == [True, False, False, False, False], there
+    at_once([(s3.delete_object, {"VersionId": i}) for _, i, _ in there] + [(s3.put_object, {"Body": b"new"})])
+    (_, new, latest), = listed(Prefix="m")
+    assert latest and s3.get_object(Bucket=B, Key="m")["VersionId"] == new
+    s3.delete_object(Bucket=B, Key="m", VersionId=new)
+    assert listed(Prefix="m") == [] and fails(s3.get_object, Bucket=B, Key="m")[:2] == ("NoSuchKey", 404)
+
 while left := listed():
     r = s3.delete_objects(Bucket=B, Delete={"Objects": [{"Key": k, "VersionId": i} for k, i, _ in left]})
     assert "Errors" not in r and len(r["Deleted"]) == len(left), r

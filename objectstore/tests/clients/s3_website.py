@@ -1,5 +1,5 @@
 """Buckets as web sites, through their host names."""
-import http.client, os, urllib.parse, boto3
+import http.client, itertools, os, urllib.parse, boto3
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
@@ -47,6 +47,29 @@ s, h, b = get("/old/x")
 assert s == 301 and h["location"] == "http://pages.web.example/new/x", h
 s, h, b = get("/lost/x")
 assert s == 302 and h["location"] == "https://else.example/lost/x", (s, h)
+rules = lambda **to: site | {"RoutingRules": [{"Condition": {"KeyPrefixEquals": "docs/"}, "Redirect": to}]}
+for status in (301, 302, 303, 304, 305, 307, 308):
+    s3.put_bucket_website(**B, WebsiteConfiguration=rules(ReplaceKeyWith="moved", HttpRedirectCode=str(status)))
+    s, h, b = get("/docs/x")
+    assert (s, h["location"], b) == (status, "http://pages.web.example/moved", b""), (s, h, b)
+for to in (dict(HttpRedirectCode="300"), dict(HttpRedirectCode="314"), dict(Protocol="http2"), dict(ReplaceKeyPrefixWith="y")):
+    assert code(s3.put_bucket_website, **B, WebsiteConfiguration=rules(ReplaceKeyWith="x", **to)) == "InvalidRequest", to
+s3.put_bucket_website(**B, WebsiteConfiguration=site | {"RoutingRules": [
+    {"Condition": {"KeyPrefixEquals": "images/", "HttpErrorCodeReturnedEquals": "403"}, "Redirect": {"HostName": "else.example", "ReplaceKeyPrefixWith": "report/"}}]})
+assert get("/images/x")[1]["location"] == "http://else.example/report/x" and "location" not in get("/x")[1]
+# What is told where something is not there, or not for everybody: of the page, and in the words of the error page.
+for open_bucket, page, errors in itertools.product((True, False), (None, "private", "public-read"), (None, "private", "public-read")):
+    b = f"site-{open_bucket}-{page}-{errors}".lower()
+    s3.create_bucket(Bucket=b, ACL="public-read" if open_bucket else "private")
+    s3.put_bucket_website(Bucket=b, WebsiteConfiguration={"IndexDocument": {"Suffix": "i"}, "ErrorDocument": {"Key": "e"}})
+    for key, acl in (("i", page), ("e", errors)):
+        if acl:
+            s3.put_object(Bucket=b, Key=key, Body=b"page " + key.encode(), ACL=acl)
+    status, told = (200, "page i") if page == "public-read" else (404, "NoSuchKey") if open_bucket and not page else (403, "AccessDenied")
+    s, _, body = get("/", host=b + ".web.example")
+    wanted = "page e" if status != 200 and errors == "public-read" else told if status == 200 else f"<li>Code: {told}</li>"
+    assert s == status and wanted in body.decode(), (b, s, body)
+s3.put_bucket_website(**B, WebsiteConfiguration=site)
 assert code(s3.put_object, **B, Key="to", Body=b"", WebsiteRedirectLocation="ftp://x") == "InvalidRedirectLocation"
 s3.put_object(**B, Key="to", Body=b"", WebsiteRedirectLocation="/plain", ACL="public-read")
 assert get("/to")[0] == 301 and get("/to")[1]["location"] == "/plain" and s3.head_object(**B, Key="to")["WebsiteRedirectLocation"] == "/plain"

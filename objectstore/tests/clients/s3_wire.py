@@ -1,5 +1,5 @@
 """The S3 door with requests that no client library would send: each refused, with the code that S3 gives."""
-import base64, datetime, hashlib, hmac, http.client, os, re, urllib.parse, zlib
+import base64, datetime, email.utils, hashlib, hmac, http.client, os, re, urllib.parse, zlib
 
 host = os.environ["S3_HOST"]
 KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
@@ -125,6 +125,23 @@ for key in ("a b", "a+b", "ü/ö", "a%2Fb", "~.-_", "'!()*"):
     assert call("PUT", path, body=key.encode())[0] == 200, key
     assert call("GET", path)[2] == key.encode(), key
     assert call("DELETE", path)[0] == 204
+
+
+def version_2(date):
+    """What the older signature of a listing is told, with a date."""
+    mac = hmac.new(SECRET.encode(), f"GET\n\n\n\nx-amz-date:{date}\n/wire".encode(), hashlib.sha1).digest()
+    return code("GET", "/wire", anonymous=True, headers={"x-amz-date": date, "authorization": f"AWS {KEY}:{base64.b64encode(mac).decode()}"})
+
+
+now = email.utils.formatdate(usegmt=True)
+assert version_2(now) is None and version_2("Abc" + now[3:]) is None, "the day of the week is none of its business"
+for date, told in (("", "AccessDenied"), ("Bad Date", "AccessDenied"), ("Tue, 07 Jul 1950 21:53:04 GMT", "AccessDenied"),
+                   ("Tue, 07 Jul 2010 21:53:04 GMT", "RequestTimeTooSkewed"), ("Tue, 07 Jul 9999 21:53:04 GMT", "RequestTimeTooSkewed")):
+    assert version_2(date) == told, (date, version_2(date))
+for text, told in (("", "AccessDenied"), ("AWS HAHAHA", "InvalidArgument"), ("AWS none:FWeDfwojDSdS2Ztmpfeubhd9isU=", "AccessDenied"), ("Basic eA==", "InvalidArgument")):
+    assert code("PUT", "/wire/k", anonymous=True, headers={"authorization": text}) == told, text
+assert code("GET", "/wire", anonymous=True, headers={"x-amz-date": now, "authorization": "AWS none:FWeDfwojDSdS2Ztmpfeubhd9isU="}) == "InvalidAccessKeyId"
+
 for key in ("k",):
     assert call("DELETE", "/wire/" + key)[0] == 204
 assert call("DELETE", "/wire")[0] == 204

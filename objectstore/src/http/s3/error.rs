@@ -182,6 +182,7 @@ impl From<ObjectError> for S3Error {
             }
             O::Invalid(text) => return S3Error::invalid_argument(text.clone()),
             O::OtherChecksum(text) => return S3Error::invalid_request(text.clone()),
+            O::OtherSeal(text) => return S3Error::invalid_request(*text),
             O::Forbidden => return access_denied(),
             O::Sealed => {
                 return S3Error::invalid_request(

@@ -5,6 +5,7 @@
 
 use super::error::{self, S3Error, S3Result};
 use super::sigv4::Request;
+use crate::http::precondition;
 use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ pub(super) struct Claim {
 impl Claim {
     /// `None` where the request is not signed so.
     pub(super) fn of(request: &Request<'_>) -> S3Result<Option<Claim>> {
-        let header = request.headers.get(http::header::AUTHORIZATION).and_then(|h| h.to_str().ok());
+        let header = request.authorization().and_then(|h| h.to_str().ok());
         if let Some(rest) = header.and_then(|h| h.strip_prefix("AWS ")) {
             let (access_key, signature) = rest.trim().rsplit_once(':').ok_or_else(|| {
                 S3Error::invalid_argument(
@@ -98,12 +99,11 @@ impl Claim {
             return if expires < now.timestamp() { Err(error::expired()) } else { Ok(()) };
         }
         let text = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok());
-        let at = text("x-amz-date").or(text("date")).and_then(|d| httpdate::parse_http_date(d).ok());
-        let at = at.map(DateTime::<Utc>::from).ok_or_else(|| S3Error {
+        let at = text("x-amz-date").or(text("date")).and_then(precondition::date).ok_or_else(|| S3Error {
             message: "AWS authentication requires a valid Date or x-amz-date header".into(),
             ..error::access_denied()
         })?;
-        if (now - at).num_seconds().abs() > SKEW { Err(error::skewed()) } else { Ok(()) }
+        if (now.timestamp() - at).abs() > SKEW { Err(error::skewed()) } else { Ok(()) }
     }
 
     /// Whether the signature is that of the request; `bucket` where the host names one.

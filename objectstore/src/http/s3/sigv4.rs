@@ -4,9 +4,10 @@
 //! "Authenticating Requests (AWS Signature Version 4)" in the S3 API reference.
 
 use super::error::{self, S3Error, S3Result};
+use crate::http::precondition;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -49,10 +50,17 @@ pub(crate) struct Request<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
+impl Request<'_> {
+    /// The header that says who asks; an empty one says nothing.
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.headers.get(AUTHORIZATION).filter(|h| !h.is_empty())
+    }
+}
+
 impl Claim {
     /// Reads the claim of a request; `None` where it makes none (an anonymous one).
     pub(crate) fn of(request: &Request<'_>) -> S3Result<Option<Claim>> {
-        let header = request.headers.get(http::header::AUTHORIZATION);
+        let header = request.authorization();
         let in_query = request.query.split('&').any(|p| p.starts_with("X-Amz-Algorithm="));
         match (header, in_query) {
             (Some(_), true) => Err(S3Error::invalid_argument("Only one auth mechanism allowed")),
@@ -85,11 +93,12 @@ impl Claim {
             Some(v) => v.to_str().map_err(|_| error::access_denied())?.to_owned(),
             None => {
                 let date = headers.get(http::header::DATE).and_then(|v| v.to_str().ok());
-                let date = date.and_then(|d| httpdate::parse_http_date(d).ok()).ok_or_else(|| S3Error {
+                let date = date.and_then(precondition::date).and_then(|at| DateTime::from_timestamp(at, 0));
+                let date = date.ok_or_else(|| S3Error {
                     message: "AWS authentication requires a valid Date or x-amz-date header".into(),
                     ..error::access_denied()
                 })?;
-                DateTime::<Utc>::from(date).format("%Y%m%dT%H%M%SZ").to_string()
+                date.format("%Y%m%dT%H%M%SZ").to_string()
             }
         };
         Claim::new(

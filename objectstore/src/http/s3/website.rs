@@ -98,20 +98,24 @@ fn rule(node: &Node) -> S3Result<RoutingRule> {
     if to.is_none_or(|t| t.children.is_empty()) || when.is_some_and(|w| w.children.is_empty()) {
         return Err(malformed_xml());
     }
-    let code = |text: Option<String>, range: std::ops::Range<u16>| match text {
+    let code = |text: Option<String>, is_valid: fn(u16) -> bool, what: &str, valid: &str| match text {
         None => Ok(None),
-        Some(text) => text.trim().parse().ok().filter(|c| range.contains(c)).map(Some).ok_or_else(|| {
-            S3Error::invalid_request("The provided HTTP code is not valid for a routing rule.")
+        Some(text) => text.trim().parse().ok().filter(|c| is_valid(*c)).map(Some).ok_or_else(|| {
+            let text =
+                format!("The provided HTTP {what} code ({text}) is not valid. Valid codes are {valid}.");
+            S3Error::invalid_request(text)
         }),
     };
+    let is_error = |c| (400..600).contains(&c);
+    let redirects = |c| matches!(c, 301..=305 | 307 | 308);
     let rule = RoutingRule {
         prefix: text(when, "KeyPrefixEquals"),
-        error_code: code(text(when, "HttpErrorCodeReturnedEquals"), 400..600)?,
+        error_code: code(text(when, "HttpErrorCodeReturnedEquals"), is_error, "error", "4XX or 5XX")?,
         host: text(to, "HostName"),
         protocol: protocol(text(to, "Protocol"))?,
         replace_prefix: text(to, "ReplaceKeyPrefixWith"),
         replace_key: text(to, "ReplaceKeyWith"),
-        status: code(text(to, "HttpRedirectCode"), 301..400)?,
+        status: code(text(to, "HttpRedirectCode"), redirects, "redirect", "3XX except 300")?,
     };
     if rule.replace_key.is_some() && rule.replace_prefix.is_some() {
         return Err(S3Error::invalid_request(

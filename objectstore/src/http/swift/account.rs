@@ -103,9 +103,6 @@ async fn update(call: Call) -> SwiftResult<Response> {
     if call.headers.contains_key(READ_ONLY) && !call.store.is_reseller_admin(&call.access) {
         return Err(SwiftError::forbidden());
     }
-    if !call.store.is_reseller_admin(&call.access) && call.headers.keys().any(|n| is_quota(n.as_str())) {
-        return Err(SwiftError::forbidden());
-    }
     let limits = call.store.config().limits.clone();
     // Tried once outside, so that what is wrong is told in Swift's words.
     change(&call, &mut AccountInfo::default(), &limits)?;
@@ -120,14 +117,15 @@ async fn update(call: Call) -> SwiftResult<Response> {
 
 fn change(call: &Call, info: &mut AccountInfo, limits: &crate::Limits) -> SwiftResult<()> {
     let mut given = call.headers.clone();
+    let may = call.store.is_reseller_admin(&call.access);
     let quota = &mut info.quota;
-    read_quota(&mut given, &["account-meta-quota-bytes", "account-quota-bytes"], &mut quota.bytes)?;
-    read_quota(&mut given, &["account-quota-count"], &mut quota.objects)?;
+    read_quota(&mut given, &["account-meta-quota-bytes", "account-quota-bytes"], &mut quota.bytes, may)?;
+    read_quota(&mut given, &["account-quota-count"], &mut quota.objects, may)?;
     for policy in call.store.policies().iter() {
         let quota = info.policy_quotas.entry(policy.name.clone()).or_default();
         let header = |what: &str| format!("account-quota-{what}-policy-{}", policy.name.to_ascii_lowercase());
-        read_quota(&mut given, &[&header("bytes")], &mut quota.bytes)?;
-        read_quota(&mut given, &[&header("count")], &mut quota.objects)?;
+        read_quota(&mut given, &[&header("bytes")], &mut quota.bytes, may)?;
+        read_quota(&mut given, &[&header("count")], &mut quota.objects, may)?;
     }
     info.policy_quotas.retain(|_, quota| quota.is_set());
     info.project_domain = call.project_domain().or(info.project_domain.take());
@@ -154,17 +152,21 @@ pub(super) async fn remember_domain(call: &Call) -> SwiftResult<()> {
     Ok(call.store.change_account(&call.access, &call.project, &remember).await?)
 }
 
-/// Whether a header is about a quota: what it says of it does not matter to whoever may not say it.
-fn is_quota(header: &str) -> bool {
-    let name = header.strip_prefix("x-remove-").or_else(|| header.strip_prefix("x-")).unwrap_or_default();
-    name.starts_with("account-quota-") || name == "account-meta-quota-bytes"
-}
-
 /// What the request says of a quota: of several names the last one counts; to remove it counts more than to set it.
-fn read_quota(given: &mut http::HeaderMap, names: &[&str], most: &mut Option<u64>) -> SwiftResult<()> {
+/// Whoever may not set quotas may not speak of them either.
+fn read_quota(
+    given: &mut http::HeaderMap,
+    names: &[&str],
+    most: &mut Option<u64>,
+    may: bool,
+) -> SwiftResult<()> {
     for name in names {
         let set = given.remove(format!("x-{name}"));
-        if given.remove(format!("x-remove-{name}")).is_some_and(|v| !v.is_empty()) {
+        let removed = given.remove(format!("x-remove-{name}")).is_some_and(|v| !v.is_empty());
+        if !may && (removed || set.is_some()) {
+            return Err(SwiftError::forbidden());
+        }
+        if removed {
             *most = None;
         } else if let Some(text) = set {
             *most = match text.to_str().unwrap_or("?").trim() {

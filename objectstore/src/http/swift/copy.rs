@@ -15,6 +15,7 @@ use crate::{Need, Permission, reseller};
 use axum::response::Response;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
+use state::Timestamp;
 
 /// One end of a copy.
 pub(super) struct End {
@@ -123,6 +124,9 @@ async fn run(call: Call, from: End, to: End) -> SwiftResult<Response> {
             }
         }
         new.delete_at = new.delete_at.or(opened.meta.delete_at);
+        if new.delete_at.is_some_and(|at| at <= Timestamp::now().secs()) {
+            return Err(SwiftError::bad_request("X-Delete-At in past"));
+        }
     }
     let mut out = Out::default();
     out.metadata(OBJECT, new.user.iter().map(|(k, v)| (k, v)))

@@ -208,7 +208,7 @@ impl From<ObjectError> for SwiftError {
             O::BadName(what) => return SwiftError::bad_request(*what),
             O::Invalid(text) => return SwiftError::bad_request(text.clone()),
             O::Forbidden | O::Sealed => return status(403),
-            O::NotSealed | O::OtherChecksum(_) => return status(400),
+            O::NotSealed | O::OtherSeal(_) | O::OtherChecksum(_) => return status(400),
             O::TooLarge(_) => return status(413),
             O::OverQuota(text) => return SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, *text),
             O::Incomplete | O::OtherLength { .. } | O::BrokenBody(_) => return status(499),

@@ -32,6 +32,7 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
             "policies": policies,
             "allow_account_management": false,
             "account_autocreate": true,
+            "allow_open_expired": config.allow_open_expired,
             "max_file_size": limits.max_file_size,
             "max_meta_name_length": limits.max_meta_name_length,
             "max_meta_value_length": limits.max_meta_value_length,
@@ -58,7 +59,7 @@ pub(super) async fn show(State(store): State<ObjectStore>) -> Response {
         "bulk_upload": {"max_containers_per_extraction": 10000, "max_failed_extractions": 1000},
         "tempurl": {
             "methods": ["GET", "HEAD", "PUT", "POST", "DELETE"],
-            "incoming_remove_headers": ["x-timestamp"],
+            "incoming_remove_headers": ["x-timestamp", "x-open-expired"],
             "incoming_allow_headers": [],
             "outgoing_remove_headers": ["x-object-meta-*"],
             "outgoing_allow_headers": ["x-object-meta-public-*"],

@@ -377,6 +377,7 @@ impl Call {
             self.tempurl = Some(granted);
             return Ok(());
         }
+        self.access.opens_expired = self.store.config().allow_open_expired && self.says("x-open-expired");
         let token = self.header("x-auth-token").or_else(|| self.header("x-storage-token")).map(str::to_owned);
         let Some(token) = token.filter(|t| !t.is_empty()) else { return Ok(()) };
         self.access.caller = Some(self.validate(&token).await?);

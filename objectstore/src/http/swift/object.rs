@@ -298,10 +298,10 @@ async fn update(call: Call) -> SwiftResult<Response> {
         user: new.user,
         delete_at: new.delete_at,
     };
-    let before = call.store.open_object(&container, &call.object, 0).await?.meta;
+    let before = call.store.open_object_for(&call.access, &container, &call.object, 0).await?.meta;
     let target = symlink::Target::of(&before);
     update.headers.extend(symlink::kept(&before));
-    call.store.update_object(&container, &call.object, update).await?;
+    call.store.update_object(&call.access, &container, &call.object, update).await?;
     if let Some(target) = target {
         return Ok(symlink::posted(&call, &target, before.header(symlink::ETAG)));
     }

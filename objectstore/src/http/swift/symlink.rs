@@ -105,7 +105,7 @@ async fn look_up(call: &Call, project: &str, target: &Target, links: u32) -> Swi
     let access = call.access.asking(GET, &target.object);
     let found = async {
         let container = call.store.container_to_read(&access, project, &target.container).await?;
-        let object = call.store.open_object(&container, &target.object, 0).await;
+        let object = call.store.open_object_for(&access, &container, &target.object, 0).await;
         let object = object.map_err(|e| container.absent(e))?;
         container.admit(&object.meta, Permission::Read)?;
         Ok(object)

@@ -57,7 +57,7 @@ pub(super) async fn open(
     absent: impl FnOnce(ObjectError) -> ObjectError,
 ) -> SwiftResult<Object> {
     let Some(id) = version else {
-        let opened = call.store.open_object(container, name, first).await;
+        let opened = call.store.open_object_for(&call.access, container, name, first).await;
         return opened.map_err(|e| match SwiftError::from(absent(e)) {
             e if e.status() == 404 && container.info.versioning.is_set() => e.with(VERSION_ID, "null"),
             e => e,
