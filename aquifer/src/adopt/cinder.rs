@@ -152,6 +152,7 @@ fn volume(
         snapshot_id: text(row, "snapshot_id"),
         source_volid: text(row, "source_volid"),
         group_id: None,
+        in_consistency_group: false,
         encryption_key_id: None,
         migration_status: None,
         replication_status: None,
