@@ -2,12 +2,13 @@
 
 mod create;
 
-use crate::model::{Metadata, RbdLocation, Volume, image_name};
+use crate::model::{Attachment, Metadata, RbdLocation, Volume, image_name};
 use crate::status::{Step, VolumeStatus};
 use crate::store::volumes::Filter;
 use crate::{VolumeError, Volumes, quotas, store, tasks};
 use api::{Context, Page};
 use state::{Timestamp, Tx};
+use std::collections::HashMap;
 
 /// What `PUT /volumes/{id}` may change; `None` leaves it.
 #[derive(Debug, Default)]
@@ -157,10 +158,12 @@ impl Volumes {
         if held.is_empty() {
             return Ok(());
         }
+        let mut of: HashMap<String, Vec<Attachment>> = HashMap::new();
         for attachment in store::attachments::of_volumes(self.db.read(), held).await? {
-            if let Some(v) = volumes.iter_mut().find(|v| v.id == attachment.volume_id) {
-                v.attachments.push(attachment);
-            }
+            of.entry(attachment.volume_id.clone()).or_default().push(attachment);
+        }
+        for volume in volumes {
+            volume.attachments = of.remove(&volume.id).unwrap_or_default();
         }
         Ok(())
     }

@@ -16,13 +16,17 @@ impl Engine {
         }
     }
 
-    /// An expression: these columns as the text of one JSON array, whose members have the columns' order. A long list
-    /// is read in half the time so: each column that sqlx hands over costs about as much as all of them as text.
-    pub fn json_row(self, columns: &str) -> String {
-        match self {
-            Engine::Sqlite => format!("json_array({columns})"),
-            Engine::Postgres => format!("CAST(json_build_array({columns}) AS TEXT)"),
-        }
+    /// A query whose only row is a text: a JSON array of the rows that `from` (tables, conditions, order and a limit)
+    /// gives, in that order, each as an array of `columns` in theirs. A long list is read in a third of the time so: sqlx
+    /// hands rows over one by one, from a thread to another with SQLite, and their columns one by one.
+    pub fn json_rows(self, columns: &str, from: &str) -> String {
+        let (row, rows) = match self {
+            Engine::Sqlite => (format!("json_array({columns})"), "group_concat(line, ',')"),
+            Engine::Postgres => {
+                (format!("CAST(json_build_array({columns}) AS TEXT)"), "string_agg(line, ',')")
+            }
+        };
+        format!("SELECT '[' || COALESCE({rows}, '') || ']' FROM (SELECT {row} AS line FROM {from}) AS page")
     }
 
     /// Connections a pool holds. SQLite has one writer at a time, its readers run beside it.

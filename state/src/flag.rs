@@ -32,7 +32,7 @@ impl<'r> Decode<'r, Any> for Flag {
     }
 }
 
-/// From a row as JSON ([`crate::Engine::json_row`]): `true`, or SQLite's 1.
+/// From a row as JSON ([`crate::Engine::json_rows`]): `true`, or SQLite's 1.
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Flag, D::Error> {
         struct Either;

@@ -41,7 +41,9 @@ impl Timestamp {
 
     /// `2026-11-21T01:02:03.000004` (Cinder).
     pub fn micros_naive(self) -> String {
-        self.utc().format("%Y-%m-%dT%H:%M:%S%.6f").to_string()
+        let mut text = self.micros_z();
+        text.truncate(text.len() - 1);
+        text
     }
 
     /// `2026-11-21T01:02:03.000004Z` (Keystone).

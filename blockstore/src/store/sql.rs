@@ -3,9 +3,11 @@
 use crate::VolumeError;
 use crate::model::Metadata;
 use api::{Page, Sort};
+use serde::de::DeserializeOwned;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::QueryAs;
 use sqlx::{Any, AssertSqlSafe, Executor};
+use state::Db;
 
 /// A bound value.
 #[derive(Debug, Clone)]
@@ -203,12 +205,31 @@ impl Where {
         self.query::<R>(select).fetch_all(db).await?.into_iter().map(T::try_from).collect()
     }
 
+    /// The rows of these tables under these conditions, for long lists: `R` has the columns in their order.
+    pub(crate) async fn json_rows<R: DeserializeOwned>(
+        &self,
+        db: &Db,
+        columns: &str,
+        tables: &str,
+    ) -> Result<Vec<R>, VolumeError> {
+        let select = db.engine().json_rows(columns, &format!("{tables}{}", self.text));
+        let (rows,) = self.bound::<(String,)>(select).fetch_one(db.read()).await?;
+        Ok(serde_json::from_str(&rows)?)
+    }
+
     /// The query of `select` under these conditions.
     pub(crate) fn query<O>(&self, select: &str) -> QueryAs<'static, Any, O, AnyArguments>
     where
         O: for<'r> sqlx::FromRow<'r, AnyRow>,
     {
-        let mut query = sqlx::query_as(AssertSqlSafe(format!("{select}{}", self.text)));
+        self.bound(format!("{select}{}", self.text))
+    }
+
+    fn bound<O>(&self, sql: String) -> QueryAs<'static, Any, O, AnyArguments>
+    where
+        O: for<'r> sqlx::FromRow<'r, AnyRow>,
+    {
+        let mut query = sqlx::query_as(AssertSqlSafe(sql));
         for arg in &self.args {
             query = match arg.clone() {
                 Arg::Text(v) => query.bind(v),

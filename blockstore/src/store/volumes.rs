@@ -332,10 +332,9 @@ pub(crate) async fn list(
     let at = at.as_ref().map(|f| f as At<'_>);
     let default = [("created_at", true)];
     let query = filter.conditions().page(page, "v.id", &default, column, at);
-    let columns = db.engine().json_row(&COLUMNS.replace(" AS type_name", "").replace(" AS group_type", ""));
-    let rows = query.query::<(String,)>(&format!("SELECT {columns} FROM {TABLES}"));
-    let rows = rows.fetch_all(db.read()).await?;
-    rows.into_iter().map(|(row,)| Volume::try_from(serde_json::from_str::<Row>(&row)?)).collect()
+    let columns = COLUMNS.replace(" AS type_name", "").replace(" AS group_type", "");
+    let rows: Vec<Row> = query.json_rows(db, &columns, TABLES).await?;
+    rows.into_iter().map(Volume::try_from).collect()
 }
 
 /// How many volumes meet the filter, and their GiB.

@@ -68,10 +68,7 @@ pub(crate) struct Listing {
 /// Up to `limit` images.
 pub(crate) async fn list(db: &Db, viewer: &Viewer, listing: &Listing) -> Result<Vec<Image>, StateError> {
     let mut sql = Sql::default();
-    sql.push(
-        &format!("SELECT {} FROM images i WHERE i.status <> 'deleted'", db.engine().json_row(COLUMNS)),
-        [],
-    );
+    sql.push("images i WHERE i.status <> 'deleted'", []);
     visible(&mut sql, viewer, listing);
     listing.filters.iter().for_each(|f| filter(&mut sql, f));
     let order = order(&listing.sort);
@@ -82,9 +79,9 @@ pub(crate) async fn list(db: &Db, viewer: &Viewer, listing: &Listing) -> Result<
         order.iter().map(|(c, down)| format!("{} {}", key(c), if *down { "DESC" } else { "ASC" })).collect();
     let limit = i64::try_from(listing.limit).unwrap_or(i64::MAX);
     sql.push(&format!(" ORDER BY {} LIMIT ?", words.join(", ")), [Bind::Int(limit)]);
-    let query = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql.text));
-    let rows = bind_all!(query, sql.binds).fetch_all(db.read()).await?;
-    rows.iter().map(|row| Image::try_from(serde_json::from_str::<Row>(row)?)).collect()
+    let query = sqlx::query_scalar::<_, String>(AssertSqlSafe(db.engine().json_rows(COLUMNS, &sql.text)));
+    let rows = bind_all!(query, sql.binds).fetch_one(db.read()).await?;
+    serde_json::from_str::<Vec<Row>>(&rows)?.into_iter().map(Image::try_from).collect()
 }
 
 fn visible(sql: &mut Sql, viewer: &Viewer, listing: &Listing) {
