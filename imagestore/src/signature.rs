@@ -6,6 +6,7 @@
 
 use crate::model::HashAlgorithm;
 use crate::{Image, ImageError};
+use openssl::hash::MessageDigest;
 use openssl::md::{Md, MdRef};
 use openssl::pkey::{Id, PKey, Public};
 use openssl::rsa::Padding;
@@ -41,22 +42,35 @@ impl Method {
         })
     }
 
-    /// Whether an image's own hash is made in the same way.
-    pub(crate) fn is(self, algorithm: HashAlgorithm) -> bool {
-        let same = match algorithm {
-            HashAlgorithm::Sha256 => Method::Sha256,
-            HashAlgorithm::Sha384 => Method::Sha384,
-            HashAlgorithm::Sha512 => Method::Sha512,
-        };
-        self == same
-    }
-
     fn digest(self) -> &'static MdRef {
         match self {
             Method::Sha224 => Md::sha224(),
             Method::Sha256 => Md::sha256(),
             Method::Sha384 => Md::sha384(),
             Method::Sha512 => Md::sha512(),
+        }
+    }
+}
+
+/// An image's own hash is made in the same ways.
+impl From<HashAlgorithm> for Method {
+    fn from(algorithm: HashAlgorithm) -> Method {
+        match algorithm {
+            HashAlgorithm::Sha256 => Method::Sha256,
+            HashAlgorithm::Sha384 => Method::Sha384,
+            HashAlgorithm::Sha512 => Method::Sha512,
+        }
+    }
+}
+
+/// For streams.
+impl From<Method> for MessageDigest {
+    fn from(method: Method) -> MessageDigest {
+        match method {
+            Method::Sha224 => MessageDigest::sha224(),
+            Method::Sha256 => MessageDigest::sha256(),
+            Method::Sha384 => MessageDigest::sha384(),
+            Method::Sha512 => MessageDigest::sha512(),
         }
     }
 }

@@ -368,7 +368,7 @@ impl Images {
     ) -> Result<Verified, ImageError> {
         let image = rows::get(&self.db, id).await?.ok_or_else(|| ImageError::Gone(id.to_owned()))?;
         let Some(terms) = self.signature_terms(&image).await? else { return Ok(Verified::NOTHING) };
-        if terms.method.is(digest.algorithm) {
+        if terms.method == digest.algorithm.into() {
             return terms.verify(&image, &digest.hash);
         }
         let stored = Image { form, size: Some(digest.size), ..image.clone() };
