@@ -59,7 +59,7 @@ pub use account::{
 pub use config::{Config, Limits, PolicyConfig, ResellerPrefix};
 pub use container::{Container, ContainerInfo, Counts, Made, NewContainer, is_bucket_name};
 pub use credentials::{Credential, Credentials};
-pub use digest::{Algorithm, md5_hex};
+pub use digest::{Algorithm, SumKind, md5_hex};
 pub use error::ObjectError;
 pub use grants::{Grant, Grantee, Permission};
 pub use http::{CnameConfig, RateLimits};

@@ -59,6 +59,13 @@ pub struct Checksum {
     pub value: String,
 }
 
+impl Checksum {
+    /// Whether it is over the sums of an object's parts, of which it then tells how many there are.
+    pub(crate) fn is_composite(&self) -> bool {
+        self.value.contains('-')
+    }
+}
+
 /// Everything about an object but its content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
@@ -133,6 +140,11 @@ impl ObjectMeta {
     /// A delete marker is no object.
     pub fn is_marker(&self) -> bool {
         self.kind == Kind::Marker
+    }
+
+    /// Whether this is an object to who asks for one by its name: no delete marker, and its time has not run out.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.is_marker() && !self.expired(Timestamp::now())
     }
 
     /// Bytes of content as they lie in head and tails.

@@ -85,6 +85,40 @@ async fn conditions_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_with_a_condition_takes_nothing_else_away() {
+    let room = Room::new().await;
+    let other = room.another(config()).await;
+    for (name, versioning) in [("plain", Versioning::Unset), ("versions", Versioning::Enabled)] {
+        room.container(name).await;
+        let keep = |info: &mut ContainerInfo| {
+            info.versioning = versioning;
+            Ok(())
+        };
+        room.store.change_container(&room.access, "p", name, &keep).await.unwrap();
+        let c = room.store.container(&room.access, "p", name, Need::Read).await.unwrap();
+        let mut taken = 0;
+        for round in 0..40u64 {
+            let first = put(&room.store, &c, "k", noise(100, 4 * round)).await;
+            let newer = noise(100, 4 * round + 2);
+            let condition = match round % 2 {
+                0 => Condition::Match(vec![first.etag]),
+                _ => Condition::Like { etags: Some(vec![first.etag]), modified: None, size: Some(100) },
+            };
+            let (deleted, _) = tokio::join!(
+                room.store.delete_object(&c, "k", condition),
+                put(&other, &c, "k", newer.clone()),
+            );
+            match deleted {
+                Ok(_) => taken += 1,
+                Err(e) => assert!(matches!(e, ObjectError::PreconditionFailed), "{e:?}"),
+            }
+            assert_eq!(get(&room.store, &c, "k").await.unwrap(), newer, "round {round}");
+        }
+        assert_eq!(names(&room.store, &c).await, ["k"], "{taken} of 40 came first");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_overwrite_delete_and_list_the_same_names() {
     let room = Room::new().await;
     let c = room.container("race").await;

@@ -320,6 +320,57 @@ async fn what_has_expired_is_opened_where_that_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_is_gone_before_it_is_removed() {
+    let room = Room::new().await;
+    let door = Door { router: room.store.swift_router() };
+    let versions = async |path: &str, on: &str| {
+        let header = format!("x-versions-enabled: {on}");
+        door.ok(&format!("POST /{path}"), &[&header], "").await;
+    };
+    for path in ["c", "kept", "suspended"] {
+        door.ok(&format!("PUT /{path}"), &[], "").await;
+    }
+    versions("kept", "true").await;
+    versions("suspended", "true").await;
+    let due = state::Timestamp::now().secs() + 1;
+    let soon = format!("x-delete-at: {due}");
+    door.ok("PUT /suspended/own", &[&soon], "a").await;
+    versions("suspended", "false").await;
+    for path in ["c/o", "c/id", "c/if", "c/new", "c/bulk", "kept/o", "suspended/null"] {
+        door.ok(&format!("PUT /{path}"), &[&soon], "a").await;
+    }
+    while state::Timestamp::now().secs() < due {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let objects = async |name: &str| {
+        let c = room.container(name).await;
+        room.store.counts(&c).await.unwrap().objects
+    };
+    assert_eq!((objects("c").await, objects("kept").await, objects("suspended").await), (5, 1, 2));
+    let status = async |what: &str, headers: &[&str]| door.ask(what, headers, "").await.status;
+    assert_eq!(status("POST /c/o", &["x-delete-after: 60"]).await, 404);
+    assert_eq!(status("COPY /c/o", &["destination: c/copy", "x-fresh-metadata: true"]).await, 404);
+    // Its deletion finds nothing, and leaves nothing to be removed.
+    for path in ["c/o", "c/id?version-id=null", "kept/o", "suspended/own", "suspended/null"] {
+        assert_eq!(status(&format!("DELETE /{path}"), &[]).await, 404, "{path}");
+    }
+    assert_eq!((objects("c").await, objects("kept").await, objects("suspended").await), (3, 0, 0));
+    // Who knows its time has taken it away.
+    assert_eq!(status("DELETE /c/if", &["x-if-delete-at: 1"]).await, 412);
+    let when = format!("x-if-delete-at: {due}");
+    assert_eq!(status("DELETE /c/if", &[&when]).await, 204);
+    assert_eq!(status("DELETE /c/if", &[&when]).await, 404);
+    let told = door.ok("DELETE /c?bulk-delete", &["content-type: text/plain"], "c/bulk\n").await.body;
+    assert!(told.contains("Number Deleted: 0\nNumber Not Found: 1\n"), "{told}");
+    // And it is in nobody's way.
+    assert_eq!(status("PUT /c/new", &["if-none-match: *"]).await, 201);
+    assert_eq!(status("PUT /c/new", &["if-none-match: *"]).await, 412);
+    assert_eq!(door.ok("GET /c", &[], "").await.body, "new\n");
+    room.store.sweep_once().await.unwrap();
+    assert_eq!(door.ok("GET /c", &[], "").await.body, "new\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_are_deleted_wherever_the_request_goes() {
     let door = Door::new().await;
     for path in ["c", "c/1", "c/2", "d"] {

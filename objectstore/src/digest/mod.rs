@@ -114,6 +114,35 @@ impl Algorithm {
     }
 }
 
+/// Which checksum an object has: of what algorithm, and whether it is over the sums of its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SumKind {
+    pub algorithm: Algorithm,
+    pub composite: bool,
+}
+
+impl SumKind {
+    pub(crate) fn of(sum: &Checksum) -> Option<Self> {
+        Some(SumKind { algorithm: Algorithm::of(&sum.algorithm)?, composite: sum.is_composite() })
+    }
+
+    /// As S3 writes it in XML and in `x-amz-checksum-type`.
+    pub fn name(self) -> &'static str {
+        if self.composite { "COMPOSITE" } else { "FULL_OBJECT" }
+    }
+
+    /// As it is stored, above zero: by the place in [`Algorithm::ALL`], which may only grow at its end.
+    pub(crate) fn number(self) -> u64 {
+        let place = Algorithm::ALL.iter().position(|a| *a == self.algorithm).unwrap_or(0);
+        2 * (place as u64 + 1) + u64::from(self.composite)
+    }
+
+    pub(crate) fn of_number(n: u64) -> Option<Self> {
+        let place = usize::try_from(n / 2).ok()?.checked_sub(1)?;
+        Some(SumKind { algorithm: *Algorithm::ALL.get(place)?, composite: n % 2 == 1 })
+    }
+}
+
 /// One running checksum.
 pub(crate) struct Running(State);
 
@@ -211,6 +240,17 @@ pub fn md5_hex(data: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_numbers() {
+        let all = Algorithm::ALL
+            .into_iter()
+            .flat_map(|algorithm| [false, true].map(|composite| SumKind { algorithm, composite }));
+        for (kind, number) in all.zip(2..) {
+            assert_eq!((kind.number(), SumKind::of_number(number)), (number, Some(kind)));
+        }
+        assert_eq!([0, 1, 12, u64::MAX].map(SumKind::of_number), [None; 4]);
+    }
 
     #[test]
     fn sums_of_the_check_string() {

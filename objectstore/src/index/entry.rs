@@ -21,6 +21,7 @@
 //! across delete and re-creation, so whichever order two index changes arrive in, the newer head's is kept.
 
 use crate::codec::{self, Damaged, Encoder};
+use crate::digest::SumKind;
 use crate::meta::{Kind, ObjectMeta};
 use crate::names::{ContainerId, Tag};
 use crate::policy::PolicyId;
@@ -215,6 +216,7 @@ pub struct Entry {
     pub link: Vec<(String, String)>,
     /// The policy that holds its content, where that is not the container's.
     pub(crate) place: Option<PolicyId>,
+    pub sum: Option<SumKind>,
 }
 
 impl Entry {
@@ -236,6 +238,7 @@ impl Entry {
             marker: meta.kind == Kind::Marker,
             link: meta.headers.iter().filter(|(n, _)| n.starts_with("x-symlink-")).cloned().collect(),
             place: meta.place,
+            sum: meta.checksum.as_ref().and_then(SumKind::of),
         }
     }
 
@@ -295,6 +298,7 @@ impl Entry {
         }
         e.number_opt(14, u64::from(self.own_id)).number_opt(15, u64::from(self.marker));
         e.number_opt(41, self.place.map_or(0, PolicyId::number));
+        e.number_opt(42, self.sum.map_or(0, SumKind::number));
         e.done()
     }
 
@@ -320,6 +324,7 @@ impl Entry {
                 15 => t.marker = f.number()? != 0,
                 40 => t.link.push(f.pair()?),
                 41 => t.place = Some(PolicyId::from_number(f.number()?).ok_or(Damaged)?),
+                42 => t.sum = SumKind::of_number(f.number()?),
                 _ => {}
             }
             Ok(())
@@ -463,6 +468,7 @@ mod tests {
             own_id: true,
             marker: true,
             place: PolicyId::from_number(9),
+            sum: SumKind::of_number(5),
             ..entry
         };
         assert_eq!(Entry::decode(&large.encode()), Ok(large));

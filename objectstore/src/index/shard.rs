@@ -52,6 +52,8 @@ pub(crate) enum Change {
 pub(crate) struct Committed {
     /// A newer head was reported before: the change had no effect on the listing.
     pub(crate) stale: bool,
+    /// The time of the object whose head was removed had run out.
+    pub(crate) expired: bool,
     /// Tails that nothing refers to any more. The shard has them on record.
     pub(crate) garbage: Vec<(Tag, Garbage)>,
     /// The shard that was changed, and how many rows of objects and versions it has: told by [`Index::commit`].
@@ -499,7 +501,8 @@ impl Rows {
             self.remove(entry::object_key(name));
         }
         self.uncount(name, old.as_ref());
-        Ok(Committed { garbage, ..Committed::default() })
+        let expired = old.is_some_and(|e| e.expired(now));
+        Ok(Committed { garbage, expired, ..Committed::default() })
     }
 
     /// Puts tails on record that are to be removed; hands them back.

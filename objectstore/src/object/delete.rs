@@ -78,7 +78,7 @@ impl ObjectStore {
         };
         fail("object.delete:index:before").await?;
         let change = Change::Delete { name: name.to_owned(), version };
-        self.commit(container, change, name).await?;
-        Ok(Deleted { version: None, marker: false, existed: true })
+        let done = self.commit(container, change, name).await?;
+        Ok(Deleted { version: None, marker: false, existed: !done.expired })
     }
 }

@@ -33,6 +33,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// What was opened, where that is what was meant.
+    fn only(self, meant: impl FnOnce(&ObjectMeta) -> bool) -> Result<Object, ObjectError> {
+        if meant(&self.meta) { Ok(self) } else { Err(ObjectError::NoSuchObject) }
+    }
+
     /// Takes the key that a reader brings, or none; refuses where that is not the one that is needed.
     pub(crate) fn unlock(&mut self, key: Option<CustomerKey>) -> Result<(), ObjectError> {
         match &self.meta.seal {
@@ -81,10 +86,7 @@ impl ObjectStore {
         name: &str,
         first: u64,
     ) -> Result<Object, ObjectError> {
-        match self.open_latest(container, name, first).await? {
-            object if object.meta.is_marker() => Err(ObjectError::NoSuchObject),
-            object => Ok(object),
-        }
+        self.open_head(container, name, first).await?.only(ObjectMeta::is_there)
     }
 
     /// As `open_object`, or `open_unswept` for whom what has expired is still there.
@@ -102,16 +104,13 @@ impl ObjectStore {
     }
 
     /// Opens an object also if it has expired, until it is removed.
-    pub(super) async fn open_unswept(
+    pub(crate) async fn open_unswept(
         &self,
         container: &Arc<Container>,
         name: &str,
         first: u64,
     ) -> Result<Object, ObjectError> {
-        match self.open_head(container, name, first).await? {
-            object if object.meta.is_marker() => Err(ObjectError::NoSuchObject),
-            object => Ok(object),
-        }
+        self.open_head(container, name, first).await?.only(|meta| !meta.is_marker())
     }
 
     /// Opens the latest version of an object, which may be a delete marker.
@@ -121,10 +120,7 @@ impl ObjectStore {
         name: &str,
         first: u64,
     ) -> Result<Object, ObjectError> {
-        match self.open_head(container, name, first).await? {
-            object if object.meta.expired(Timestamp::now()) => Err(ObjectError::NoSuchObject),
-            object => Ok(object),
-        }
+        self.open_head(container, name, first).await?.only(|meta| !meta.expired(Timestamp::now()))
     }
 
     /// Opens what the head of an object's name holds, whatever it is.
@@ -232,17 +228,8 @@ impl ObjectStore {
         container: &Container,
         name: &str,
     ) -> Result<(ObjectMeta, u64), ObjectError> {
-        let oid = names::head(container.id, name);
-        let op = ReadOp::new().get_xattrs();
-        let mut outcome =
-            container.policy.data.read_op(&oid, op).await.optional()?.ok_or(ObjectError::NoSuchObject)?;
-        let xattrs = outcome.xattrs().unwrap_or_default();
-        let meta = xattrs.get(META_XATTR).ok_or(ObjectError::Damaged("a head without metadata"))?;
-        let meta = ObjectMeta::decode(meta)?;
-        if meta.is_marker() || meta.expired(Timestamp::now()) {
-            return Err(ObjectError::NoSuchObject);
-        }
-        Ok((meta, outcome.version))
+        let head = self.raw_head(container, name).await?;
+        head.filter(|(meta, _)| meta.is_there()).ok_or(ObjectError::NoSuchObject)
     }
 
     /// Gets ready to read an object's content.

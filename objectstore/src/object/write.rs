@@ -135,6 +135,13 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// As `admit`, for what the head of an object's name holds. What is no object there is nothing, but to who tells
+    /// which head it is, or from when.
+    pub(super) fn admit_head(&self, head: Option<(&ObjectMeta, u64)>) -> Result<(), ObjectError> {
+        let raw = matches!(self, Condition::Unchanged(_) | Condition::Older(_));
+        self.admit(head.filter(|(meta, _)| meta.is_there() || (raw && !meta.is_marker())))
+    }
+
     /// Refuses where the condition does not hold for the object that is there, if there is one: its metadata and the
     /// RADOS version of its head.
     pub(super) fn admit(&self, found: Option<(&ObjectMeta, u64)>) -> Result<(), ObjectError> {
@@ -311,8 +318,9 @@ impl ObjectStore {
             let body = if again { data.clone() } else { std::mem::take(&mut data) };
             let op = match &condition {
                 Condition::Always => WriteOp::new(),
-                Condition::Absent => WriteOp::new().create_exclusive(),
-                Condition::Older(_) | Condition::NoneMatch(_) => {
+                // What is there may have expired: that is seen when it stands in the way.
+                Condition::Absent if attempts == 0 => WriteOp::new().create_exclusive(),
+                Condition::Absent | Condition::Older(_) | Condition::NoneMatch(_) => {
                     match self.condition_version(container, name, &condition).await? {
                         Some(version) => WriteOp::new().assert_version(version),
                         None => WriteOp::new().create_exclusive(),
@@ -340,9 +348,6 @@ impl ObjectStore {
             };
             match written {
                 Ok(outcome) => break outcome.version,
-                Err(e) if e.is_exists() && condition == Condition::Absent => {
-                    return Err(ObjectError::PreconditionFailed);
-                }
                 Err(e) if again && (e.is_cancelled() || e.is_not_found() || e.is_exists()) => {
                     attempts += 1;
                     if attempts > 20 {
@@ -412,7 +417,8 @@ impl ObjectStore {
         }
     }
 
-    /// Makes sure that `condition` holds now; the version of the head that it holds for, if it is about one.
+    /// Makes sure that `condition` holds now; the version of the head that it holds for, if there is one: of what has
+    /// expired, too.
     pub(crate) async fn condition_version(
         &self,
         container: &Container,
@@ -422,12 +428,8 @@ impl ObjectStore {
         if *condition == Condition::Always {
             return Ok(None);
         }
-        let found = match self.stat_object(container, name).await {
-            Ok(found) => Some(found),
-            Err(ObjectError::NoSuchObject) => None,
-            Err(e) => return Err(e),
-        };
-        condition.admit(found.as_ref().map(|(meta, version)| (meta, *version)))?;
-        Ok(found.map(|(_, version)| version))
+        let head = self.raw_head(container, name).await?;
+        condition.admit_head(head.as_ref().map(|(meta, version)| (meta, *version)))?;
+        Ok(head.map(|(_, version)| version))
     }
 }

@@ -29,12 +29,12 @@ impl Record {
 }
 
 impl Whole {
-    /// `named`: the client said when it began which checksum the object is to have.
+    /// `wanted` is the checksum that the client named when it began.
     pub(super) fn check(
         &self,
         parts: &[Part],
         sum: Option<&Checksum>,
-        named: bool,
+        wanted: Option<&Checksum>,
     ) -> Result<(), ObjectError> {
         let size: u64 = parts.iter().map(|p| p.size).sum();
         if self.size.is_some_and(|said| said != size) {
@@ -42,14 +42,52 @@ impl Whole {
                 "The provided 'x-amz-mp-object-size' header does not match what was computed.".into(),
             ));
         }
+        if self.full.is_some_and(|said| said == wanted.is_some_and(is_composite)) {
+            return Err(ObjectError::ChecksumMismatch("checksum type"));
+        }
         let Some(said) = &self.checksum else { return Ok(()) };
         let known = Algorithm::of(&said.algorithm).map_or("checksum", Algorithm::name);
         match sum.filter(|sum| sum.algorithm == said.algorithm) {
-            Some(sum) if sum.value != said.value => Err(ObjectError::ChecksumMismatch(known)),
-            None if named => Err(mismatch(sum.map_or("null", |sum| sum.algorithm.as_str()), &said.algorithm)),
+            Some(sum) if !is_of(&said.value, &sum.value) => Err(ObjectError::ChecksumMismatch(known)),
+            None if wanted.is_some() => {
+                Err(mismatch(sum.map_or("null", |sum| sum.algorithm.as_str()), &said.algorithm))
+            }
             // What nobody asked for when the upload began, nobody has: S3 takes no notice of it.
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// Whether what is said of a sum is so. It need not say how many parts the sum is over.
+fn is_of(said: &str, sum: &str) -> bool {
+    said == sum || sum.rsplit_once('-').is_some_and(|(sum, _)| sum == said)
+}
+
+/// Whether an upload is to have a sum over the sums of its parts.
+fn is_composite(wanted: &Checksum) -> bool {
+    wanted.value != FULL_OBJECT
+}
+
+/// Compares a part with what the client says of its checksum as it completes the upload. Where the object's is to be
+/// over those of its parts, all must be said.
+pub(super) fn check_part(
+    part: &Part,
+    said: Option<&Checksum>,
+    wanted: Option<&Checksum>,
+) -> Result<(), ObjectError> {
+    let other = |said: &Checksum| wanted.is_some_and(|wanted| wanted.algorithm != said.algorithm);
+    match (said, wanted) {
+        (Some(said), _) if other(said) => Err(ObjectError::ChecksumMismatch(
+            Algorithm::of(&said.algorithm).map_or("checksum", Algorithm::name),
+        )),
+        (Some(said), _) if part.checksum.as_ref() != Some(said) => Err(ObjectError::InvalidPart(part.number)),
+        (None, Some(wanted)) if is_composite(wanted) => Err(ObjectError::OtherChecksum(format!(
+            "The upload was created using a {} checksum. The complete request must include the checksum for each \
+             part. It was missing for part {} in the request.",
+            wanted.algorithm.to_ascii_lowercase(),
+            part.number
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -60,14 +98,16 @@ fn mismatch(expected: &str, actual: &str) -> ObjectError {
     ))
 }
 
-/// A part has the checksum of its upload, whether the client sends one or not; another one it may not send. Where the
-/// upload has none, the part has the client's, or CRC64NVME.
+/// A part has the checksum of its upload, and the client may not send another; where the object's is to be over those of
+/// its parts, it must send one. Where the upload has none, the part has the client's, or CRC64NVME.
 pub(super) fn expect_algorithm(body: &mut Body, upload: Option<&Checksum>) -> Result<(), ObjectError> {
-    let Some(algorithm) = upload.and_then(|c| Algorithm::of(&c.algorithm)) else {
+    let known = upload.and_then(|c| Some((c, Algorithm::of(&c.algorithm)?)));
+    let Some((upload, algorithm)) = known else {
         body.expect.algorithm.get_or_insert(Algorithm::Crc64Nvme);
         return Ok(());
     };
     match body.expect.algorithm {
+        None if is_composite(upload) => Err(mismatch(algorithm.name(), "null")),
         Some(given) if given != algorithm => Err(mismatch(algorithm.name(), given.name())),
         _ => {
             body.expect.algorithm = Some(algorithm);

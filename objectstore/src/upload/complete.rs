@@ -1,6 +1,6 @@
 //! Completing an upload: its parts become an object.
 
-use super::checksum::etag_of;
+use super::checksum::{check_part, etag_of};
 use super::{ABORTED, CLOSING, DONE, OPEN, Record};
 use crate::container::Container;
 use crate::meta::{Checksum, Kind, Layout, Modified, ObjectMeta, Part};
@@ -23,7 +23,7 @@ pub struct NamedPart {
     pub number: u32,
     /// Without quotes.
     pub etag: String,
-    pub checksum: Option<String>,
+    pub checksum: Option<Checksum>,
 }
 
 /// What a client says, when it completes an upload, that the object will be.
@@ -31,6 +31,8 @@ pub struct NamedPart {
 pub struct Whole {
     pub size: Option<u64>,
     pub checksum: Option<Checksum>,
+    /// Its checksum is over its content, not over the sums of its parts.
+    pub full: Option<bool>,
 }
 
 impl ObjectStore {
@@ -70,8 +72,8 @@ impl ObjectStore {
             let part = Part::decode(&value)?;
             there.insert(part.number, part);
         }
-        let parts = self.choose_parts(there, &named)?;
-        whole.check(&parts, record.checksum(&parts).as_ref(), record.meta.checksum.is_some())?;
+        let parts = self.choose_parts(there, &named, record.meta.checksum.as_ref())?;
+        whole.check(&parts, record.checksum(&parts).as_ref(), record.meta.checksum.as_ref())?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
         cause::spawn(async move { this.finish_upload(&container, &name, id, record, parts, condition).await })
             .await
@@ -98,10 +100,12 @@ impl ObjectStore {
         made.map(|meta| Written::of(container, meta)).ok_or(ObjectError::NoSuchUpload)
     }
 
+    /// The parts that a client names. `wanted` is the checksum that it named when it began.
     fn choose_parts(
         &self,
         mut there: BTreeMap<u32, Part>,
         named: &[NamedPart],
+        wanted: Option<&Checksum>,
     ) -> Result<Vec<Part>, ObjectError> {
         if named.windows(2).any(|w| w[0].number >= w[1].number) {
             return Err(ObjectError::PartOrder);
@@ -109,12 +113,10 @@ impl ObjectStore {
         let mut parts = Vec::with_capacity(named.len());
         for (i, want) in named.iter().enumerate() {
             let part = there.remove(&want.number).ok_or(ObjectError::InvalidPart(want.number))?;
-            let sum = part.checksum.as_ref().map(|c| c.value.as_str());
-            if !part.etag.eq_ignore_ascii_case(&want.etag)
-                || want.checksum.as_deref().is_some_and(|c| sum.is_some_and(|s| s != c))
-            {
+            if !part.etag.eq_ignore_ascii_case(&want.etag) {
                 return Err(ObjectError::InvalidPart(want.number));
             }
+            check_part(&part, want.checksum.as_ref(), wanted)?;
             if i + 1 < named.len() && part.size < self.inner.config.limits.min_part_size {
                 return Err(ObjectError::PartTooSmall(want.number));
             }

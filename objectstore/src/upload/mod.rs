@@ -21,7 +21,7 @@ pub use complete::{NamedPart, Whole};
 pub use list::{PartPage, UploadPage, UploadQuery};
 
 use crate::container::Container;
-use crate::digest::Algorithm;
+use crate::digest::{Algorithm, SumKind};
 use crate::index::Change;
 use crate::index::entry::{self, Garbage};
 use crate::meta::{Checksum, Modified, ObjectMeta, Part};
@@ -53,21 +53,26 @@ pub struct Upload {
     pub(crate) place: Option<PolicyId>,
     /// The project that the object will be of; empty for the bucket's.
     pub owner: String,
+    /// The checksum that the client wants.
+    pub sum: Option<SumKind>,
 }
 
 impl Upload {
-    /// What the index keeps of one beside its name and id: `[<policy>][ <owner>]`.
-    fn row(place: Option<PolicyId>, owner: &str) -> Bytes {
+    /// What the index keeps of one beside its name and id: `[<policy>][ [<owner>][ <checksum>]]`.
+    fn row(place: Option<PolicyId>, owner: &str, sum: Option<SumKind>) -> Bytes {
         let place = place.map(|p| p.number().to_string()).unwrap_or_default();
-        Bytes::from(if owner.is_empty() { place } else { format!("{place} {owner}") })
+        let sum = sum.map(|s| s.number().to_string()).unwrap_or_default();
+        Bytes::from(format!("{place} {owner} {sum}").trim_end().to_owned())
     }
 
     fn of_row(name: &str, id: Tag, value: &[u8]) -> Upload {
         let text = std::str::from_utf8(value).unwrap_or_default();
-        let (place, owner) = text.split_once(' ').unwrap_or((text, ""));
-        let place = place.parse().ok().and_then(PolicyId::from_number);
-        let (name, owner) = (name.to_owned(), owner.to_owned());
-        Upload { id, name, started: Timestamp(id.micros()), place, owner }
+        let mut words = text.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let place = word().parse().ok().and_then(PolicyId::from_number);
+        let (name, owner) = (name.to_owned(), word().to_owned());
+        let sum = word().parse().ok().and_then(SumKind::of_number);
+        Upload { id, name, started: Timestamp(id.micros()), place, owner, sum }
     }
 }
 
@@ -118,7 +123,8 @@ impl ObjectStore {
         let index = &container.policy.index;
         let oid = names::upload(container.id, id);
         index.write_op(&oid, WriteOp::new().create_exclusive().omap_set(rows)).await?;
-        let value = Upload::row(meta.place, &meta.owner);
+        let sum = algorithm.map(|algorithm| SumKind { algorithm, composite: !full_checksum });
+        let value = Upload::row(meta.place, &meta.owner, sum);
         let row = (entry::upload_key(&new.name, id), value);
         let change = Change::Rows { set: vec![row], remove: Vec::new(), adds: true };
         let listed = self.inner.index.commit(index, container.shard_of(&new.name), change).await;

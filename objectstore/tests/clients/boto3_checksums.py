@@ -18,6 +18,13 @@ def code(call, **kw):
         return e.response["Error"]["Code"]
 
 
+def fails(call, **kw):
+    try:
+        call(**kw)
+    except ClientError as e:
+        return e.response["Error"]["Code"], e.response["Error"]["Message"]
+
+
 def crc(poly, width):
     def of(data):
         c = (1 << width) - 1
@@ -54,8 +61,8 @@ for name, of in OF.items():
         assert code(s3.upload_part, **up, PartNumber=1, Body=b"x", **{f"Checksum{other}": b64(OF[other](b"x"))}) == "InvalidRequest"
         parts = []
         for n, piece in enumerate(pieces, 1):
-            # One that the client sums and one that it leaves to the server.
-            claim = {field: b64(of(piece))} if n == 1 and len(piece) < 1000 else {}
+            # A sum of the whole may be left to the server.
+            claim = {field: b64(of(piece))} if kind == "COMPOSITE" else {}
             r = s3.upload_part(**up, PartNumber=n, Body=piece, **claim)
             parts.append({"PartNumber": n, "ETag": r["ETag"], field: r[field]})
         page = s3.list_parts(**up)
@@ -72,6 +79,53 @@ for name, of in OF.items():
         assert r[field] == want and r["ChecksumType"] == kind, (r, want)
         head = s3.head_object(Bucket=B, Key="parts", ChecksumMode="ENABLED")
         assert head[field] == want and head["ChecksumType"] == kind
+
+# A sum of sums takes what the client says of every part, as it sends them and as it completes them.
+begin = lambda **kw: dict(Bucket=B, Key="composite", UploadId=s3.create_multipart_upload(Bucket=B, Key="composite", **kw)["UploadId"])
+up, pieces = begin(ChecksumAlgorithm="SHA256"), [b"a" * (5 << 20), b"the end"]
+assert fails(s3.upload_part, **up, PartNumber=1, Body=b"x") == (
+    "InvalidRequest", "Checksum Type mismatch occurred, expected checksum Type: sha256, actual checksum Type: null")
+sums = [b64(hashlib.sha256(p).digest()) for p in pieces]
+parts = [{"PartNumber": n, "ETag": s3.upload_part(**up, PartNumber=n, Body=p, ChecksumSHA256=c)["ETag"], "ChecksumSHA256": c}
+         for n, p, c in zip((1, 2), pieces, sums)]
+whole = b64(hashlib.sha256(b"".join(map(base64.b64decode, sums))).digest())
+finish = lambda second={}, up=up, **kw: dict(**up, MultipartUpload={"Parts": [parts[0], {**parts[1], **second}]}, **kw)
+plain = {k: parts[1][k] for k in ("PartNumber", "ETag")}
+assert fails(s3.complete_multipart_upload, **up, MultipartUpload={"Parts": [parts[0], plain]}) == (
+    "InvalidRequest", "The upload was created using a sha256 checksum. The complete request must include the checksum for each part. "
+    "It was missing for part 2 in the request.")
+assert code(s3.complete_multipart_upload, **up, MultipartUpload={"Parts": [parts[0], {**plain, "ChecksumCRC32": "AAAAAA=="}]}) == "BadDigest"
+for bad in [{"ChecksumSHA256": "AAAA"}, {"ChecksumCRC32": "AAAAAA=="}]:
+    assert fails(s3.complete_multipart_upload, **finish(bad)) == ("InvalidArgument", "Invalid Base64 or multiple checksums present in request")
+for said, why in [(f"{whole}-3", "BadDigest"), (f"{whole}-a", "InvalidRequest"), (sums[0], "BadDigest")]:
+    assert code(s3.complete_multipart_upload, **finish(ChecksumSHA256=said)) == why, said
+assert code(s3.complete_multipart_upload, **finish(ChecksumType="FULL_OBJECT")) == "BadDigest"
+assert code(s3.complete_multipart_upload, **finish(ChecksumType="HALF")) == "InvalidRequest"
+r = s3.complete_multipart_upload(**finish(ChecksumSHA256=whole, ChecksumType="COMPOSITE"))
+assert (r["ChecksumSHA256"], r["ChecksumType"]) == (f"{whole}-2", "COMPOSITE")
+# Listings tell which checksum there is.
+other = begin(ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
+assert [(u["ChecksumAlgorithm"], u["ChecksumType"]) for u in s3.list_multipart_uploads(Bucket=B, Prefix="composite")["Uploads"]] == [("CRC32", "FULL_OBJECT")]
+s3.abort_multipart_upload(**other)
+begin()
+assert "ChecksumType" not in s3.list_multipart_uploads(Bucket=B, Prefix="composite")["Uploads"][0]
+for rows in (s3.list_objects(Bucket=B)["Contents"], s3.list_objects_v2(Bucket=B)["Contents"], s3.list_object_versions(Bucket=B)["Versions"]):
+    kinds = {o["Key"]: (o["ChecksumAlgorithm"], o["ChecksumType"]) for o in rows}
+    assert kinds["composite"] == (["SHA256"], "COMPOSITE") and kinds["SHA1"] == (["SHA1"], "FULL_OBJECT"), kinds
+refusal = lambda kind: fails(s3.create_multipart_upload, Bucket=B, Key="composite", ChecksumType=kind)
+assert refusal("FULL_OBJECT")[1] == "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
+assert refusal("HALF")[1] == "Value for x-amz-checksum-type header is invalid."
+# Of a part its own is told, of all content that of the object, of less none.
+last = len(pieces[0]) + len(pieces[1]) - 1
+for call in (s3.get_object, s3.head_object):
+    told = lambda key="composite", **kw: (lambda r: (r.get("ChecksumSHA256", r.get("ChecksumCRC64NVME")), r.get("ChecksumType")))(call(Bucket=B, Key=key, **kw))
+    on = dict(ChecksumMode="ENABLED")
+    assert told(**on) == told(**on, Range=f"bytes=0-{last}") == (f"{whole}-2", "COMPOSITE")
+    assert told(**on, PartNumber=2) == (sums[1], "COMPOSITE")
+    assert told(PartNumber=2) == told() == told(**on, Range=f"bytes=1-{last}") == (None, None)
+    s3.put_object(Bucket=B, Key="single", Body=data)
+    assert told("single", **on, PartNumber=1) == (b64(OF["CRC64NVME"](data)), "FULL_OBJECT")
+    assert code(call, Bucket=B, Key="single", ChecksumMode="DISABLED") in ("InvalidRequest", "400")
 
 # Conditions.
 etag = s3.put_object(Bucket=B, Key="c", Body=b"12345")["ETag"]
@@ -101,6 +155,7 @@ first = s3.upload_part(**up, PartNumber=1, Body=b"a" * (5 << 20))
 parts = [{"PartNumber": 1, "ETag": first["ETag"]}, {"PartNumber": 2, "ETag": s3.upload_part(**up, PartNumber=2, Body=data)["ETag"]}]
 s3.put_object(Bucket=B, Key="at once", Body=b"a" * (5 << 20) + data)
 assert s3.complete_multipart_upload(**up, MultipartUpload={"Parts": parts})["ChecksumCRC64NVME"] == nvme("at once") == nvme("joined")
+assert "ChecksumType" not in s3.get_object(Bucket=B, Key="joined", PartNumber=1, ChecksumMode="ENABLED"), "it is over the content"
 assert [p["Size"] for p in s3.get_object_attributes(Bucket=B, Key="joined", ObjectAttributes=["ObjectParts"])["ObjectParts"]["Parts"]] == [5 << 20, len(data)]
 # Who did not hear of it may ask again, for the same parts.
 assert s3.complete_multipart_upload(**up, MultipartUpload={"Parts": parts}, IfNoneMatch="*")["ETag"].endswith('-2"')

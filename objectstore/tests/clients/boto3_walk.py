@@ -39,6 +39,21 @@ assert [b["Name"] for b in s3.list_buckets()["Buckets"]] == ["walk"]
 assert other.list_buckets()["Buckets"] == []
 assert s3.get_bucket_location(Bucket="walk")["LocationConstraint"] == "RegionOne"
 s3.head_bucket(Bucket="walk")
+tags = [{"Key": "a", "Value": "b"}]
+refused("InvalidTag", s3.create_bucket, Bucket="walk2", CreateBucketConfiguration={"Tags": tags * 2})
+s3.create_bucket(Bucket="walk2", CreateBucketConfiguration={"Tags": tags})
+assert s3.get_bucket_tagging(Bucket="walk2")["TagSet"] == tags
+page = s3.list_buckets(MaxBuckets=1, Prefix="walk")
+assert [(b["Name"], b["BucketRegion"]) for b in page["Buckets"]] == [("walk", "RegionOne")] and page["Prefix"] == "walk"
+page = s3.list_buckets(MaxBuckets=1, Prefix="walk", ContinuationToken=page["ContinuationToken"])
+assert [b["Name"] for b in page["Buckets"]] == ["walk2"] and "ContinuationToken" not in page
+assert s3.list_buckets(Prefix="x")["Buckets"] == s3.list_buckets(BucketRegion="elsewhere")["Buckets"] == []
+assert len(s3.list_buckets(BucketRegion="RegionOne")["Buckets"]) == 2 and "BucketRegion" not in s3.list_buckets()["Buckets"][0]
+refused("InvalidArgument", s3.list_buckets, MaxBuckets=10001)
+s3.delete_bucket(Bucket="walk2")
+for call in (s3.list_objects_v2, s3.list_objects, s3.list_object_versions):
+    call(Bucket="walk", OptionalObjectAttributes=["RestoreStatus"])
+    refused("InvalidArgument", call, Bucket="walk", OptionalObjectAttributes=["Colour"])
 refused("404", s3.head_bucket, Bucket="absent")
 refused("NoSuchBucket", s3.list_objects_v2, Bucket="absent")
 
@@ -128,8 +143,8 @@ assert [u["UploadId"] for u in s3.list_multipart_uploads(Bucket="walk")["Uploads
 p2 = s3.upload_part(Bucket="walk", Key="hand", UploadId=uid, PartNumber=2, Body=b"tail", ChecksumAlgorithm="SHA256")
 p1 = s3.upload_part_copy(Bucket="walk", Key="hand", UploadId=uid, PartNumber=1, CopySource="walk/big", CopySourceRange="bytes=0-5242879")
 assert [p["PartNumber"] for p in s3.list_parts(Bucket="walk", Key="hand", UploadId=uid)["Parts"]] == [1, 2]
-one = {"PartNumber": 1, "ETag": p1["CopyPartResult"]["ETag"]}
-two = {"PartNumber": 2, "ETag": p2["ETag"]}
+one = {"PartNumber": 1, "ETag": p1["CopyPartResult"]["ETag"], "ChecksumSHA256": p1["CopyPartResult"]["ChecksumSHA256"]}
+two = {"PartNumber": 2, "ETag": p2["ETag"], "ChecksumSHA256": p2["ChecksumSHA256"]}
 done = lambda parts, key="hand", id=uid: s3.complete_multipart_upload(Bucket="walk", Key=key, UploadId=id, MultipartUpload={"Parts": parts})
 refused("InvalidPartOrder", done, [two, one])
 refused("InvalidPart", done, [one, {"PartNumber": 3, "ETag": "x"}])

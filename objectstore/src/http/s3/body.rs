@@ -88,7 +88,7 @@ impl Call {
         }
         let (named, behind) = (self.named_sum()?, self.trailing_sum()?);
         if named.is_some() && behind.is_some() {
-            return Err(S3Error::invalid_request("Expecting a single x-amz-checksum- header"));
+            return Err(several());
         }
         expect.algorithm = named.or(behind);
         if let Some(name) = self.header("x-amz-sdk-checksum-algorithm") {
@@ -108,7 +108,8 @@ impl Call {
         if let Some(algorithm) = named {
             let (name, value) = (algorithm.header(), self.header(algorithm.header()).unwrap_or_default());
             // Of parts' sums a sum says how many they are.
-            let sum = value.rsplit_once('-').filter(|_| self.has("uploadId")).map_or(value, |(sum, _)| sum);
+            let parts = |n: &str| self.has("uploadId") && n.parse::<u32>().is_ok();
+            let sum = value.rsplit_once('-').filter(|(_, n)| parts(n)).map_or(value, |(sum, _)| sum);
             if !algorithm.is_sum(sum) {
                 return Err(S3Error::invalid_request(format!("Value for {name} header is invalid.")));
             }
@@ -195,10 +196,14 @@ fn single(known: Vec<Option<Algorithm>>) -> S3Result<Option<Algorithm>> {
     match known.as_slice() {
         [] => Ok(None),
         [one] => Ok(*one),
-        _ => Err(S3Error::invalid_request(
-            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
-        )),
+        _ => Err(several()),
     }
+}
+
+fn several() -> S3Error {
+    S3Error::invalid_request(
+        "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+    )
 }
 
 /// Checks a body's SHA-256 when it has passed.

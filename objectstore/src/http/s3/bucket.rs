@@ -3,7 +3,7 @@
 use super::config::owner;
 use super::error::{S3Error, S3Result, access_denied, bucket_owned, invalid_bucket};
 use super::xml::{Node, Xml};
-use super::{Call, acl, bare, lock, public, xml_reply};
+use super::{Call, acl, bare, lock, public, tags, xml_reply};
 use crate::container::{NewContainer, is_bucket_name};
 use crate::{Need, ObjectError, grants};
 use axum::response::{IntoResponse, Response};
@@ -21,16 +21,24 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
     };
     let (prefix, after) = (call.param("prefix"), call.param("continuation-token"));
     let (prefix, after) = (prefix.unwrap_or_default(), after.unwrap_or_default());
-    let buckets = call.store.list_buckets(&call.access, &project, prefix, after, most + 1).await?;
+    let region = call.store.config().s3_region.clone();
+    let mut buckets = call.store.list_buckets(&call.access, &project, prefix, after, most + 1).await?;
+    if call.param("bucket-region").is_some_and(|wanted| wanted != region) {
+        buckets.clear();
+    }
+    // S3 tells the region where a request says anything about what it wants.
+    let asked = ["max-buckets", "continuation-token", "prefix", "bucket-region"].iter().any(|p| call.has(p));
     let mut xml = Xml::new();
     xml.root("ListAllMyBucketsResult");
     owner(&mut xml, &project);
     xml.open("Buckets");
     for (name, created_at) in buckets.iter().take(most) {
         xml.open("Bucket").text("Name", name);
-        xml.text("CreationDate", &super::list::time(*created_at)).close("Bucket");
+        xml.text("CreationDate", &super::list::time(*created_at));
+        xml.text_opt("BucketRegion", asked.then_some(region.as_str())).close("Bucket");
     }
     xml.close("Buckets");
+    xml.text_opt("Prefix", call.param("prefix"));
     if let (true, Some((last, _))) = (buckets.len() > most, buckets.get(most - 1)) {
         xml.text("ContinuationToken", last);
     }
@@ -49,7 +57,7 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
     let grants = acl::of_new_bucket(&call, &project, effective)?;
     let region = call.store.config().s3_region.clone();
     let body = call.small_body().await?;
-    let mut policy = None;
+    let (mut policy, mut bucket_tags) = (None, Vec::new());
     if !body.is_empty() {
         let node = Node::parse(&body, "CreateBucketConfiguration")?;
         let wanted = node.value("LocationConstraint").unwrap_or_default();
@@ -57,6 +65,7 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
         let (place, named) = wanted.split_once(':').map_or((wanted, None), |(r, p)| (r, Some(p)));
         let known = named.is_none_or(|p| call.store.policies().get(p).is_ok_and(|p| !p.deprecated));
         policy = named.map(str::to_owned);
+        bucket_tags = tags::of_new_bucket(&node)?;
         if !known || (!place.is_empty() && place != region && place != "us-east-1") {
             let text = "The specified location-constraint is not valid";
             return Err(S3Error { code: "InvalidLocationConstraint", ..S3Error::invalid_argument(text) }
@@ -67,6 +76,7 @@ pub(super) async fn create(call: Call) -> S3Result<Response> {
     let rule = |info: &mut crate::ContainerInfo| {
         (info.write, info.sharing.grants) = grants::keep(&grants, &project);
         info.sharing.ownership = ownership;
+        info.tags.clone_from(&bucket_tags);
         if locked {
             lock::enable(info);
         }

@@ -7,7 +7,7 @@ use super::xml::Xml;
 use super::{Call, xml_reply};
 use crate::container::Container;
 use crate::index::{Entry, Item, ListPage, ListQuery};
-use crate::{Need, Policies};
+use crate::{Need, Policies, SumKind};
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -39,6 +39,25 @@ pub(super) fn most(call: &Call, name: &str) -> S3Result<usize> {
             .with("ArgumentName", name)
             .with("ArgumentValue", text)),
         },
+    }
+}
+
+/// What a listing may tell beside the usual: `RestoreStatus`, of objects that are being restored from an archive, of which
+/// there are none ([`super::object::restore`]).
+pub(super) fn check_attributes(call: &Call) -> S3Result<()> {
+    let wanted = call.header("x-amz-optional-object-attributes").unwrap_or_default();
+    match wanted.split(',').map(str::trim).find(|w| !w.is_empty() && *w != "RestoreStatus") {
+        None => Ok(()),
+        Some(other) => Err(S3Error::invalid_argument("Invalid attribute name specified.")
+            .with("ArgumentName", "x-amz-optional-object-attributes")
+            .with("ArgumentValue", other)),
+    }
+}
+
+/// Which checksum an object has, or will have.
+pub(super) fn tell_sum(xml: &mut Xml, sum: Option<SumKind>) {
+    if let Some(sum) = sum {
+        xml.text("ChecksumAlgorithm", sum.algorithm.name()).text("ChecksumType", sum.name());
     }
 }
 
@@ -81,6 +100,7 @@ struct Listing {
 impl Listing {
     async fn run(call: &Call, marker: String) -> S3Result<Listing> {
         let names = Names::of(call)?;
+        check_attributes(call)?;
         let query = ListQuery {
             prefix: call.param("prefix").unwrap_or_default().to_owned(),
             marker,
@@ -133,9 +153,9 @@ impl Listing {
 
     fn facts(&self, xml: &mut Xml, entry: &Entry, with_owner: bool) {
         let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
-        xml.text("LastModified", &time(entry.modified()))
-            .etag(etag)
-            .text("Size", &entry.shown_size().to_string());
+        xml.text("LastModified", &time(entry.modified())).etag(etag);
+        tell_sum(xml, entry.sum);
+        xml.text("Size", &entry.shown_size().to_string());
         if with_owner {
             owner(xml, &self.container.project_id);
         }

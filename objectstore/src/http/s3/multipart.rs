@@ -2,13 +2,14 @@
 
 use super::config::owner;
 use super::error::{self, S3Error, S3Result, malformed_xml};
-use super::list::{Names, most, time};
+use super::list::{Names, most, tell_sum, time};
 use super::object::{checksum_headers, condition, described};
 use super::xml::{Node, Xml};
 use super::{Call, bare, lifecycle, sse, versions, xml_reply};
+use crate::meta::Checksum;
 use crate::seal::SealWith;
 use crate::upload::{NamedPart, UploadQuery, Whole};
-use crate::{Algorithm, Need, Tag};
+use crate::{Algorithm, Need, SumKind, Tag};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -33,29 +34,8 @@ pub(super) fn number_of_part(text: &str) -> S3Result<u32> {
 pub(super) async fn begin(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let new = described(&call, &container)?;
-    let algorithm = match call.header("x-amz-checksum-algorithm") {
-        None => None,
-        Some(name) => Some(Algorithm::of(name).ok_or_else(|| {
-            S3Error::invalid_request("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]")
-        })?),
-    };
-    let full = match (call.header("x-amz-checksum-type"), algorithm) {
-        (None, Some(Algorithm::Crc64Nvme)) | (Some("FULL_OBJECT"), Some(_)) => true,
-        (None, _) | (Some("COMPOSITE"), Some(_)) => false,
-        _ => {
-            return Err(S3Error::invalid_request(
-                "The x-amz-checksum-type header needs x-amz-checksum-algorithm.",
-            ));
-        }
-    };
-    let crc = matches!(algorithm, Some(Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme));
-    if (full && !crc) || (!full && algorithm == Some(Algorithm::Crc64Nvme)) {
-        let name = algorithm.map_or("", Algorithm::name);
-        let kind = if full { "FULL_OBJECT" } else { "COMPOSITE" };
-        return Err(S3Error::invalid_request(format!(
-            "The {kind} checksum type cannot be used with the {name} checksum algorithm."
-        )));
-    }
+    let sum = sum_wanted(&call)?;
+    let (algorithm, full) = (sum.map(|s| s.algorithm), sum.is_some_and(|s| !s.composite));
     let seal = new.seal.clone();
     let id = call.store.begin_upload(&container, new, algorithm, full).await?;
     let mut xml = Xml::new();
@@ -64,12 +44,53 @@ pub(super) async fn begin(call: Call) -> S3Result<Response> {
     let mut response = xml_reply(StatusCode::OK, xml);
     lifecycle::tell_upload(response.headers_mut(), &call, &container);
     sse::tell_wish(response.headers_mut(), seal.as_ref());
-    if let Some(algorithm) = algorithm {
-        let kind = if full { "FULL_OBJECT" } else { "COMPOSITE" };
-        response.headers_mut().insert("x-amz-checksum-algorithm", HeaderValue::from_static(algorithm.name()));
+    if let Some(sum) = sum {
+        let (algorithm, kind) = (sum.algorithm.name(), sum.name());
+        response.headers_mut().insert("x-amz-checksum-algorithm", HeaderValue::from_static(algorithm));
         response.headers_mut().insert("x-amz-checksum-type", HeaderValue::from_static(kind));
     }
     Ok(response)
+}
+
+/// Which checksum the object is to have.
+fn sum_wanted(call: &Call) -> S3Result<Option<SumKind>> {
+    let full = sum_kind(call)?;
+    let Some(name) = call.header("x-amz-checksum-algorithm") else {
+        return match full {
+            None => Ok(None),
+            Some(_) => Err(S3Error::invalid_request(
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+            )),
+        };
+    };
+    let algorithm = Algorithm::of(name).ok_or_else(|| {
+        S3Error::invalid_request("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]")
+    })?;
+    let composite = !full.unwrap_or(algorithm == Algorithm::Crc64Nvme);
+    let sum = SumKind { algorithm, composite };
+    let can = match algorithm {
+        Algorithm::Crc32 | Algorithm::Crc32c => true,
+        Algorithm::Crc64Nvme => !composite,
+        Algorithm::Sha1 | Algorithm::Sha256 => composite,
+    };
+    if can {
+        return Ok(Some(sum));
+    }
+    Err(S3Error::invalid_request(format!(
+        "The {} checksum type cannot be used with the {} checksum algorithm.",
+        sum.name(),
+        algorithm.name().to_ascii_lowercase()
+    )))
+}
+
+/// `x-amz-checksum-type`: whether a checksum is over the object's content.
+fn sum_kind(call: &Call) -> S3Result<Option<bool>> {
+    match call.header("x-amz-checksum-type") {
+        None => Ok(None),
+        Some("FULL_OBJECT") => Ok(Some(true)),
+        Some("COMPOSITE") => Ok(Some(false)),
+        Some(_) => Err(S3Error::invalid_request("Value for x-amz-checksum-type header is invalid.")),
+    }
 }
 
 pub(super) async fn put_part(call: Call) -> S3Result<Response> {
@@ -148,7 +169,7 @@ pub(super) async fn complete(call: Call) -> S3Result<Response> {
                 .map_err(|_| S3Error::invalid_argument("x-amz-mp-object-size must be a number of bytes"))?,
         ),
     };
-    let whole = Whole { size, checksum };
+    let whole = Whole { size, checksum, full: sum_kind(&call)? };
     let written = call.store.complete_upload_as(&container, &call.key, id, parts, condition, whole).await?;
     let mut xml = Xml::new();
     xml.root("CompleteMultipartUploadResult");
@@ -171,13 +192,30 @@ pub(super) fn named_parts(body: &[u8]) -> S3Result<Vec<NamedPart>> {
         let number =
             part.value("PartNumber").and_then(|n| n.trim().parse().ok()).ok_or_else(malformed_xml)?;
         let etag = part.value("ETag").ok_or_else(malformed_xml)?.trim().trim_matches('"').to_owned();
-        let sum = Algorithm::ALL.iter().find_map(|a| part.value(&format!("Checksum{}", a.name())));
-        parts.push(NamedPart { number, etag, checksum: sum.map(str::to_owned) });
+        parts.push(NamedPart { number, etag, checksum: sum_of(part)? });
     }
     if parts.is_empty() || parts.len() > crate::upload::MOST_PARTS as usize {
         return Err(malformed_xml());
     }
     Ok(parts)
+}
+
+/// The checksum that a client names of a part: one at most.
+fn sum_of(part: &Node) -> S3Result<Option<Checksum>> {
+    let named = |a: &Algorithm| Some((*a, part.value(&format!("Checksum{}", a.name()))?));
+    let named: Vec<(Algorithm, &str)> = Algorithm::ALL.iter().filter_map(named).collect();
+    match named.as_slice() {
+        [] => Ok(None),
+        [(algorithm, value)] if algorithm.is_sum(value) => {
+            Ok(Some(Checksum { algorithm: algorithm.name().to_owned(), value: (*value).to_owned() }))
+        }
+        all => {
+            let text: String = all.iter().map(|(a, value)| format!("{}:{value};", a.name())).collect();
+            Err(S3Error::invalid_argument("Invalid Base64 or multiple checksums present in request")
+                .with("ArgumentName", "Checksum")
+                .with("ArgumentValue", text))
+        }
+    }
 }
 
 pub(super) async fn abort(call: Call) -> S3Result<Response> {
@@ -217,7 +255,9 @@ pub(super) async fn list_uploads(call: Call) -> S3Result<Response> {
         owner(&mut xml, of);
         let class = call.store.policies().class_at(&container.policy, upload.place);
         xml.text("StorageClass", class);
-        xml.text("Initiated", &time(upload.started)).close("Upload");
+        xml.text("Initiated", &time(upload.started));
+        tell_sum(&mut xml, upload.sum);
+        xml.close("Upload");
     }
     for prefix in &page.prefixes {
         xml.open("CommonPrefixes").text("Prefix", &names.write(prefix)).close("CommonPrefixes");

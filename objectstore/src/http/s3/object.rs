@@ -26,6 +26,7 @@ const MOST_METADATA: usize = 2048;
 
 pub(super) async fn read(call: Call) -> S3Result<Response> {
     let head = call.method == Method::HEAD;
+    let sums = wants_sums(&call)?;
     let ranges = call.header("range").and_then(Ranges::parse);
     let container = call.store.bucket_to_read(&call.access, &call.bucket).await?;
     let first = call.store.first_read_for(head, ranges.as_ref());
@@ -41,24 +42,21 @@ pub(super) async fn read(call: Call) -> S3Result<Response> {
                 "Cannot specify both Range header and partNumber query parameter",
             ));
         }
-        Some(n) => Some(part_span(&call, &object, n).await?),
+        Some(n) => Some(part(&call, &object, n).await?),
     };
     let opened = manifest::open(&call.store, &call.access, &container, object, false).await?;
     let modified = opened.meta.modified.0.secs();
     let mut out = about(&call, &container, &opened);
     match precondition::evaluate(&call.headers, &opened.etag, modified) {
         Outcome::Proceed => {}
-        Outcome::NotModified => {
-            forget_checksums(&mut out);
-            return Ok((StatusCode::NOT_MODIFIED, out).into_response());
-        }
+        Outcome::NotModified => return Ok((StatusCode::NOT_MODIFIED, out).into_response()),
         Outcome::Failed => return Err(error::precondition()),
     }
     let size = opened.size;
     let whole = Span { start: 0, end: size };
     // S3 serves one range; a list of them is served whole.
-    let span = match (part, ranges) {
-        (Some(span), _) => Some(span),
+    let span = match (&part, ranges) {
+        (Some((span, _)), _) => Some(*span),
         (None, Some(ranges)) => match ranges.within(size).as_deref() {
             Some([span]) => Some(*span),
             Some(_) => None,
@@ -71,9 +69,20 @@ pub(super) async fn read(call: Call) -> S3Result<Response> {
     let status = if span.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     if let Some(span) = span {
         set(&mut out, "content-range", &span.content_range(size));
-        forget_checksums(&mut out);
     }
     let span = span.unwrap_or(whole);
+    if sums {
+        // Clients measure what they get by these: they are over all of that.
+        let own = opened.meta.checksum.as_ref();
+        let sum = match &part {
+            Some((_, sum)) => sum.as_ref(),
+            None => own.filter(|_| span == whole),
+        };
+        checksum_headers(&mut out, sum);
+        if let (Some(_), Some(own)) = (sum, own) {
+            set(&mut out, "x-amz-checksum-type", own.kind());
+        }
+    }
     set(&mut out, "content-length", &span.len().to_string());
     let body = match (head, opened.large) {
         (true, _) => Body::empty(),
@@ -90,12 +99,23 @@ fn missing(e: ObjectError, call: &Call) -> S3Error {
     }
 }
 
-/// The bytes of one part of a multipart object; of any other, part 1 is all.
-async fn part_span(call: &Call, object: &crate::Object, number: &str) -> S3Result<Span> {
+/// Whether the client wants to be told checksums.
+fn wants_sums(call: &Call) -> S3Result<bool> {
+    match call.header("x-amz-checksum-mode") {
+        None => Ok(false),
+        Some(mode) if mode.eq_ignore_ascii_case("ENABLED") => Ok(true),
+        Some(_) => Err(S3Error::invalid_request("Value for x-amz-checksum-mode header is invalid.")),
+    }
+}
+
+/// The bytes of one part of a multipart object, and the checksum of these bytes, if there is one; of any other object,
+/// part 1 is all.
+async fn part(call: &Call, object: &crate::Object, number: &str) -> S3Result<(Span, Option<Checksum>)> {
     let number = super::multipart::number_of_part(number)?;
     let parts = call.store.parts(object).await?;
+    let own = object.meta.checksum.as_ref();
     if parts.is_empty() && number == 1 {
-        return Ok(Span { start: 0, end: object.meta.size });
+        return Ok((Span { start: 0, end: object.meta.size }, own.cloned()));
     }
     let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < parts.len());
     let index = index.ok_or_else(|| S3Error {
@@ -104,7 +124,10 @@ async fn part_span(call: &Call, object: &crate::Object, number: &str) -> S3Resul
         ..error::invalid_range()
     })?;
     let start: u64 = parts[..index].iter().map(|p| p.size).sum();
-    Ok(Span { start, end: start + parts[index].size })
+    // Where the object's is over the content, those of its parts are not told.
+    let told = parts.len() == 1 || own.is_some_and(Checksum::is_composite);
+    let sum = parts[index].checksum.clone().filter(|_| told && own.is_some());
+    Ok((Span { start, end: start + parts[index].size }, sum))
 }
 
 fn set(out: &mut HeaderMap, name: &str, value: &str) {
@@ -144,9 +167,6 @@ fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
     if meta.parts > 0 && call.has("partNumber") {
         set(&mut out, "x-amz-mp-parts-count", &meta.parts.to_string());
     }
-    if call.header("x-amz-checksum-mode").is_some_and(|m| m.eq_ignore_ascii_case("ENABLED")) {
-        checksum_headers(&mut out, meta.checksum.as_ref());
-    }
     // A signed URL may say how its answer is to look.
     if call.access.caller.is_some() {
         for name in KEPT.iter().copied().chain(["content-type"]) {
@@ -165,12 +185,6 @@ fn tell_class(out: &mut HeaderMap, class: &str) {
     }
 }
 
-/// The sums are over all of the content: clients measure what they get by them.
-fn forget_checksums(out: &mut HeaderMap) {
-    Algorithm::ALL.iter().for_each(|a| drop(out.remove(a.header())));
-    out.remove("x-amz-checksum-type");
-}
-
 pub(super) fn checksum_headers(out: &mut HeaderMap, checksum: Option<&Checksum>) {
     let Some(sum) = checksum else { return };
     if let Some(algorithm) = Algorithm::of(&sum.algorithm) {
@@ -182,7 +196,7 @@ pub(super) fn checksum_headers(out: &mut HeaderMap, checksum: Option<&Checksum>)
 impl Checksum {
     /// Whether the sum is over the content, or over the sums of its parts.
     pub(super) fn kind(&self) -> &'static str {
-        if self.value.contains('-') { "COMPOSITE" } else { "FULL_OBJECT" }
+        if self.is_composite() { "COMPOSITE" } else { "FULL_OBJECT" }
     }
 }
 

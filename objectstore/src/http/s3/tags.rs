@@ -95,8 +95,17 @@ pub(super) fn of_copy(call: &Call, source: &ObjectMeta) -> S3Result<Tags> {
 
 fn of_body(body: &[u8], most: usize) -> S3Result<Tags> {
     let node = Node::parse(body, "Tagging")?;
+    of_set(node.child("TagSet").ok_or_else(malformed_xml)?, most)
+}
+
+/// The tags that a bucket is to have from the beginning.
+pub(super) fn of_new_bucket(configuration: &Node) -> S3Result<Tags> {
+    configuration.child("Tags").map_or_else(|| Ok(Tags::new()), |set| of_set(set, OF_BUCKET))
+}
+
+fn of_set(set: &Node, most: usize) -> S3Result<Tags> {
     let mut tags = Tags::new();
-    for tag in node.child("TagSet").ok_or_else(malformed_xml)?.all("Tag") {
+    for tag in set.all("Tag") {
         let (Some(key), Some(value)) = (tag.value("Key"), tag.value("Value")) else {
             return Err(malformed_xml());
         };

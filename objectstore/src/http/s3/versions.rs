@@ -2,7 +2,7 @@
 
 use super::config::{container as owned, owner};
 use super::error::{self, S3Error, S3Result, malformed_xml};
-use super::list::{Names, most, time};
+use super::list::{Names, check_attributes, most, tell_sum, time};
 use super::xml::{Node, Xml};
 use super::{Call, bare, xml_reply};
 use crate::container::Container;
@@ -141,6 +141,7 @@ async fn set(call: &Call, container: &Container) -> S3Result<Response> {
 /// `?versions`
 pub(super) async fn list(call: Call) -> S3Result<Response> {
     let names = Names::of(&call)?;
+    check_attributes(&call)?;
     let text = |name: &str| call.param(name).unwrap_or_default().to_owned();
     let marker = call.param("version-id-marker").filter(|m| !m.is_empty());
     let query = VersionQuery {
@@ -184,7 +185,8 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
         xml.text("LastModified", &time(entry.modified()));
         if !entry.marker {
             let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
-            xml.etag(etag).text("Size", &entry.shown_size().to_string());
+            tell_sum(xml.etag(etag), entry.sum);
+            xml.text("Size", &entry.shown_size().to_string());
             let class = call.store.policies().class_at(&container.policy, entry.place);
             xml.text("StorageClass", class);
         }

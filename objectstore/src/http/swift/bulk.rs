@@ -115,11 +115,12 @@ pub(super) async fn delete_one(call: &Call, path: &str) -> Outcome {
     let done = async {
         if object.is_empty() {
             let access = call.access.asking("s3:DeleteBucket", "");
-            return call.store.delete_container(&access, &call.project, container).await;
+            call.store.delete_container(&access, &call.project, container).await?;
+            return Ok(true);
         }
         let access = call.access.asking(DELETE, object);
         let container = call.store.container(&access, &call.project, container, Need::Write).await?;
-        super::versions::delete(call, &container, object, Condition::Always).await.map(drop)
+        Ok(super::versions::delete(call, &container, object, Condition::Always).await?.existed)
     };
     outcome(done.await)
 }
@@ -127,13 +128,15 @@ pub(super) async fn delete_one(call: &Call, path: &str) -> Outcome {
 /// Deletes one version of the object that a request names.
 pub(super) async fn delete_version(call: &Call, container: &Arc<Container>, id: VersionId) -> Outcome {
     let deleted = call.store.delete_version(container, &call.object, id, DeleteVersion::default()).await;
-    outcome(deleted.map(drop))
+    outcome(deleted.map(|d| d.existed))
 }
 
-fn outcome(done: Result<(), ObjectError>) -> Outcome {
+/// `done`: whether there was anything.
+fn outcome(done: Result<bool, ObjectError>) -> Outcome {
     match done {
-        Ok(()) => Outcome::Deleted,
-        Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject | ObjectError::NoSuchVersion) => {
+        Ok(true) => Outcome::Deleted,
+        Ok(false)
+        | Err(ObjectError::NoSuchContainer | ObjectError::NoSuchObject | ObjectError::NoSuchVersion) => {
             Outcome::NotFound
         }
         Err(ObjectError::Forbidden) => Outcome::Failed("401 Unauthorized"),

@@ -28,7 +28,7 @@ pub(super) struct Wanted {
     pub(super) path: String,
     etag: Option<String>,
     size: Option<u64>,
-    range: Option<String>,
+    range: Option<Ranges>,
 }
 
 const TOO_SMALL: &str = "too small; each segment must be at least 1 byte.";
@@ -111,11 +111,11 @@ fn object(map: &Map<String, Value>, last: bool, own: &str) -> Result<Named, Stri
     }
     let range = match map.get("range") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.clone()).filter(|t| !t.is_empty()),
+        Some(Value::String(text)) if text.is_empty() => None,
+        Some(Value::String(text)) => Some(range_of(text).ok_or("invalid range")?),
         Some(_) => return Err("invalid range".into()),
     };
-    if let Some(text) = &range {
-        let ranges = Ranges::parse(&format!("bytes={text}")).ok_or("invalid range")?;
+    if let Some(ranges) = &range {
         if ranges.count() > 1 {
             return Err("multiple ranges (only one allowed)".into());
         }
@@ -124,6 +124,11 @@ fn object(map: &Map<String, Value>, last: bool, own: &str) -> Result<Named, Stri
         }
     }
     Ok(Named::Object(Wanted { path, etag, size, range }))
+}
+
+/// The part of an object that a segment is: `first-last` and its kin.
+fn range_of(text: &str) -> Option<Ranges> {
+    Ranges::parse(&format!("bytes={text}"))
 }
 
 /// A size that may be a number or the text of one; `None` where it is neither.
@@ -189,23 +194,20 @@ async fn look_up(
         e => vec![failed(call.told(e.into()).line())],
     })?;
     let mut wrong = Vec::new();
-    let used = match wanted.range.as_deref() {
+    let used = match wanted.range.map(|range| range.within(segment.bytes)) {
         None => segment.bytes,
-        Some(text) => {
-            let spans = Ranges::parse(&format!("bytes={text}")).and_then(|r| r.within(segment.bytes));
-            match spans.as_deref() {
-                Some([span]) => {
-                    // What is all of it needs no range.
-                    let part = span.len() < segment.bytes;
-                    segment.range = part.then(|| format!("{}-{}", span.start, span.end - 1));
-                    span.len()
-                }
-                _ => {
-                    wrong.push(failed("Unsatisfiable Range".into()));
-                    1
-                }
+        Some(spans) => match spans.as_deref() {
+            Some([span]) => {
+                // What is all of it needs no range.
+                let part = span.len() < segment.bytes;
+                segment.range = part.then(|| format!("{}-{}", span.start, span.end - 1));
+                span.len()
             }
-        }
+            _ => {
+                wrong.push(failed("Unsatisfiable Range".into()));
+                1
+            }
+        },
     };
     if used == 0 && !last {
         wrong.push(failed("Too small; each segment must be at least 1 byte.".into()));
@@ -245,7 +247,8 @@ pub(super) fn named(segments: Vec<Segment>) -> Vec<Named> {
     let one = |s: Segment| match s.data {
         Some(text) => Named::Data(BASE64_STANDARD.decode(text).unwrap_or_default()),
         None => {
-            Named::Object(Wanted { path: s.name, etag: Some(s.hash), size: Some(s.bytes), range: s.range })
+            let range = s.range.as_deref().and_then(range_of);
+            Named::Object(Wanted { path: s.name, etag: Some(s.hash), size: Some(s.bytes), range })
         }
     };
     segments.into_iter().map(one).collect()

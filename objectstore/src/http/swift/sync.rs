@@ -177,7 +177,7 @@ pub(super) async fn delete(call: Call) -> SwiftResult<Response> {
     let Some(at) = call.synced else { return Err(refused()) };
     let container = call.store.container(&call.access, &call.project, &call.container, Need::Write).await?;
     match call.store.delete_object(&container, &call.object, Condition::Older(at)).await {
-        Ok(_) => Ok(reply::standard(StatusCode::NO_CONTENT, Out::default())),
+        Ok(deleted) => Ok(reply::standard(super::versions::status(deleted), Out::default())),
         Err(ObjectError::PreconditionFailed) => Err(SwiftError::of(StatusCode::CONFLICT)),
         Err(ObjectError::NoSuchObject) => {
             call.store.remember_deletion(&container, &call.object, at).await?;

@@ -103,20 +103,17 @@ pub(super) async fn delete(
 ) -> Result<Deleted, ObjectError> {
     match container.info.versioning {
         // The link to the latest version goes; a delete marker is made only while versions are.
-        Versioning::Suspended => {
-            call.store.unlink_object(container, name).await?;
-            Ok(Deleted { version: None, marker: false, existed: true })
-        }
+        Versioning::Suspended => call.store.unlink_object(container, name, condition).await,
         _ => call.store.delete_object(container, name, condition).await,
     }
 }
 
-/// `X-If-Delete-At`: the object goes only if that is when it was to go.
+/// `X-If-Delete-At`: the object goes only if that is when it was to go, also if that has come.
 async fn expected(call: &Call, container: &Arc<Container>) -> SwiftResult<Condition> {
     let Some(text) = call.header("x-if-delete-at") else { return Ok(Condition::Always) };
     let at =
         parse_timestamp(text).ok_or_else(|| SwiftError::bad_request("Bad X-If-Delete-At header value"))?;
-    let found = call.store.open_object(container, &call.object, 0).await?;
+    let found = call.store.open_unswept(container, &call.object, 0).await?;
     if found.meta.delete_at != Some(at.secs()) {
         return Err(SwiftError::precondition("X-If-Delete-At and X-Delete-At do not match"));
     }
@@ -128,23 +125,28 @@ pub(super) async fn delete_one(call: Call) -> SwiftResult<Response> {
     let mut out = Out::default();
     let Some(id) = wanted(&call, &container)? else {
         let condition = expected(&call, &container).await?;
+        let met = condition != Condition::Always;
         let deleted = delete(&call, &container, &call.object, condition).await?;
         name_made(&mut out, deleted.version);
-        // The marker is made all the same.
-        let status = if deleted.existed { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND };
-        return Ok(reply::standard(status, out));
+        return Ok(reply::standard(if met { StatusCode::NO_CONTENT } else { status(deleted) }, out));
     };
-    match call.store.delete_version(&container, &call.object, id, DeleteVersion::default()).await {
+    let how = DeleteVersion::default();
+    let deleted = match call.store.delete_version(&container, &call.object, id, how).await {
         // The object itself, whichever version it is: its versions stay.
         Err(ObjectError::NoSuchVersion | ObjectError::NoSuchObject) if id == VersionId::Null => {
-            call.store.unlink_object(&container, &call.object).await?;
+            call.store.unlink_object(&container, &call.object, Condition::Always).await?
         }
-        deleted => drop(deleted?),
-    }
+        deleted => deleted?,
+    };
     let latest = call.store.open_object(&container, &call.object, 0).await;
     let latest = latest.map_or(VersionId::Null, |o| o.meta.version_id());
     out.set("x-object-version-id", id.to_string()).set("x-object-current-version-id", latest.to_string());
-    Ok(reply::standard(StatusCode::NO_CONTENT, out))
+    Ok(reply::standard(status(deleted), out))
+}
+
+/// What was not there is 404, though a delete marker may have been made; so is what has expired, though it is gone now.
+pub(super) fn status(deleted: Deleted) -> StatusCode {
+    if deleted.existed { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
 /// `PUT …?version-id=`: an older version becomes the latest.

@@ -1,6 +1,6 @@
 //! Taking versions away: one for good, or the latest without a delete marker.
 
-use super::{ATTEMPTS, entry_of, kept};
+use super::{ATTEMPTS, Stored, entry_of, kept};
 use crate::container::Container;
 use crate::index::VersionChange;
 use crate::index::entry::Entry;
@@ -19,7 +19,7 @@ pub struct Deleted {
     pub version: Option<VersionId>,
     /// What was made, or what was deleted, is a delete marker.
     pub marker: bool,
-    /// There was an object before.
+    /// There was an object before, and its time had not run out.
     pub existed: bool,
 }
 
@@ -131,7 +131,9 @@ impl ObjectStore {
                 }
             };
             change.await?;
-            return Ok(Deleted { version: Some(id), marker: meta.is_marker(), existed: true });
+            // A version with an id of its own stays, whatever its time, until it is deleted by that.
+            let existed = id != VersionId::Null || !meta.expired(Timestamp::now());
+            return Ok(Deleted { version: Some(id), marker: meta.is_marker(), existed });
         }
         Err(ObjectError::Contended)
     }
@@ -142,10 +144,12 @@ impl ObjectStore {
         &self,
         container: &Arc<Container>,
         name: &str,
-    ) -> Result<(), ObjectError> {
+        condition: Condition,
+    ) -> Result<Deleted, ObjectError> {
         check_name(name)?;
         let (this, container, name) = (self.clone(), container.clone(), name.to_owned());
-        cause::spawn(async move { this.finish_unlink(&container, &name, false).await })
+        let meant = move |old: &Stored| condition.admit_head(Some((&old.meta, old.version)));
+        cause::spawn(async move { this.finish_unlink(&container, &name, meant).await })
             .await
             .map_err(|_| ObjectError::Damaged("a deletion was cut off"))?
     }
@@ -156,25 +160,32 @@ impl ObjectStore {
         container: &Arc<Container>,
         name: &str,
     ) -> Result<(), ObjectError> {
-        match self.finish_unlink(container, name, true).await {
+        let meant = |old: &Stored| match old.meta.expired(Timestamp::now()) {
+            true => Ok(()),
+            false => Err(ObjectError::NoSuchObject),
+        };
+        match self.finish_unlink(container, name, meant).await {
             Err(ObjectError::NoSuchObject) => Ok(()),
-            done => done,
+            done => done.map(drop),
         }
     }
 
+    /// `meant` refuses what is not to go.
     async fn finish_unlink(
         &self,
         container: &Arc<Container>,
         name: &str,
-        expired: bool,
-    ) -> Result<(), ObjectError> {
+        meant: impl Fn(&Stored) -> Result<(), ObjectError>,
+    ) -> Result<Deleted, ObjectError> {
         self.mark_writing().await?;
         let _one = self.inner.names.lock(container, name).await;
         for _ in 0..ATTEMPTS {
             let old = self.stored_head(container, name).await?.ok_or(ObjectError::NoSuchObject)?;
-            if old.meta.is_marker() || (expired && !old.meta.expired(Timestamp::now())) {
+            if old.meta.is_marker() {
                 return Err(ObjectError::NoSuchObject);
             }
+            meant(&old)?;
+            let existed = old.meta.is_there();
             let mut change = VersionChange::default();
             match old.meta.version_id() {
                 VersionId::Null => {
@@ -190,7 +201,8 @@ impl ObjectStore {
             match container.policy.data.write_op(&names::head(container.id, name), op).await {
                 Ok(outcome) => {
                     change.written = outcome.version;
-                    return self.settle(container, name, change, None).await;
+                    self.settle(container, name, change, None).await?;
+                    return Ok(Deleted { version: None, marker: false, existed });
                 }
                 Err(e) if e.is_cancelled() || e.is_not_found() => {}
                 Err(e) => {

@@ -1,6 +1,6 @@
 //! Making a version the latest: a new one, a delete marker, or an older one that is put back.
 
-use super::{ATTEMPTS, Deleted, Stored, entry_of, kept};
+use super::{ATTEMPTS, Deleted, entry_of, kept};
 use crate::container::Container;
 use crate::index::entry::Entry;
 use crate::index::{Change, VersionChange};
@@ -48,7 +48,7 @@ impl ObjectStore {
             let mut replaced = None;
             let old = if guess { None } else { self.stored_head(container, name).await? };
             if !guess {
-                holds(condition, old.as_ref())?;
+                condition.admit_head(old.as_ref().map(|o| (&o.meta, o.version)))?;
             }
             let op = match &old {
                 None => WriteOp::new().create_exclusive(),
@@ -85,7 +85,7 @@ impl ObjectStore {
                     if let Some((_, version)) = replaced {
                         self.drop_copy(container, name, VersionId::Null, Some(version)).await?;
                     }
-                    let existed = old.is_some_and(|o| !o.meta.is_marker());
+                    let existed = old.is_some_and(|o| o.meta.is_there());
                     return Ok((meta, existed));
                 }
                 Err(e) if e.is_exists() || e.is_cancelled() || e.is_not_found() => guess = false,
@@ -172,10 +172,4 @@ impl ObjectStore {
         }
         Err(ObjectError::Contended)
     }
-}
-
-/// Whether a condition holds for what the head holds.
-fn holds(condition: &Condition, old: Option<&Stored>) -> Result<(), ObjectError> {
-    let old = old.filter(|o| !o.meta.is_marker() && !o.meta.expired(Timestamp::now()));
-    condition.admit(old.map(|o| (&o.meta, o.version)))
 }
