@@ -1,9 +1,9 @@
 //! Ceph clusters: connected when first needed, connected anew when lost for good.
 //!
-//! librados survives monitors and OSDs that come and go; a handle that has connected once heals by itself. Two
-//! things it does not survive: that the cluster is away when it connects, and being fenced. Both are handled
-//! here: every operation asks for the connection, and where there is none, one attempt is made, which all
-//! that wait for it share.
+//! librados survives monitors and OSDs that come and go; a handle that has connected once heals by itself. Three
+//! things it does not survive: that the cluster is away when it connects, being fenced, and a lock-up of its own
+//! (`deaf.rs`). All are handled here: every operation asks for the connection, and where there is none, one attempt
+//! is made, which all that wait for it share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,8 +43,30 @@ struct Inner {
     throttle: Arc<Semaphore>,
     /// Bytes that operations have carried since memory was last given back.
     moved: AtomicU64,
+    lanes: Mutex<Lanes>,
+}
+
+/// The threads for blocking calls, by how long these take.
+#[derive(Clone)]
+struct Lanes {
     short: Lane,
     long: Lane,
+}
+
+impl Lanes {
+    fn new() -> Self {
+        Self { short: Lane::new("ceph-short", 16), long: Lane::new("ceph-long", 8) }
+    }
+}
+
+impl Inner {
+    fn lane(&self, work: Work) -> Lane {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match work {
+            Work::Short => lanes.short.clone(),
+            Work::Long => lanes.long.clone(),
+        }
+    }
 }
 
 /// One Ceph cluster. Cheap to clone.
@@ -105,8 +127,7 @@ impl Cluster {
             link: Mutex::new(Link::Down),
             throttle: Arc::new(Semaphore::new(PERMITS)),
             moved: AtomicU64::new(0),
-            short: Lane::new("ceph-short", 16),
-            long: Lane::new("ceph-long", 8),
+            lanes: Mutex::new(Lanes::new()),
         }))
     }
 
@@ -127,6 +148,15 @@ impl Cluster {
 
     fn link(&self) -> MutexGuard<'_, Link> {
         self.0.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self, work: Work) -> Lane {
+        self.0.lane(work)
+    }
+
+    /// Leaves what blocks in this cluster's lanes to itself: new calls get new threads.
+    pub(crate) fn leave_lanes(&self) {
+        *self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner) = Lanes::new();
     }
 
     /// The connection, within its deadline.
@@ -155,7 +185,7 @@ impl Cluster {
         let this = self.clone();
         let task = tokio::spawn(async move {
             let config = this.0.config.clone();
-            let result = this.0.short.run(move || connect(&config)).await;
+            let result = this.lane(Work::Short).run(move || connect(&config)).await;
             let result = result.unwrap_or(Err(Errno(errno::ECANCELED)));
             let what = || format!("connect to cluster {} as client.{}", this.name(), this.0.config.user);
             match result {
@@ -221,11 +251,7 @@ impl Cluster {
         f: impl FnOnce() -> Result<R, Errno> + Send + 'static,
     ) -> Result<R, Error> {
         self.0.moved.fetch_add(CALL, Ordering::Relaxed);
-        let lane = match work {
-            Work::Short => &self.0.short,
-            Work::Long => &self.0.long,
-        };
-        match tokio::time::timeout(deadline, lane.run(f)).await {
+        match tokio::time::timeout(deadline, self.lane(work).run(f)).await {
             Ok(Some(r)) => r.what(what),
             Ok(None) => Err(Error::Other { errno: errno::ECANCELED, what: what() }),
             Err(_) => Err(Error::TimedOut { what: what() }),
@@ -409,7 +435,7 @@ async fn give_back(cluster: Weak<Inner>, connection: Weak<Rados>) {
         let moved = inner.moved.load(Ordering::Relaxed);
         if moved - before < LITTLE && moved > WORTH {
             inner.moved.fetch_sub(moved, Ordering::Relaxed);
-            inner.short.run(crate::ffi::rados::trim).await;
+            inner.lane(Work::Short).run(crate::ffi::rados::trim).await;
             before = inner.moved.load(Ordering::Relaxed);
         } else {
             before = moved;

@@ -7,13 +7,14 @@
 //! - Data operations are librados' and librbd's own asynchronous calls: their completion wakes the future, no
 //!   thread waits. What only exists in a blocking form runs on a few threads of the cluster's own (`lanes`).
 //! - Every operation ends within a deadline. A lost cluster is [`Error::TimedOut`] or [`Error::Unreachable`]
-//!   within it, and heals by itself when the cluster is back.
+//!   within it, and heals by itself when the cluster is back; so does a connection that has locked itself up (`deaf`).
 //! - A future may be dropped at any time: what Ceph still uses of it stays alive until Ceph gives it back.
 //!
 //! `unsafe` is confined to `ffi`.
 
 mod cluster;
 mod config;
+mod deaf;
 mod error;
 mod ffi;
 mod lanes;

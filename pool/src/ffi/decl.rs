@@ -819,6 +819,7 @@ unsafe extern "C" {
         oid: *const std::ffi::c_char,
         flags: std::ffi::c_int,
     ) -> std::ffi::c_int;
+    pub fn rados_getaddrs(cluster: rados_t, addrs: *mut *mut std::ffi::c_char) -> std::ffi::c_int;
     pub fn rados_set_pool_full_try(io: rados_ioctx_t);
     pub fn rados_mon_command(
         cluster: rados_t,

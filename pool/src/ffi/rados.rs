@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::completion::{Done, RadosPending, ReadBuf, submit_rados};
 use super::{bytes as copy, check, cstr, decl, exit, split_names, string};
@@ -36,6 +37,8 @@ pub(crate) fn version() -> (i32, i32, i32) {
 pub(crate) struct Rados {
     raw: decl::rados_t,
     dead: AtomicBool,
+    died: Notify,
+    doubted: AtomicBool,
 }
 
 // SAFETY: a rados_t may be used from any thread, at the same time.
@@ -56,7 +59,8 @@ impl Rados {
         // SAFETY: the strings live through the call; `raw` is written on success only.
         check(unsafe { decl::rados_create2(&mut raw, cluster.as_ptr(), name.as_ptr(), 0) })?;
         exit::created();
-        let this = Self { raw, dead: AtomicBool::new(false) };
+        let no = || AtomicBool::new(false);
+        let this = Self { raw, dead: no(), died: Notify::new(), doubted: no() };
         // SAFETY: `raw` is valid until `this` is dropped.
         check(unsafe { decl::rados_conf_read_file(raw, conf.as_ptr()) })?;
         for (key, value) in options {
@@ -78,15 +82,49 @@ impl Rados {
         }
     }
 
-    /// Whether the cluster has fenced this client: nothing through this connection will ever work again.
+    /// Whether nothing through this connection will ever work again: the cluster has fenced this client, or librados
+    /// calls nobody back any more.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }
 
+    /// Says so; true for the first who does.
+    pub(crate) fn give_up(&self) -> bool {
+        let first = !self.dead.swap(true, Ordering::Relaxed);
+        self.died.notify_waiters();
+        first
+    }
+
+    /// Waits until it is so.
+    pub(crate) async fn died(&self) {
+        let mut died = std::pin::pin!(self.died.notified());
+        died.as_mut().enable();
+        if !self.is_dead() {
+            died.await;
+        }
+    }
+
     /// Takes notice of an error that says that this client was fenced.
     pub(crate) fn notice(&self, e: Errno) {
-        if e.0 == errno::ESHUTDOWN && !self.dead.swap(true, Ordering::Relaxed) {
+        if e.0 == errno::ESHUTDOWN && self.give_up() {
             tracing::warn!(client = self.instance_id(), "this client was fenced; connecting anew");
+        }
+    }
+
+    /// Begins (or ends) to look whether librados still calls back; the value before.
+    pub(crate) fn set_doubted(&self, doubted: bool) -> bool {
+        self.doubted.swap(doubted, Ordering::Relaxed)
+    }
+
+    /// The address by which the cluster knows this client (`127.0.0.1:0/1234`), as a blocklist takes it.
+    pub(crate) fn address(&self) -> Result<String, Errno> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: `raw` is written on success only, and is then librados' allocation, copied and freed here.
+        unsafe {
+            check(decl::rados_getaddrs(self.raw, &mut raw))?;
+            let address = string(raw);
+            decl::rados_buffer_free(raw);
+            Ok(address)
         }
     }
 

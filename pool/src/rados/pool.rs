@@ -134,7 +134,17 @@ impl Pool {
     ) -> Result<R, Error> {
         match tokio::time::timeout(self.deadline, f).await {
             Ok(r) => r,
-            Err(_) => Err(Error::TimedOut { what: what() }),
+            Err(_) => {
+                self.doubt();
+                Err(Error::TimedOut { what: what() })
+            }
+        }
+    }
+
+    /// Something here was not answered in time: looks whether the connection answers at all.
+    pub(crate) fn doubt(&self) {
+        if let Some(io) = &*self.inner.io.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.inner.cluster.doubt(io);
         }
     }
 

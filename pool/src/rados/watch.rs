@@ -13,7 +13,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::Pool;
-use crate::error::{Context, Errno, Error};
+use crate::error::{Context, Errno, Error, errno};
 use crate::ffi;
 use crate::ffi::watch::{Raw, Registration};
 
@@ -129,14 +129,24 @@ async fn stand(pool: &Pool, oid: &str) -> Result<Standing, Error> {
     let name = ffi::rados::oid(oid).what(what)?;
     // Ends by librados' own time-out; waited for to its end, so that the handle is never lost.
     let pending = ffi::watch::watch(&io, (), name, &registration, WATCH_TIMEOUT_S).what(what)?;
-    let result = pending.wait().await.and_then(|done| done.handle());
+    let result = tokio::select! {
+        done = pending.wait() => done.and_then(|done| done.handle()),
+        () = io.rados().died() => Err(Errno(errno::ESHUTDOWN)),
+    };
     let handle = pool.notice(&io, result).what(what)?;
     Ok(Standing { handle, io, raw, _registration: registration })
 }
 
 async fn end(standing: Standing) {
+    let rados = standing.io.rados();
+    if rados.is_dead() {
+        return;
+    }
     if let Ok(pending) = ffi::watch::unwatch(&standing.io, (), standing.handle) {
-        let _ = pending.wait().await; // one that is lost cannot be removed, and need not be
+        tokio::select! {
+            _ = pending.wait() => {} // one that is lost cannot be removed, and need not be
+            () = rados.died() => {}
+        }
     }
 }
 
@@ -184,6 +194,7 @@ async fn keep(pool: Pool, oid: String, mut standing: Standing, tx: mpsc::Sender<
     loop {
         let raw = tokio::select! {
             raw = standing.raw.recv() => raw,
+            () = standing.io.rados().died() => Some(Raw::Error(errno::ESHUTDOWN)),
             () = tx.closed() => None,
         };
         let event = match raw {

@@ -86,8 +86,11 @@ pub(super) async fn blocking<R: Send + 'static>(
         Work::Short => pool.deadline(),
         Work::Long => pool.deadline().max(LONG),
     };
-    let result = pool.cluster().blocking(work, deadline, &what, move || Ok(f())).await?;
-    pool.notice(io, result).what(what)
+    let result = pool.cluster().blocking(work, deadline, &what, move || Ok(f())).await;
+    if matches!(result, Err(Error::TimedOut { .. })) {
+        pool.cluster().doubt(io);
+    }
+    pool.notice(io, result?).what(what)
 }
 
 impl Rbd {

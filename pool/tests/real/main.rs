@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod deaf;
 mod full;
 mod images;
 mod lost;
