@@ -2,7 +2,7 @@
 
 use crate::group_types::GroupType;
 use crate::model::{NewVolume, Source, Volume, VolumeType};
-use crate::status::{GroupStatus, SnapshotStatus, Step, VolumeStatus};
+use crate::status::{GroupStatus, ReplicationStatus, SnapshotStatus, Step, VolumeStatus};
 use crate::store::groups::Filter;
 use crate::{VolumeError, Volumes, store, tasks};
 use api::{Context, Page};
@@ -23,6 +23,10 @@ pub(crate) struct Group {
     pub(crate) volume_types: Vec<String>,
     pub(crate) zone: String,
     pub(crate) status: GroupStatus,
+    /// What its replication was last made (`replication/groups.rs`).
+    pub(crate) replication_status: ReplicationStatus,
+    /// The task that changes it.
+    pub(crate) replication_task: Option<String>,
     pub(crate) group_snapshot_id: Option<String>,
     pub(crate) source_group_id: Option<String>,
     pub(crate) created_at: Timestamp,
@@ -257,6 +261,9 @@ impl Volumes {
                 group.status
             )));
         }
+        if !(change.add.is_empty() && change.remove.is_empty()) {
+            still(&group)?;
+        }
         for volume_id in &change.remove {
             let volume = members.iter().find(|v| v.id == *volume_id).cloned();
             let mut volume = volume.ok_or_else(|| {
@@ -305,6 +312,7 @@ impl Volumes {
         with_volumes: bool,
     ) -> Result<(), VolumeError> {
         let (mut tx, mut group, members) = self.hold_group(ctx, id, "group:delete", &[]).await?;
+        still(&group)?;
         self.all_thawed(&mut tx, &members).await?;
         let refuse = |why: String| VolumeError::InvalidGroup(format!("Group {id} cannot be deleted: {why}"));
         if !members.is_empty() && !with_volumes {
@@ -393,9 +401,22 @@ fn blank(
         volume_types,
         zone,
         status: GroupStatus::Creating,
+        replication_status: ReplicationStatus::Disabled,
+        replication_task: None,
         group_snapshot_id: None,
         source_group_id: None,
         created_at: Timestamp::now(),
+    }
+}
+
+/// Refuses a group whose replication is being changed: that is done to the volumes it has.
+fn still(group: &Group) -> Result<(), VolumeError> {
+    use ReplicationStatus as R;
+    match group.replication_status {
+        R::Enabling | R::Disabling | R::FailingOver => {
+            Err(VolumeError::InvalidGroup(format!("its replication is {}.", group.replication_status)))
+        }
+        _ => Ok(()),
     }
 }
 

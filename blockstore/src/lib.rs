@@ -86,6 +86,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("0006_backup_drivers", include_str!("../migrations/0006_backup_drivers.sql")),
         ("0007_keys", include_str!("../migrations/0007_keys.sql")),
         ("0008_replication", include_str!("../migrations/0008_replication.sql")),
+        ("0009_group_replication", include_str!("../migrations/0009_group_replication.sql")),
     ],
 };
 

@@ -43,14 +43,14 @@ macro_rules! words {
 pub struct UnknownStatus(pub String);
 
 words! {
-/// What a volume's replication, or a backend's, is.
+/// What a volume's replication, or a group's or a backend's, is.
 ///
 /// ```text
 ///  (none) | disabled ──► enabling ──► enabled ──► failed-over ──► enabled
 ///      ▲                    └─► error    │ ▲            │
 ///      └──────── disabling ◄─────────────┘ └────────────┴──► failover-error
 /// ```
-/// A backend on its way is `failing-over`. A volume without a copy is `not-capable` while its backend is failed over.
+/// A backend on its way is `failing-over`, and a group with its volumes. A volume without a copy is `not-capable` while its backend is failed over.
 ReplicationStatus {
     Enabling = "enabling",
     Enabled = "enabled",

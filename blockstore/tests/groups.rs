@@ -49,6 +49,61 @@ async fn take(kit: &Kit, group: &str) -> String {
     id(&kit.post("alice", "/group_snapshots", body).await["group_snapshot"])
 }
 
+/// What is asked of a group's replication where no backend has one; `replication.rs` has the rest.
+#[tokio::test]
+async fn a_groups_replication_is_refused() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let mirrored = kit.add_type("mirrored", json!({"replication_enabled": "<is> True"})).await;
+        let plain = id(&kit.get("alice", "/types/default").await["volume_type"]);
+        let body = json!({"name": "together", "group_specs": {"group_replication_enabled": "<is> True"}});
+        let kind = id(&kit.post("admin", "/group_types", json!({"group_type": body})).await["group_type"]);
+        let made = async |volume_type: &str| {
+            let body = json!({"group": {"name": "g", "group_type": kind, "volume_types": [volume_type]}});
+            format!("/groups/{}", id(&kit.post("alice", "/groups", body).await["group"]))
+        };
+        let (group, mixed) = (made(&mirrored).await, made(&plain).await);
+        let ask = async |who: &str, version: &str, group: &str, verb: &str, with: Value| {
+            let path = format!("{group}/action");
+            let (status, body) = kit.call_at(version, who, Method::POST, &path, json!({verb: with})).await;
+            (status.as_u16(), body.to_string())
+        };
+        let verbs =
+            ["enable_replication", "disable_replication", "failover_replication", "list_replication_targets"];
+        for verb in verbs {
+            assert_eq!(ask("rita", "3.38", &group, verb, json!({})).await.0, 403, "{verb}");
+            assert_eq!(ask("bob", "3.38", &group, verb, json!({})).await.0, 404, "{verb}");
+            assert_eq!(ask("alice", "3.37", &group, verb, json!({})).await.0, 404, "{verb}");
+            assert_eq!(ask("alice", "3.38", &group, verb, json!(1)).await.0, 400, "{verb}");
+            let (status, why) = ask("alice", "3.38", &mixed, verb, json!({})).await;
+            assert!(status == 400 && why.contains("does not have 'replication_enabled'"), "{verb}: {why}");
+        }
+        let fails_over = |with: Value| ask("alice", "3.38", &group, "failover_replication", with);
+        for bad in
+            [json!({"to": "x"}), json!({"allow_attached_volume": "so"}), json!({"secondary_backend_id": 1})]
+        {
+            assert_eq!(fails_over(bad.clone()).await.0, 400, "{bad}");
+        }
+        let targets = ask("alice", "3.38", &group, "list_replication_targets", json!({})).await;
+        assert_eq!(targets, (200, json!({"replication_targets": []}).to_string()));
+        let (status, why) = ask("alice", "3.38", &group, "disable_replication", json!({})).await;
+        assert!(status == 400 && why.contains("current status is: disabled"), "{why}");
+        // One without volumes has nothing to wait for.
+        assert_eq!(ask("alice", "3.38", &group, "enable_replication", json!({})).await.0, 202);
+        kit.shows(&group, "replication_status", "enabled").await;
+        let (status, why) = fails_over(json!({})).await;
+        assert!(status == 400 && why.contains("one replicated backend"), "{why}");
+        assert_eq!(ask("alice", "3.38", &group, "disable_replication", json!({})).await.0, 202);
+        kit.shows(&group, "replication_status", "disabled").await;
+        for group in [&group, &mixed] {
+            let with = json!({"delete-volumes": true});
+            assert_eq!(ask("alice", "3.38", group, "delete", with).await.0, 202);
+            kit.absent(group).await;
+        }
+        kit.end().await;
+    }
+}
+
 #[tokio::test]
 async fn a_group_lives() {
     let _one = ONE.lock().await;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "replication/groups.rs"]
+mod groups;
 mod kit;
 
 use blockstore::{Config, NewVolume, Quota, Replication, ReplicationStatus, Source, Volume, VolumeStatus};
@@ -154,6 +156,8 @@ async fn volumes_fail_over_and_come_back() {
     let (made, ()) = futures::join!(planned, killed(&pair, &tiers));
     // Failpoints belong to the whole process: one at a time, and one database says it.
     carried_on(&clouds[0], &made[0].0).await;
+    join_all(clouds.iter().map(groups::lives)).await;
+    groups::fails(&clouds[0]).await;
     // The first cluster is lost with what came over, and with one volume that did not.
     for (cloud, (m, _)) in clouds.iter().zip(&made) {
         write(&cloud.here, m, 5).await;

@@ -6,7 +6,6 @@
 
 use crate::model::HashAlgorithm;
 use crate::{Image, ImageError};
-use openssl::hash::MessageDigest;
 use openssl::md::{Md, MdRef};
 use openssl::pkey::{Id, PKey, Public};
 use openssl::rsa::Padding;
@@ -42,7 +41,8 @@ impl Method {
         })
     }
 
-    fn digest(self) -> &'static MdRef {
+    /// As OpenSSL has it.
+    pub(crate) fn digest(self) -> &'static MdRef {
         match self {
             Method::Sha224 => Md::sha224(),
             Method::Sha256 => Md::sha256(),
@@ -59,18 +59,6 @@ impl From<HashAlgorithm> for Method {
             HashAlgorithm::Sha256 => Method::Sha256,
             HashAlgorithm::Sha384 => Method::Sha384,
             HashAlgorithm::Sha512 => Method::Sha512,
-        }
-    }
-}
-
-/// For streams.
-impl From<Method> for MessageDigest {
-    fn from(method: Method) -> MessageDigest {
-        match method {
-            Method::Sha224 => MessageDigest::sha224(),
-            Method::Sha256 => MessageDigest::sha256(),
-            Method::Sha384 => MessageDigest::sha384(),
-            Method::Sha512 => MessageDigest::sha512(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `/groups` (3.13). Consistency groups are not seen here: they have an API of their own, as upstream's.
 
-use super::schemas::{COPY_GROUP, CREATE_GROUP, UPDATE_GROUP};
+use super::schemas::{COPY_GROUP, CREATE_GROUP, FAILOVER_GROUP, UPDATE_GROUP};
 use super::{Answer, Ask, Shared, boolean, inner, text};
 use crate::groups::{Group, GroupChange, GroupSource, NewGroup};
 use crate::status::GroupStatus;
@@ -8,6 +8,7 @@ use crate::store::groups::{Filter, SORT_KEYS};
 use crate::{VolumeError, Volumes};
 use api::{Error, Json, Path, Routes};
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -57,7 +58,7 @@ async fn detail(v: &Volumes, ask: &Ask, g: &Group) -> Answer<Value> {
         view["volumes"] = json!(v.members(&g.id).await?);
     }
     if ask.at(38) {
-        view["replication_status"] = "disabled".into();
+        view["replication_status"] = g.replication_status.as_str().into();
     }
     if ask.at(58) && ask.ctx.is_admin() {
         view["project_id"] = json!(g.project_id);
@@ -196,19 +197,6 @@ pub(super) fn change(g: &Value) -> Result<GroupChange, Error> {
     }
 }
 
-/// Refuses a group whose type does not say that its volumes are replicated together, which upstream asks first.
-async fn is_replicated(v: &Volumes, ask: &Ask, id: &str) -> Result<(), VolumeError> {
-    let group = v.find_group(&ask.ctx, id, "group:get").await?;
-    let specs = v.find_group_type(&ask.ctx, &group.group_type_id, true).await?.specs;
-    let says = |key| specs.get(key).is_some_and(|value| value == "<is> True");
-    match says("group_replication_enabled") || says("consistent_group_replication_enabled") {
-        true => Ok(()),
-        false => Err(VolumeError::BadRequest(format!(
-            "Invalid group type: Group {id} is not a replication group type."
-        ))),
-    }
-}
-
 /// The state that a reset asks for.
 pub(super) fn status(body: &Value) -> Result<GroupStatus, Error> {
     let word = body["reset_status"]["status"].as_str().unwrap_or_default();
@@ -220,7 +208,7 @@ async fn act(
     ask: Ask,
     Path(id): Path<String>,
     Json(body): Json<Value>,
-) -> Answer<StatusCode> {
+) -> Answer<Response> {
     ask.since(13)?;
     match super::actions::verb(&body)? {
         "delete" => {
@@ -233,16 +221,28 @@ async fn act(
             ask.since(20)?;
             v.reset_group(&ask.ctx, &id, status(&body)?).await?;
         }
-        verb @ ("enable_replication"
-        | "disable_replication"
-        | "failover_replication"
-        | "list_replication_targets") => {
+        verb @ ("enable_replication" | "disable_replication") => {
             ask.since(38)?;
-            is_replicated(&v, &ask, &id).await?;
-            let why = format!("{verb} is not built: volumes are replicated one by one, by their types.");
-            return Err(Error::not_implemented(why).into());
+            inner(&body, verb)?;
+            v.replicate_group(&ask.ctx, &id, verb == "enable_replication").await?;
+        }
+        "failover_replication" => {
+            ask.since(38)?;
+            FAILOVER_GROUP.check(&body)?;
+            let asked = inner(&body, "failover_replication")?;
+            let flag = asked.get("allow_attached_volume");
+            let attached = flag.map_or(Ok(false), |f| boolean(f, "allow_attached_volume"))?;
+            let to = asked["secondary_backend_id"].as_str();
+            v.fail_over_group(&ask.ctx, &id, attached, to).await?;
+        }
+        "list_replication_targets" => {
+            ask.since(38)?;
+            inner(&body, "list_replication_targets")?;
+            let targets = v.group_targets(&ask.ctx, &id).await?.into_iter();
+            let targets: Vec<_> = targets.map(|id| json!({"backend_id": id})).collect();
+            return Ok(Json(json!({"replication_targets": targets})).into_response());
         }
         other => return Err(super::actions::unknown(other).into()),
     }
-    Ok(StatusCode::ACCEPTED)
+    Ok(StatusCode::ACCEPTED.into_response())
 }

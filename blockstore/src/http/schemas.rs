@@ -139,6 +139,9 @@ schemas! {
         "name": name(), "description": name(), "source_group_id": id_or_null(), "group_snapshot_id": id_or_null(),
     }), &[]);
     UPDATE_GROUP = object("group", group_change(), &[]);
+    FAILOVER_GROUP = object("failover_replication", json!({
+        "allow_attached_volume": boolean(), "secondary_backend_id": {"type": ["string", "null"]},
+    }), &[]);
     CREATE_GROUP_SNAPSHOT = object("group_snapshot", json!({
         "name": name(), "description": name(), "group_id": {"type": "string", "maxLength": 255},
     }), &["group_id"]);

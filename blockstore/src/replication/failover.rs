@@ -1,11 +1,12 @@
-//! `backend.failover`: a backend's replicated volumes are served by its other cluster from now on.
+//! `backend.failover`: a backend's replicated volumes, or those of one group, are served by its other cluster from now on.
 //!
 //! ```text
-//! level     the cluster they go to answers, and the copies there follow (on the way back: all). Nothing has changed yet
+//! level     the cluster they go to answers, and the copies there follow (a group's, and on the way back: all). Nothing
+//!           has changed yet
 //! fence     demoted where they are: nobody writes to them any more
 //! drain     each copy has come to the mark that was written last; what does not is served where it was again
 //! switch    one by one, promoted where they go, and the row follows
-//! finish    what is not replicated is lost until it is served again; the backend says what it is
+//! finish    what is not replicated is lost until it is served again; the backend, or the group, says what it is
 //! ```
 //! Rows and images decide what is left to do, so that every step can be repeated. Nothing is promoted before its copy has
 //! everything, but where the cluster it is in has not answered for a while (`forced`; never on the way back: it must).
@@ -47,13 +48,21 @@ struct Params {
     tier: String,
     /// The tier that is to serve: its replica, or itself again.
     to: String,
-    /// What the backend was before.
+    /// What the backend was before; empty for a group.
     before: String,
+    /// Only its volumes are meant.
+    #[serde(default)]
+    group: Option<String>,
 }
 
 impl Params {
     fn back(&self) -> bool {
         self.to == self.tier
+    }
+
+    /// As long as the cluster that they are in answers, none is left behind there.
+    fn all_or_none(&self) -> bool {
+        self.back() || self.group.is_some()
     }
 }
 
@@ -63,8 +72,24 @@ pub(super) async fn spawn(
     to: &str,
     before: ReplicationStatus,
 ) -> Result<String, VolumeError> {
-    let params = Params { tier: tier.to_owned(), to: to.to_owned(), before: before.as_str().to_owned() };
-    Ok(NewTask { kind: KIND, subject: &format!("backend/{tier}") }.spawn(tx, &params).await?)
+    let (tier, to, before) = (tier.to_owned(), to.to_owned(), before.as_str().to_owned());
+    begin(tx, &Params { tier, to, before, group: None }).await
+}
+
+/// The same for a group's volumes, which all belong to this tier.
+pub(super) async fn spawn_group(
+    tx: &mut Tx,
+    tier: &str,
+    to: &str,
+    group: &str,
+) -> Result<String, VolumeError> {
+    let (tier, to, group) = (tier.to_owned(), to.to_owned(), Some(group.to_owned()));
+    begin(tx, &Params { tier, to, before: String::new(), group }).await
+}
+
+/// One at a time in a tier.
+async fn begin(tx: &mut Tx, params: &Params) -> Result<String, VolumeError> {
+    Ok(NewTask { kind: KIND, subject: &format!("backend/{}", params.tier) }.spawn(tx, params).await?)
 }
 
 pub(crate) struct Failover(pub(crate) Arc<Volumes>);
@@ -121,7 +146,10 @@ impl Operation for Failover {
             "fence" => self.fence(&way, job).await,
             "drain" => self.drain(&way, job).await,
             "switch" => self.switch(&way, job).await,
-            _ => self.finish(&params, &job.id).await.map_err(failed),
+            _ => match &params.group {
+                Some(group) => self.finish_group(&params, group, &job.id).await.map_err(failed),
+                None => self.finish(&params, &job.id).await.map_err(failed),
+            },
         }
     }
 
@@ -138,7 +166,10 @@ impl Operation for Failover {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
         tracing::error!(tier = %params.tier, to = %params.to, reason, "failover given up");
-        self.give_up(&params, &job.id).await.map_err(failed)
+        match &params.group {
+            Some(group) => self.give_up_group(group, &job.id).await.map_err(failed),
+            None => self.give_up(&params, &job.id).await.map_err(failed),
+        }
     }
 }
 
@@ -156,6 +187,7 @@ impl Failover {
         let all = volumes::of_home(self.0.db.read(), &way.params.tier).await.map_err(failed)?;
         let left = |v: &Volume| {
             v.is_replicated()
+                && (way.params.group.is_none() || v.group_id == way.params.group)
                 && !matches!(v.status, VolumeStatus::Creating | VolumeStatus::Deleting)
                 && (v.tier != way.params.to || is_lost(v))
         };
@@ -199,7 +231,7 @@ impl Failover {
         });
         match over {
             // If none can go, all stay.
-            Err(StepError::Fail { reason, .. }) if !way.params.back() && count < all.len() => {
+            Err(StepError::Fail { reason, .. }) if !way.params.all_or_none() && count < all.len() => {
                 tracing::error!(to = %way.to.name, reason, "volumes cannot be failed over");
                 leave_behind(job, coming)
             }
@@ -249,7 +281,7 @@ impl Failover {
             match mirror::demote(way.from, &volume.image_name(), &job.id).await {
                 Ok(mark) => marks.extend(mark.map(|mark| (volume.id, mark))),
                 Err(e) if e.is_unavailable() => return silence(way, job, e.into()),
-                Err(e) if e.is_transient() || way.params.back() => return Err(storage(e)),
+                Err(e) if e.is_transient() || way.params.all_or_none() => return Err(storage(e)),
                 Err(e) => {
                     tracing::warn!(volume = %volume.id, error = %e, "a volume cannot be demoted");
                     stuck.push(volume.id);
@@ -295,7 +327,7 @@ impl Failover {
             format!("{count} volumes' copies lack what was written last")
         });
         match over {
-            Err(StepError::Fail { reason, .. }) if !way.params.back() => {
+            Err(StepError::Fail { reason, .. }) if !way.params.all_or_none() => {
                 tracing::error!(to = %way.to.name, reason, "volumes cannot be failed over");
                 for volume in &coming {
                     match mirror::promote(way.from, &volume.image_name(), false).await {
@@ -325,7 +357,9 @@ impl Failover {
                     tracing::warn!(to = %way.to.name, error = %e, "both clusters do not answer");
                     return Err(StepError::Wait(LOOK_AGAIN));
                 }
-                Err(VolumeError::Storage(e)) if !e.is_transient() && !way.params.back() => {
+                Err(VolumeError::Storage(e))
+                    if !e.is_transient() && (forced || !way.params.all_or_none()) =>
+                {
                     tracing::error!(volume = %volume.id, to = %way.to.name, error = %e, "a volume cannot be failed over");
                     self.lose(&volume.id).await.map_err(failed)?;
                     lost.push(volume.id);

@@ -9,14 +9,17 @@
 //!   was written is lost. Only where the cluster it is in does not answer is it promoted by force, if its copy was seen to
 //!   be whole. A failback never forces: copies that were left behind are brought anew first.
 //!
-//! `mirror` is what is done to images, `upkeep` the work that follows a volume's type, `store` the rows.
+//! `mirror` is what is done to images, `upkeep` the work that follows a volume's type, `groups` what is done to a group at
+//! once, `store` the rows.
 
 mod failover;
+mod groups;
 mod mirror;
 mod store;
 mod upkeep;
 
 pub(crate) use failover::Failover;
+pub(crate) use groups::ReplicateGroup;
 pub(crate) use store::Backend;
 pub(crate) use upkeep::{Follow, Forget, Replicate};
 
@@ -95,6 +98,20 @@ impl Replica {
             (&self.secondary, &self.home)
         } else {
             (&self.home, &self.secondary)
+        }
+    }
+
+    /// The tier that a failover of what is `away` already, or not, goes to. What was left half failed over (`broken`) may
+    /// go to either.
+    fn target(&self, backend_id: Option<&str>, away: bool, broken: bool) -> Result<&Tier, VolumeError> {
+        match backend_id {
+            Some(DEFAULT) if away || broken => Ok(&self.home),
+            Some(id) if id == self.secondary.name && (!away || broken) => Ok(&self.secondary),
+            None if !away => Ok(&self.secondary),
+            other => Err(VolumeError::InvalidInput(format!(
+                "Invalid failover target: {}",
+                other.unwrap_or("RBD: No available failover target host.")
+            ))),
         }
     }
 
@@ -223,17 +240,7 @@ impl Volumes {
         };
         let away = backend.serves_instead().is_some();
         let broken = before == R::FailoverError;
-        let to = match backend_id {
-            Some(DEFAULT) if away || broken => &replica.home,
-            Some(id) if id == replica.secondary.name && (!away || broken) => &replica.secondary,
-            None if !away => &replica.secondary,
-            other => {
-                return Err(VolumeError::InvalidInput(format!(
-                    "Invalid failover target: {}",
-                    other.unwrap_or("RBD: No available failover target host.")
-                )));
-            }
-        };
+        let to = replica.target(backend_id, away, broken)?;
         backend.status = R::FailingOver;
         backend.task = Some(failover::spawn(&mut tx, &backend.tier, &to.name, before).await?);
         store::put(&mut tx, &backend).await?;

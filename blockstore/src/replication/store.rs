@@ -80,6 +80,23 @@ pub(super) async fn put(tx: &mut Tx, b: &Backend) -> Result<(), VolumeError> {
     Ok(())
 }
 
+/// The groups that are replicated, and have volumes of a tier which was failed over, or back, are what its backend is.
+pub(super) async fn turn_groups(
+    tx: &mut Tx,
+    tier: &str,
+    status: ReplicationStatus,
+) -> Result<(), VolumeError> {
+    sqlx::query(
+        "UPDATE volume_groups SET replication_status = $1 WHERE replication_status IN ('enabled', 'failed-over') AND \
+         id IN (SELECT group_id FROM volumes WHERE group_id IS NOT NULL AND COALESCE(home_tier, tier) = $2)",
+    )
+    .bind(status.as_str())
+    .bind(tier.to_owned())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 /// Writes a volume's replication status.
 pub(super) async fn set_status(tx: &mut Tx, id: &str, status: ReplicationStatus) -> Result<(), VolumeError> {
     sqlx::query("UPDATE volumes SET replication_status = $1 WHERE id = $2")

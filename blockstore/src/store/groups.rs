@@ -13,7 +13,7 @@ use state::{Flag, Timestamp, Tx};
 const TYPES: &str = "SELECT id, name, description, is_public, specs, created_at FROM volume_group_types";
 const GROUPS: &str = "SELECT id, project_id, user_id, name, description, group_type_id, \
     (SELECT t.name FROM volume_group_types t WHERE t.id = group_type_id) AS group_type, volume_types, zone, status, \
-    group_snapshot_id, source_group_id, created_at FROM volume_groups";
+    replication_status, replication_task, group_snapshot_id, source_group_id, created_at FROM volume_groups";
 const SNAPSHOTS: &str = "SELECT id, group_id, project_id, user_id, name, description, group_type_id, \
     (SELECT t.name FROM volume_group_types t WHERE t.id = group_type_id) AS group_type, status, created_at \
     FROM volume_group_snapshots";
@@ -90,6 +90,8 @@ struct Row {
     volume_types: String,
     zone: String,
     status: String,
+    replication_status: String,
+    replication_task: Option<String>,
     group_snapshot_id: Option<String>,
     source_group_id: Option<String>,
     created_at: Timestamp,
@@ -109,6 +111,8 @@ impl TryFrom<Row> for Group {
             volume_types: serde_json::from_str(&r.volume_types)?,
             zone: r.zone,
             status: r.status.parse()?,
+            replication_status: r.replication_status.parse()?,
+            replication_task: r.replication_task,
             group_snapshot_id: r.group_snapshot_id,
             source_group_id: r.source_group_id,
             created_at: r.created_at,
@@ -146,15 +150,20 @@ pub(crate) async fn get<'e>(
     Where::of("id", id).one::<Row, Group>(db, GROUPS).await
 }
 
-/// Writes what a caller or an operation may change: name, description and state.
+/// Writes what a caller or an operation may change: name, description and states.
 pub(crate) async fn save(tx: &mut Tx, g: &Group) -> Result<(), VolumeError> {
-    sqlx::query("UPDATE volume_groups SET name = $1, description = $2, status = $3 WHERE id = $4")
-        .bind(g.name.clone())
-        .bind(g.description.clone())
-        .bind(g.status.as_str())
-        .bind(g.id.clone())
-        .execute(tx.conn())
-        .await?;
+    sqlx::query(
+        "UPDATE volume_groups SET name = $1, description = $2, status = $3, replication_status = $4, \
+         replication_task = $5 WHERE id = $6",
+    )
+    .bind(g.name.clone())
+    .bind(g.description.clone())
+    .bind(g.status.as_str())
+    .bind(g.replication_status.as_str())
+    .bind(g.replication_task.clone())
+    .bind(g.id.clone())
+    .execute(tx.conn())
+    .await?;
     Ok(())
 }
 

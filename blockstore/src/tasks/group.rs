@@ -23,7 +23,7 @@ pub(crate) async fn spawn(tx: &mut Tx, group: &Group) -> Result<(), VolumeError>
 }
 
 /// The subject of everything that is done to a group.
-pub(super) fn subject(group_id: &str) -> String {
+pub(crate) fn subject(group_id: &str) -> String {
     format!("volume-group/{group_id}")
 }
 

@@ -14,7 +14,7 @@
 //! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
 //! snapshot.create, snapshot.delete
 //! backup.create, backup.delete, backup.restore, backup.collect (in `backup`)
-//! backend.failover, volume.replicate, volume.follow, volume.forget (in `replication`)
+//! backend.failover, volume.replicate, volume.follow, volume.forget, group.replicate (in `replication`)
 //! schedule.run            what a schedule makes, and what it keeps no longer (in `schedules`)
 //! group.settle            a group made of another one, or going with its volumes, follows them
 //! group_snapshot.create   snapshots of all its volumes at one instant
@@ -61,6 +61,7 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(crate::replication::Follow(volumes.clone())),
         Arc::new(crate::replication::Forget(volumes.clone())),
         Arc::new(crate::replication::Replicate(volumes.clone())),
+        Arc::new(crate::replication::ReplicateGroup(volumes.clone())),
         Arc::new(create::Create(volumes.clone())),
         Arc::new(delete::Delete(volumes.clone())),
         Arc::new(extend::Extend(volumes.clone())),

@@ -9,7 +9,8 @@ use crate::signature::Method;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use openssl::error::ErrorStack;
-use openssl::hash::{Hasher as OneHash, MessageDigest};
+use openssl::md::{Md, MdRef};
+use openssl::md_ctx::MdCtx;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -30,14 +31,17 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(kind: MessageDigest) -> Lane {
+    fn new(kind: &'static MdRef) -> Lane {
         let (queue, mut chunks) = mpsc::channel::<Bytes>(AHEAD);
         let done = tokio::task::spawn_blocking(move || {
-            let mut hash = OneHash::new(kind)?;
+            let mut hash = MdCtx::new()?;
+            hash.digest_init(kind)?;
             while let Some(chunk) = chunks.blocking_recv() {
-                hash.update(&chunk)?;
+                hash.digest_update(&chunk)?;
             }
-            Ok(hex::encode(hash.finish()?))
+            let mut made = vec![0; kind.size()];
+            hash.digest_final(&mut made)?;
+            Ok(hex::encode(made))
         });
         Lane { queue, done }
     }
@@ -51,7 +55,7 @@ impl Lane {
 
 /// One hash of a whole stream, in hex.
 pub(crate) async fn hash_of(method: Method, mut bytes: super::Body) -> Result<String, ImageError> {
-    let lane = Lane::new(method.into());
+    let lane = Lane::new(method.digest());
     while let Some(chunk) = bytes.next().await {
         lane.queue.send(chunk?).await.map_err(ended)?;
     }
@@ -65,8 +69,8 @@ fn ended<T>(_: T) -> ImageError {
 impl Hasher {
     /// MD5 is made where it is asked for.
     pub(crate) fn new(algorithm: HashAlgorithm, md5: bool) -> Self {
-        let hash = Lane::new(Method::from(algorithm).into());
-        Hasher { md5: md5.then(|| Lane::new(MessageDigest::md5())), algorithm, hash, size: 0 }
+        let hash = Lane::new(Method::from(algorithm).digest());
+        Hasher { md5: md5.then(|| Lane::new(Md::md5())), algorithm, hash, size: 0 }
     }
 
     /// Takes the next bytes. Waits while the hashes are behind.

@@ -101,9 +101,23 @@ impl Failover {
                 false => (ReplicationStatus::FailedOver, Some(params.to.clone())),
             };
             store::put(&mut tx, &backend).await?;
+            store::turn_groups(&mut tx, &params.tier, backend.status).await?;
             self.0.show_backend(&mut tx, &backend).await?;
         }
         Ok(tx.commit().await?)
+    }
+
+    /// A group whose volumes are not all served is in error.
+    pub(super) async fn finish_group(
+        &self,
+        params: &Params,
+        group: &str,
+        task: &str,
+    ) -> Result<(), VolumeError> {
+        let next = if params.back() { ReplicationStatus::Enabled } else { ReplicationStatus::FailedOver };
+        let members = volumes::of_group(self.0.db.read(), group).await?;
+        let ended = if members.iter().any(is_lost) { ReplicationStatus::Error } else { next };
+        self.0.group_ended(group, task, ended, |_| next).await
     }
 
     /// A volume that was lost for as long as its cluster was not used.

@@ -2,6 +2,7 @@
 
 use super::{Failover, LOOK_AGAIN, Params, Way, is_forced, mirror};
 use crate::VolumeError;
+use crate::model::Volume;
 use crate::replication::store;
 use crate::status::ReplicationStatus;
 use crate::store::volumes;
@@ -39,6 +40,15 @@ impl Failover {
             }
         }
         if waits { Err(StepError::Wait(LOOK_AGAIN)) } else { Ok(()) }
+    }
+
+    /// Its volumes are what they are where they are; the group is in error.
+    pub(super) async fn give_up_group(&self, group: &str, task: &str) -> Result<(), VolumeError> {
+        let served = |v: &Volume| match v.home_tier {
+            Some(_) => ReplicationStatus::FailedOver,
+            None => ReplicationStatus::Enabled,
+        };
+        self.0.group_ended(group, task, ReplicationStatus::Error, served).await
     }
 
     pub(super) async fn give_up(&self, params: &Params, task: &str) -> Result<(), VolumeError> {
