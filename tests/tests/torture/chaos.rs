@@ -26,6 +26,20 @@ pub struct Chaos {
     pub calm: Arc<RwLock<()>>,
 }
 
+/// A number of the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |v| v.parse().unwrap())
+}
+
+/// A cloud whose database is behind a wire.
+pub async fn wired(args: &[&str]) -> (Cloud, Wire) {
+    let url = testbed::database_url().await;
+    let target = url.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let wire = Wire::to(target).await;
+    let through = url.replacen(target, &format!("127.0.0.1:{}", wire.port), 1);
+    (Cloud::up_with(&[&["--database", &through], args].concat()), wire)
+}
+
 impl Chaos {
     pub fn new(cloud: Cloud, wire: Wire, seed: u64) -> Chaos {
         Chaos {
@@ -56,7 +70,24 @@ impl Chaos {
         self.random.lock().unwrap().random_range(0..below)
     }
 
-    pub async fn run(self, end: Instant) {
+    /// Troubles the cloud while clients work on it: what these have made of it. Each is told when to end.
+    pub async fn with<T: Send + 'static, C: Future<Output = T> + Send + 'static>(
+        &self,
+        seconds: u64,
+        clients: impl Iterator<Item = impl FnOnce(Instant) -> C>,
+    ) -> Vec<T> {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let work: Vec<_> = clients.map(|client| tokio::spawn(client(end))).collect();
+        let trouble = tokio::spawn(self.clone().run(end));
+        let mut models = Vec::new();
+        for client in work {
+            models.push(client.await.unwrap());
+        }
+        trouble.await.unwrap();
+        models
+    }
+
+    async fn run(self, end: Instant) {
         while Instant::now() < end {
             self.pause(2000 + self.draw(3000)).await;
             let _storm = self.calm.clone().write_owned().await;

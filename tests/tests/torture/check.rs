@@ -1,8 +1,9 @@
 //! Whether the cloud is what the models say.
 
-use crate::client::{BACKUP, IMAGE, Kind, SNAPSHOT, VOLUME, pointer};
+use crate::client::{BACKUP, SNAPSHOT, VOLUME};
 use crate::cloud::{Cloud, Session};
 use crate::model::{Disks, Model, TIERS};
+use crate::user::{IMAGE, Kind, status};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ pub async fn the_cloud_is(model: &Model, session: &Session, disks: &Disks) {
     in_pool(disks, "volume-", wanted).await;
 
     for (id, v) in &model.volumes {
-        assert_eq!(disks.volume(id).await, v.content, "volume {id}");
+        assert_eq!(disks.volume(id).await, v.content, "volume {id}: {:#?}", v.history);
     }
     for (volume, (id, _, content)) in model.snapshots() {
         assert_eq!(disks.snapshot(volume, id).await, *content, "snapshot {id} of volume {volume}");
@@ -115,8 +116,8 @@ async fn at_rest(session: &Session, model: &Model) {
     let backups = model.backups.keys().map(|id| (BACKUP, id.clone()));
     for (kind, id) in volumes.chain(snapshots).chain(backups).chain(images) {
         let body = session.ok("GET", &format!("{}/{id}", kind.path), None).await;
-        let status = body.pointer(&pointer(kind)).and_then(Value::as_str).unwrap_or_default();
-        assert!(matches!(status, "available" | "active"), "{} {id} is {status}: {body}", kind.one);
+        let status = status(kind, &body);
+        assert!(matches!(&*status, "available" | "active"), "{} {id} is {status}: {body}", kind.one);
     }
 }
 

@@ -1,48 +1,47 @@
 //! One client: it owns what it makes, does one thing after another, and bears with a cloud that is in trouble as a
-//! careful user would: what was refused or lost is looked up by its name before it is believed.
+//! careful user would.
 
 use crate::chaos::Chaos;
-use crate::cloud::Session;
 use crate::model::{Content, Disks, Model, PLACES, TIERS, Volume};
+use crate::user::{IMAGE, Kind, User};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Whatever takes longer than this is stuck.
-const PATIENCE: Duration = Duration::from_secs(180);
 const MOST_VOLUMES: usize = 6;
+
+pub const VOLUME: Kind = Kind { path: "/volume/v3/volumes", one: "volume", many: "volumes" };
+pub const SNAPSHOT: Kind = Kind { path: "/volume/v3/snapshots", one: "snapshot", many: "snapshots" };
+pub const BACKUP: Kind = Kind { path: "/volume/v3/backups", one: "backup", many: "backups" };
 
 pub struct Client {
     n: u64,
     made: u64,
     random: StdRng,
-    session: Arc<Session>,
+    user: User,
     disks: Disks,
     chaos: Chaos,
     model: Model,
     /// Chains of backups whose volume is gone.
     loose: Vec<Vec<String>>,
+    began: Instant,
 }
-
-/// A collection of an API, and what one of it is called.
-#[derive(Clone, Copy)]
-pub struct Kind {
-    pub path: &'static str,
-    pub one: &'static str,
-    pub many: &'static str,
-}
-
-pub const VOLUME: Kind = Kind { path: "/volume/v3/volumes", one: "volume", many: "volumes" };
-pub const SNAPSHOT: Kind = Kind { path: "/volume/v3/snapshots", one: "snapshot", many: "snapshots" };
-pub const BACKUP: Kind = Kind { path: "/volume/v3/backups", one: "backup", many: "backups" };
-pub const IMAGE: Kind = Kind { path: "/image/v2/images", one: "", many: "images" };
 
 impl Client {
-    pub fn new(n: u64, seed: u64, session: Arc<Session>, disks: Disks, chaos: Chaos) -> Client {
+    pub fn new(n: u64, seed: u64, user: User, disks: Disks, chaos: Chaos) -> Client {
         let random = StdRng::seed_from_u64(seed.wrapping_add(n + 1));
-        Client { n, made: 0, random, session, disks, chaos, model: Model::default(), loose: Vec::new() }
+        Client {
+            n,
+            made: 0,
+            random,
+            user,
+            disks,
+            chaos,
+            model: Model::default(),
+            loose: Vec::new(),
+            began: Instant::now(),
+        }
     }
 
     pub async fn run(mut self, end: Instant) -> Model {
@@ -98,8 +97,9 @@ impl Client {
         let mut body = json!({"name": self.name(), "size": size});
         body.as_object_mut()?.extend(from.as_object()?.clone());
         let id = self.make(VOLUME, body).await?;
-        let volume = Volume { size, content, snapshots: Vec::new(), backups: Vec::new() };
-        self.model.volumes.insert(id, volume);
+        let volume = Volume { size, content, ..Volume::default() };
+        self.model.volumes.insert(id.clone(), volume);
+        self.note(&id, format!("made from {from} with {content:?}"));
         Some(())
     }
 
@@ -130,6 +130,7 @@ impl Client {
         let calm = self.chaos.calm.clone().read_owned().await;
         self.disks.write(&id, place, byte).await;
         drop(calm);
+        self.note(&id, format!("{byte} written to {place}"));
         self.model.volumes.get_mut(&id)?.content[place] = byte;
         Some("write")
     }
@@ -138,6 +139,7 @@ impl Client {
         let (id, v) = self.any()?;
         let body = json!({"name": self.name(), "volume_id": id});
         let snapshot = self.make(SNAPSHOT, body).await?;
+        self.note(&id, format!("snapshot {snapshot} with {:?}", v.content));
         self.model.volumes.get_mut(&id)?.snapshots.push((snapshot, v.size, v.content));
         Some("snapshot")
     }
@@ -145,7 +147,7 @@ impl Client {
     async fn drop_snapshot(&mut self) -> Option<&'static str> {
         let (id, v) = self.any()?;
         let at = if v.snapshots.is_empty() { return None } else { self.draw(v.snapshots.len()) };
-        self.remove(SNAPSHOT, &v.snapshots[at].0, "").await;
+        self.user.remove(SNAPSHOT, &v.snapshots[at].0, "").await;
         self.model.volumes.get_mut(&id)?.snapshots.remove(at);
         Some("delete snapshot")
     }
@@ -177,7 +179,7 @@ impl Client {
     /// Moves a volume to the other tier, with its snapshots.
     async fn retype(&mut self) -> Option<&'static str> {
         let (id, _) = self.any()?;
-        let now = self.settled(VOLUME, &id).await;
+        let now = self.user.settled(VOLUME, &id).await;
         let new = if now["volume_type"] == TIERS[1] { TIERS[0] } else { TIERS[1] };
         let fulls = self.chaos.fulls();
         let ask = json!({"os-retype": {"new_type": new, "migration_policy": "on-demand"}});
@@ -198,7 +200,7 @@ impl Client {
         let body = json!({"name": self.name(), "volume_id": id, "incremental": !v.backups.is_empty()});
         let backup = self.make(BACKUP, body).await?;
         // The volume is `backing-up` for a moment longer.
-        self.settled(VOLUME, &id).await;
+        self.user.settled(VOLUME, &id).await;
         self.model.volumes.get_mut(&id)?.backups.push(backup.clone());
         self.model.backups.insert(backup, (v.size, v.content));
         Some("backup")
@@ -214,7 +216,7 @@ impl Client {
         };
         self.loose.retain(|chain| !chain.is_empty());
         let gone = gone?;
-        self.remove(BACKUP, &gone, "").await;
+        self.user.remove(BACKUP, &gone, "").await;
         self.model.backups.remove(&gone);
         Some("delete backup")
     }
@@ -228,9 +230,9 @@ impl Client {
         let ask = json!({"os-volume_upload_image": {"image_name": name, "disk_format": "raw",
             "container_format": "bare"}});
         self.act(&id, ask).await?;
-        let image = self.find(IMAGE, &name).await?;
-        if self.settled(IMAGE, &image).await["status"] != "active" {
-            self.remove(IMAGE, &image, "").await;
+        let image = self.user.find(IMAGE, &name).await?;
+        if self.user.settled(IMAGE, &image).await["status"] != "active" {
+            self.user.remove(IMAGE, &image, "").await;
             return None;
         }
         self.model.images.insert(image, (v.size, v.content));
@@ -239,7 +241,7 @@ impl Client {
 
     async fn drop_image(&mut self) -> Option<&'static str> {
         let id = self.model.images.keys().next()?.clone();
-        self.remove(IMAGE, &id, "").await;
+        self.user.remove(IMAGE, &id, "").await;
         self.model.images.remove(&id);
         Some("delete image")
     }
@@ -251,9 +253,17 @@ impl Client {
     }
 
     async fn drop_it(&mut self, id: &str) {
-        self.remove(VOLUME, id, "?cascade=True").await;
+        self.user.remove(VOLUME, id, "?cascade=True").await;
         let gone = self.model.volumes.remove(id);
         self.loose.extend(gone.map(|v| v.backups).filter(|chain| !chain.is_empty()));
+    }
+
+    /// Keeps for a failure's report what has become of a volume.
+    fn note(&mut self, id: &str, what: String) {
+        let at = self.began.elapsed().as_millis();
+        if let Some(volume) = self.model.volumes.get_mut(id) {
+            volume.history.push(format!("{at} ms: {what}"));
+        }
     }
 
     async fn content(&self, id: &str) -> Content {
@@ -268,18 +278,18 @@ impl Client {
     async fn make(&self, kind: Kind, body: Value) -> Option<String> {
         let name = body["name"].as_str()?.to_owned();
         let fulls = self.chaos.fulls();
-        let answer = self.call("POST", kind.path, Some(json!({kind.one: body}))).await;
+        let answer = self.user.call("POST", kind.path, Some(json!({kind.one: body}))).await;
         let id = match answer {
             Some((200..=299, body)) => body[kind.one]["id"].as_str()?.to_owned(),
             Some((status @ 400..=499, body)) => panic!("{} {name}: {status} {body}", kind.path),
-            _ => self.find(kind, &name).await?,
+            _ => self.user.find(kind, &name).await?,
         };
-        let now = self.settled(kind, &id).await;
+        let now = self.user.settled(kind, &id).await;
         if now["status"] == "available" {
             return Some(id);
         }
         assert!(self.chaos.full_since(fulls), "{} {id} is in error without a full pool: {now}", kind.one);
-        self.remove(kind, &id, "").await;
+        self.user.remove(kind, &id, "").await;
         None
     }
 
@@ -287,13 +297,14 @@ impl Client {
     /// has left in error is deleted.
     async fn act(&mut self, id: &str, body: Value) -> Option<(bool, Value)> {
         let path = format!("{}/{id}/action", VOLUME.path);
-        let fulls = self.chaos.fulls();
-        let asked = match self.call("POST", &path, Some(body)).await {
+        let (fulls, what) = (self.chaos.fulls(), body.to_string());
+        let asked = match self.user.call("POST", &path, Some(body)).await {
             Some((200..=299, _)) => true,
             Some((status @ 400..=499, body)) => panic!("{path}: {status} {body}"),
             _ => false,
         };
-        let now = self.settled(VOLUME, id).await;
+        let now = self.user.settled(VOLUME, id).await;
+        self.note(id, format!("{what}, taken: {asked}, then {} in {}", now["status"], now["volume_type"]));
         if now["status"] == "available" {
             return Some((asked, now));
         }
@@ -301,76 +312,4 @@ impl Client {
         self.drop_it(id).await;
         None
     }
-
-    /// Deletes, again and again until it is gone.
-    async fn remove(&self, kind: Kind, id: &str, query: &str) {
-        let path = format!("{}/{id}", kind.path);
-        let end = Instant::now() + PATIENCE;
-        let mut asked = false;
-        loop {
-            if !asked {
-                match self.call("DELETE", &format!("{path}{query}"), None).await {
-                    Some((200..=299, _)) => asked = true,
-                    Some((404, _)) => return,
-                    Some((status @ 400..=499, body)) => panic!("DELETE {path}: {status} {body}"),
-                    _ => {}
-                }
-            }
-            match self.call("GET", &path, None).await {
-                Some((404, _)) => return,
-                // What was refused with a 503 may have been taken all the same.
-                Some((200, body)) => {
-                    let status = body.pointer(&pointer(kind)).and_then(Value::as_str).unwrap_or_default();
-                    asked |= status == "deleting";
-                    assert!(!status.starts_with("error_"), "{path} cannot be deleted: {body}");
-                }
-                _ => {}
-            }
-            assert!(Instant::now() < end, "{path} is not gone after {PATIENCE:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Waits until it is at rest: how it is then.
-    async fn settled(&self, kind: Kind, id: &str) -> Value {
-        let path = format!("{}/{id}", kind.path);
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.call("GET", &path, None).await;
-            if let Some((200, body)) = &answer {
-                let status = body.pointer(&pointer(kind)).and_then(Value::as_str).unwrap_or_default();
-                if matches!(status, "available" | "active" | "killed" | "queued")
-                    || status.starts_with("error")
-                {
-                    return if kind.one.is_empty() { body.clone() } else { body[kind.one].clone() };
-                }
-            }
-            assert!(Instant::now() < end, "{path} is stuck: {answer:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// The id of the one with this name, as soon as the cloud can tell.
-    async fn find(&self, kind: Kind, name: &str) -> Option<String> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some((200, body)) = self.call("GET", &format!("{}?name={name}", kind.path), None).await {
-                return body[kind.many][0]["id"].as_str().map(str::to_owned);
-            }
-            assert!(Instant::now() < end, "{} cannot be listed", kind.path);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// `None` where nothing answers.
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
-        let answer = self.session.try_call(method, path, body).await.ok()?;
-        assert!(answer.0 < 500 || matches!(answer.0, 503 | 507), "{method} {path}: {answer:?}");
-        Some(answer)
-    }
-}
-
-/// Where a kind's answer has its status.
-pub fn pointer(kind: Kind) -> String {
-    if kind.one.is_empty() { "/status".into() } else { format!("/{}/status", kind.one) }
 }

@@ -19,7 +19,7 @@ pub const TIERS: [&str; 2] = ["volumes", "vms"];
 
 pub type Content = [u8; PLACES];
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Volume {
     pub size: u64,
     pub content: Content,
@@ -27,6 +27,8 @@ pub struct Volume {
     pub snapshots: Vec<(String, u64, Content)>,
     /// Full first; each later one is incremental.
     pub backups: Vec<String>,
+    /// What has become of it, for a failure's report.
+    pub history: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
