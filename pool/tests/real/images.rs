@@ -382,3 +382,33 @@ async fn diffs_of_clones() {
     assert_eq!(all, [want(0), want(8 * MIB)]);
     assert_eq!(c.used_bytes().await.unwrap(), 4 * MIB);
 }
+
+/// A rollback whose caller has given up goes on in librbd. Another one waits for it, and what is written after that stays.
+#[tokio::test]
+async fn a_rollback_never_begins_again_behind_another() {
+    let p = place("rollback").await;
+    let small = CreateOptions { order: Some(12), ..CreateOptions::default() };
+    p.rbd().create("i", 8 << 20, small).await.unwrap();
+    let image = p.rbd().open("i").await.unwrap();
+    let fill = |byte| image.write_at(0, bytes(8 << 20, byte));
+    fill(1).await.unwrap();
+    image.snap_create("s").await.unwrap();
+    fill(2).await.unwrap();
+
+    let other = cluster().await.pool("rbd", Some(p.namespace())).rbd().open("i").await.unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let begun = other.snap_rollback("s", Box::new(move |done, _| tell.send(done).unwrap_or(())));
+    tokio::select! {
+        _ = begun => panic!("too quick to be given up"),
+        _ = told.recv() => {}
+    }
+    drop(other);
+    let began = std::time::Instant::now();
+    while let Err(e) = image.snap_rollback("s", Box::new(|_, _| {})).await {
+        assert!(e.is_busy() && began.elapsed().as_secs() < 60, "{e}");
+    }
+    fill(3).await.unwrap();
+    // Until the first call has ended, and dropped what it told of itself to.
+    while told.recv().await.is_some() {}
+    assert!(image.read_at(0, 8 << 20).await.unwrap() == bytes(8 << 20, 3), "what was written is set back");
+}
