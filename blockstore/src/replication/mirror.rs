@@ -150,7 +150,12 @@ pub(super) async fn is_live(
     let next = if heard.as_ref() == Some(&first) { second } else { first };
     if metadata(from, name, key).await?.as_ref() != Some(&next) {
         let image = from.pool.rbd().open(name).await?;
-        with(image, |image| async move { image.metadata_set(key, &next).await }).await?;
+        with(image, |image| async move {
+            image.metadata_set(key, &next).await?;
+            // Its journal closes with it: nothing is to be on its way there then.
+            image.flush().await
+        })
+        .await?;
     }
     Ok(false)
 }

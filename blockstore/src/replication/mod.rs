@@ -31,8 +31,9 @@ use pool::{Tier, Tiers};
 use serde::{Deserialize, Serialize};
 use state::Tx;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// The name that stands for the tier itself among the targets of a failover.
 const DEFAULT: &str = "default";
@@ -73,6 +74,26 @@ pub(crate) struct Replica {
     patience: Duration,
     /// Whether the two pools are known to be peers.
     met: Mutex<bool>,
+    turns: Turns,
+}
+
+/// Whose turn it is on an image: of what follows a volume and what changes its mirroring, one at a time has it open. (Of
+/// two, one takes its lock from the other, whose journal closes in the middle of a change: librbd 16.2 may lock up there.)
+#[derive(Debug, Default)]
+struct Turns(std::sync::Mutex<BTreeMap<String, Weak<Mutex<()>>>>);
+
+impl Turns {
+    async fn of(&self, image: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, turn| turn.strong_count() > 0);
+            let there = all.get(image).and_then(Weak::upgrade);
+            let turn = there.unwrap_or_default();
+            all.insert(image.to_owned(), Arc::downgrade(&turn));
+            turn
+        };
+        turn.lock_owned().await
+    }
 }
 
 impl Replica {
@@ -89,7 +110,7 @@ impl Replica {
             return Err(wrong("their pools have different names"));
         }
         let patience = Duration::from_secs(config.patience_s);
-        Ok(Replica { home, secondary, patience, met: Mutex::new(false) })
+        Ok(Replica { home, secondary, patience, met: Mutex::new(false), turns: Turns::default() })
     }
 
     /// The tier that serves a volume which is in `here`, and the one that has its copy.

@@ -72,6 +72,7 @@ impl Volumes {
         let kind = crate::store::types::get(self.db.read(), &volume.type_id).await.map_err(failed)?;
         let (here, there) = replica.sides(&volume.tier);
         let name = volume.image_name();
+        let _turn = replica.turns.of(&name).await;
         if !kind.is_some_and(|k| k.replicated()) {
             if !new {
                 mirror::off(here, &name).await.map_err(storage)?;
@@ -113,7 +114,9 @@ impl Volumes {
     /// Before a volume's image is removed: it is mirrored no longer. The tier that its copy is in, if it has one.
     pub(crate) async fn unmirror(&self, volume: &Volume) -> Result<Option<String>, StepError> {
         let replica = self.replicas.of(volume.home()).filter(|_| volume.is_replicated());
-        let Some((here, there)) = replica.map(|r| r.sides(&volume.tier)) else { return Ok(None) };
+        let Some(replica) = replica else { return Ok(None) };
+        let (here, there) = replica.sides(&volume.tier);
+        let _turn = replica.turns.of(&volume.image_name()).await;
         mirror::off(here, &volume.image_name()).await.map_err(storage)?;
         Ok(Some(there.name.clone()))
     }
@@ -185,6 +188,7 @@ impl Operation for Follow {
         let Some(volume) = volume.filter(Volume::is_replicated) else { return Ok(()) };
         let Some(replica) = self.0.replicas.of(volume.home()) else { return Ok(()) };
         let (here, there) = replica.sides(&volume.tier);
+        let _turn = replica.turns.of(&volume.image_name()).await;
         match mirror::is_live(here, there, &volume.image_name(), mirror::WHOLE, &job.id).await {
             Ok(true) => {
                 let mut tx = self.0.db.begin().await.map_err(|e| failed(e.into()))?;
