@@ -235,6 +235,7 @@ async fn every_step_twice_and_a_failure_at_each() {
 
             // One that fails leaves nothing, also no chunk that no list names yet.
             let undo = format!("backup.create:undo:{step}:after");
+            let point = if step == "settle" { "backup.create:settle:before".into() } else { point };
             failpoint::set(&point, Action::Fail);
             failpoint::set(&undo, Action::RetryOnce);
             let id = kit.ask_backup(json!({"volume_id": v, "incremental": true})).await;

@@ -302,6 +302,10 @@ async fn every_step_twice_and_a_failure_at_each() {
                 failpoint::clear(&point);
                 delete(&kit, &id).await;
 
+                // A backup that is seen to be there is its task's end: nothing fails behind it.
+                if (step, when) == ("settle", "after") {
+                    continue;
+                }
                 let undo = format!("backup.create:undo:{step}:after");
                 failpoint::set(&point, Action::Fail);
                 failpoint::set(&undo, Action::RetryOnce);

@@ -62,9 +62,14 @@ async fn spawn(db: &Db, kind: &'static str, name: &str, subject: &str) {
 
 /// Works until the subject has nothing left to do, and says what happened.
 async fn work(db: &Db, kind: &'static str, subject: &str) -> Vec<String> {
-    let (log, stop) = (Log::default(), CancellationToken::new());
+    let log = Log::default();
+    work_with(db, Recorder { kind, log: log.clone() }, &log, subject).await
+}
+
+async fn work_with(db: &Db, operation: impl Operation, log: &Log, subject: &str) -> Vec<String> {
+    let stop = CancellationToken::new();
     let config = WorkerConfig { backoff: Duration::from_millis(10), ..WorkerConfig::new("test") };
-    let worker = Worker::new(db.clone(), config).with(Recorder { kind, log: log.clone() });
+    let worker = Worker::new(db.clone(), config).with(operation);
     let running = tokio::spawn(worker.run(stop.clone()));
     let done = async {
         while !state::tasks::unfinished(db, subject).await.unwrap().is_empty() {
@@ -94,6 +99,56 @@ async fn repeats_a_step_whose_end_was_not_saved() {
             let seen = work(&db, "again", "s/1").await;
             assert_eq!(seen.len(), 3, "{point}: {seen:?}");
         }
+    }
+}
+
+/// Makes its end visible with its task's: `Ok` for good, `Err` where it unwinds.
+struct Finisher(Recorder);
+
+#[async_trait]
+impl Operation for Finisher {
+    fn kind(&self) -> &'static str {
+        self.0.kind
+    }
+    fn steps(&self) -> &'static [&'static str] {
+        &["one"]
+    }
+    async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+        self.0.note("", step, job);
+        if job.params::<String>()? == "bad" {
+            return Err(StepError::fail("it is bad"));
+        }
+        let mut tx = job.db.begin().await.unwrap();
+        job.finish(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut tx = job.db.begin().await.unwrap();
+        assert!(matches!(job.finish(&mut tx).await, Err(state::StateError::NotFound)), "twice");
+        Ok(())
+    }
+    async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
+        Ok(())
+    }
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
+        self.0.note("unwound by ", reason, job);
+        let mut tx = job.db.begin().await.unwrap();
+        job.fail(&mut tx, reason).await.unwrap();
+        tx.commit().await.unwrap();
+        Err(StepError::retry("cut short"))
+    }
+}
+
+/// What has made its end visible does nothing any more, whatever happens before its worker knows.
+#[tokio::test]
+async fn what_has_finished_never_runs_again() {
+    for db in testbed::databases().await {
+        failpoint::set("finish:one:after", Action::RetryOnce);
+        for name in ["a", "bad", "b"] {
+            spawn(&db, "finish", name, "s/1").await;
+        }
+        let log = Log::default();
+        let recorder = Recorder { kind: "finish", log: log.clone() };
+        let seen = work_with(&db, Finisher(recorder), &log, "s/1").await;
+        assert_eq!(seen, ["a:one", "bad:one", "bad:unwound by it is bad", "b:one"]);
     }
 }
 

@@ -112,7 +112,7 @@ impl Operation for Create {
             }
             _ => {
                 let chunks = job.recall("chunks").unwrap_or_default();
-                self.finish(&params, Ok(chunks)).await.map_err(failed)
+                self.finish(job, &params, Ok(chunks)).await.map_err(failed)
             }
         }
     }
@@ -140,7 +140,7 @@ impl Operation for Create {
         if let Some((_, key)) = &params.keys {
             self.0.keys.remove(key).await.map_err(failed)?;
         }
-        self.finish(&params, Err((&job.id, reason))).await.map_err(failed)
+        self.finish(job, &params, Err(reason)).await.map_err(failed)
     }
 }
 
@@ -184,8 +184,9 @@ impl Create {
     /// The backup is `available` or `error`; the volume, which a backup harms in no case, is what it was.
     async fn finish(
         &self,
+        job: &Job,
         params: &Params,
-        outcome: Result<i64, (&String, &str)>,
+        outcome: Result<i64, &str>,
     ) -> Result<(), VolumeError> {
         let id = &params.backup_id;
         let mut tx = self.0.db.begin().await?;
@@ -208,13 +209,14 @@ impl Create {
                     sweep::spawn(&mut tx, &params.from, &image, Some(&parent.base)).await?;
                 }
             }
-            (Some(_), Err((task, reason))) => {
+            (Some(_), Err(reason)) => {
                 store::set_status(&mut tx, id, BackupStatus::Error, Some(reason)).await?;
                 let about = ("VOLUME_BACKUP", id.as_str());
-                self.0.tell(&mut tx, task, &params.asker, Action::BackUp, about, reason).await?;
+                self.0.tell(&mut tx, &job.id, &params.asker, Action::BackUp, about, reason).await?;
             }
             (None, _) => {}
         }
+        crate::tasks::end(job, &mut tx, outcome.err()).await?;
         Ok(tx.commit().await?)
     }
 }

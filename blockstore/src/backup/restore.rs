@@ -15,6 +15,7 @@ use state::{Job, NewTask, Operation, StepError, Tx};
 use std::sync::Arc;
 
 const KIND: &str = "backup.restore";
+const DROP_KEY: &str = "backup.drop_key";
 
 #[derive(Serialize, Deserialize)]
 struct Params {
@@ -77,8 +78,7 @@ impl Operation for Restore {
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let params: Params = job.params()?;
         if step == "settle" {
-            self.finish(&params, None).await.map_err(failed)?;
-            return self.forget(params.keys.as_ref().and_then(|k| k.old.as_deref())).await;
+            return self.finish(job, &params, None).await.map_err(failed);
         }
         if let Some(Keys { of, new, .. }) = &params.keys {
             self.0.keys.copy(of, new, &params.asker.project_id).await.map_err(failed)?;
@@ -96,28 +96,57 @@ impl Operation for Restore {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.finish(&params, Some((&job.id, reason))).await.map_err(failed)?;
-        self.forget(params.keys.as_ref().map(|k| k.new.as_str())).await
+        self.finish(job, &params, Some(reason)).await.map_err(failed)
+    }
+}
+
+/// `backup.drop_key`: a passphrase goes that a restore has left without a volume.
+pub(crate) struct DropKey(pub(crate) Arc<Volumes>);
+
+#[async_trait]
+impl Operation for DropKey {
+    fn kind(&self) -> &'static str {
+        DROP_KEY
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["drop"]
+    }
+
+    async fn run(&self, _: &str, job: &mut Job) -> Result<(), StepError> {
+        self.0.forget_unused_key(Some(&job.params::<String>()?)).await.map_err(failed)
+    }
+
+    async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
+        tracing::error!(subject = %job.subject, reason, "a passphrase that nothing is opened with is still kept");
+        Ok(())
     }
 }
 
 impl Restore {
-    async fn forget(&self, key: Option<&str>) -> Result<(), StepError> {
-        self.0.forget_unused_key(key).await.map_err(failed)
-    }
-
     /// The backup is `available` again, whatever has become of the volume.
-    async fn finish(&self, params: &Params, failure: Option<(&String, &str)>) -> Result<(), VolumeError> {
+    async fn finish(&self, job: &Job, params: &Params, failure: Option<&str>) -> Result<(), VolumeError> {
         let mut tx = self.0.db.begin().await?;
         self.0.settle_backed_up(&mut tx, &params.volume_id, failure.is_some()).await?;
         if failure.is_none() {
             self.restore_facts(&mut tx, params).await?;
         }
         self.0.end_restore(&mut tx, &params.backup_id).await?;
-        if let Some((task, reason)) = failure {
+        if let Some(reason) = failure {
             let about = ("VOLUME_BACKUP", params.backup_id.as_str());
-            self.0.tell(&mut tx, task, &params.asker, Action::RestoreBackup, about, reason).await?;
+            self.0.tell(&mut tx, &job.id, &params.asker, Action::RestoreBackup, about, reason).await?;
         }
+        // One of two passphrases opens the volume now.
+        if let Some(Keys { old, new, .. }) = &params.keys
+            && let Some(key) = if failure.is_none() { old.as_ref() } else { Some(new) }
+        {
+            NewTask { kind: DROP_KEY, subject: &format!("key/{key}") }.spawn(&mut tx, key).await?;
+        }
+        crate::tasks::end(job, &mut tx, failure).await?;
         Ok(tx.commit().await?)
     }
 

@@ -54,7 +54,7 @@ impl Operation for Extend {
         let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
         let bytes = u64::try_from(params.new_size).unwrap_or(0).saturating_mul(GIB);
         disk::ensure_size(&tier, &volume.image_name(), bytes).await.map_err(storage)?;
-        self.settle(&params).await.map_err(failed)
+        self.settle(job, &params).await.map_err(failed)
     }
 
     async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
@@ -63,12 +63,12 @@ impl Operation for Extend {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.give_up(&job.id, &params, reason).await.map_err(failed)
+        self.give_up(job, &params, reason).await.map_err(failed)
     }
 }
 
 impl Extend {
-    async fn settle(&self, params: &Params) -> Result<(), VolumeError> {
+    async fn settle(&self, job: &Job, params: &Params) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
@@ -80,10 +80,11 @@ impl Extend {
             store::volumes::set_status(&mut tx, id, next, None).await?;
         }
         tx.wake(Volumes::topic(id));
+        job.finish(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
-    async fn give_up(&self, task: &str, params: &Params, reason: &str) -> Result<(), VolumeError> {
+    async fn give_up(&self, job: &Job, params: &Params, reason: &str) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let Some(volume) = store::volumes::get(self.0.db.read(), id).await? else { return Ok(()) };
         let tier = self.0.tiers.get(&volume.tier)?;
@@ -97,9 +98,10 @@ impl Extend {
         {
             store::volumes::set_size(&mut tx, id, size, 0).await?;
             store::volumes::set_status(&mut tx, id, next, None).await?;
-            self.0.tell(&mut tx, task, &params.asker, Action::Extend, ("VOLUME", id), reason).await?;
+            self.0.tell(&mut tx, &job.id, &params.asker, Action::Extend, ("VOLUME", id), reason).await?;
         }
         tx.wake(Volumes::topic(id));
+        job.fail(&mut tx, reason).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -117,7 +117,7 @@ impl Operation for Migrate {
             "commit" => self.onward(&params, self.commit(&params, live, job).await).await,
             _ => {
                 let trashed = job.recall("trashed").unwrap_or(false);
-                self.settle(&params, trashed, None).await.map_err(failed)
+                self.settle(job, &params, trashed, None).await.map_err(failed)
             }
         }
     }
@@ -142,7 +142,7 @@ impl Operation for Migrate {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
         let trashed = job.recall("trashed").unwrap_or(false);
-        self.settle(&params, trashed, Some((&job.id, reason))).await.map_err(failed)
+        self.settle(job, &params, trashed, Some(reason)).await.map_err(failed)
     }
 }
 
@@ -361,9 +361,10 @@ impl Migrate {
 
     pub(super) async fn settle(
         &self,
+        job: &Job,
         params: &Params,
         trashed: bool,
-        failure: Option<(&String, &str)>,
+        failure: Option<&str>,
     ) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
@@ -382,10 +383,11 @@ impl Migrate {
         if trashed {
             sweep::spawn(&mut tx, &params.from, &params.former(), None).await?;
         }
-        if let Some((task, reason)) = failure {
-            self.0.tell(&mut tx, task, &params.asker, Action::Migrate, ("VOLUME", id), reason).await?;
+        if let Some(reason) = failure {
+            self.0.tell(&mut tx, &job.id, &params.asker, Action::Migrate, ("VOLUME", id), reason).await?;
         }
         tx.wake(Volumes::topic(id));
+        super::end(job, &mut tx, failure).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -74,7 +74,7 @@ impl Operation for MigrateAttached {
             },
             _ => {
                 let trashed = job.recall("trashed").unwrap_or(false);
-                self.0.settle(&params, trashed, None).await.map_err(again)
+                self.0.settle(job, &params, trashed, None).await.map_err(again)
             }
         }
     }
@@ -101,7 +101,7 @@ impl Operation for MigrateAttached {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.0.settle(&params, false, Some((&job.id, reason))).await.map_err(failed)
+        self.0.settle(job, &params, false, Some(reason)).await.map_err(failed)
     }
 }
 

@@ -13,7 +13,7 @@
 //! volume.upload           snapshot, and an image (of the images' service) that is a clone of it
 //! volume.sweep            what nobody waits for: a hidden snapshot, an image in the trash
 //! snapshot.create, snapshot.delete
-//! backup.create, backup.delete, backup.restore, backup.collect (in `backup`)
+//! backup.create, backup.delete, backup.restore, backup.drop_key, backup.collect (in `backup`)
 //! backend.failover, volume.replicate, volume.follow, volume.forget, group.replicate (in `replication`)
 //! schedule.run            what a schedule makes, and what it keeps no longer (in `schedules`)
 //! group.settle            a group made of another one, or going with its volumes, follows them
@@ -42,7 +42,7 @@ pub(crate) mod sweep;
 pub(crate) mod upload;
 
 use crate::{VolumeError, Volumes};
-use state::{Operation, StepError};
+use state::{Job, Operation, StepError, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,7 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(crate::backup::collect::Collect(volumes.clone())),
         Arc::new(crate::backup::create::Create(volumes.clone())),
         Arc::new(crate::backup::delete::Delete(volumes.clone())),
+        Arc::new(crate::backup::restore::DropKey(volumes.clone())),
         Arc::new(crate::backup::restore::Restore(volumes.clone())),
         Arc::new(crate::schedules::run::Run(volumes.clone())),
         Arc::new(crate::replication::Failover(volumes.clone())),
@@ -98,6 +99,15 @@ pub(crate) fn failed(e: VolumeError) -> StepError {
             StepError::fail(reason).because(other)
         }
     }
+}
+
+/// Ends an operation in the transaction that makes its end visible: `failure` says why it has failed.
+pub(crate) async fn end(job: &Job, tx: &mut Tx, failure: Option<&str>) -> Result<(), VolumeError> {
+    match failure {
+        None => job.finish(tx).await?,
+        Some(reason) => job.fail(tx, reason).await?,
+    }
+    Ok(())
 }
 
 /// As [`failed`], for the storage's own errors. Their texts name pools and images: they are for the log only.

@@ -87,7 +87,7 @@ impl Operation for Reimage {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.finish(&params, false, Some((&job.id, reason))).await.map_err(failed)
+        self.finish(job, &params, false, Some(reason)).await.map_err(failed)
     }
 }
 
@@ -127,7 +127,7 @@ impl Reimage {
     ) -> Result<(), StepError> {
         if job.recall("over").unwrap_or(false) {
             self.overwrite(volume, tier, params).await?;
-            return self.finish(params, false, None).await.map_err(failed);
+            return self.finish(job, params, false, None).await.map_err(failed);
         }
         let (name, new) = (volume.image_name(), fresh(volume));
         let mut trashed = false;
@@ -137,7 +137,7 @@ impl Reimage {
         disk::ensure_renamed(tier, &new, &name).await.map_err(storage)?;
         let limits = self.0.limits_of_type(&volume.type_id).await.map_err(failed)?;
         disk::limit(tier, &name, &limits).await.map_err(storage)?;
-        self.finish(params, trashed, None).await.map_err(failed)
+        self.finish(job, params, trashed, None).await.map_err(failed)
     }
 
     /// Nothing, then the image's bytes.
@@ -166,9 +166,10 @@ impl Reimage {
 
     async fn finish(
         &self,
+        job: &Job,
         params: &Params,
         trashed: bool,
-        failure: Option<(&String, &str)>,
+        failure: Option<&str>,
     ) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
@@ -189,10 +190,11 @@ impl Reimage {
                 sweep::spawn(&mut tx, &volume.tier, &volume.image_name(), None).await?;
             }
         }
-        if let Some((task, reason)) = failure {
-            self.0.tell(&mut tx, task, &params.asker, Action::Reimage, ("VOLUME", id), reason).await?;
+        if let Some(reason) = failure {
+            self.0.tell(&mut tx, &job.id, &params.asker, Action::Reimage, ("VOLUME", id), reason).await?;
         }
         tx.wake(Volumes::topic(id));
+        super::end(job, &mut tx, failure).await?;
         Ok(tx.commit().await?)
     }
 }

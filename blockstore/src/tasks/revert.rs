@@ -2,7 +2,7 @@
 //! byte set back, so that a revert that cannot be finished leaves the volume in `error`; it can be asked for again once
 //! an administrator has reset the state.
 
-use super::{failed, storage, subject};
+use super::{end, failed, storage, subject};
 use crate::disk;
 use crate::messages::{Action, Asker};
 use crate::model::{Snapshot, Volume, snap_name};
@@ -58,7 +58,7 @@ impl Operation for Revert {
         let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
         let snap = snap_name(&params.snapshot_id);
         disk::roll_back(&tier, &volume.image_name(), &snap).await.map_err(storage)?;
-        self.settle(&params, Step::Settled(VolumeStatus::Available), None).await.map_err(failed)
+        self.settle(job, &params, Step::Settled(VolumeStatus::Available), None).await.map_err(failed)
     }
 
     /// What was set back is as it was at the snapshot: nothing to take back.
@@ -68,16 +68,17 @@ impl Operation for Revert {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
-        self.settle(&params, Step::Failed, Some((&job.id, reason))).await.map_err(failed)
+        self.settle(job, &params, Step::Failed, Some(reason)).await.map_err(failed)
     }
 }
 
 impl Revert {
     async fn settle(
         &self,
+        job: &Job,
         params: &Params,
         step: Step,
-        failure: Option<(&String, &str)>,
+        failure: Option<&str>,
     ) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
@@ -87,9 +88,9 @@ impl Revert {
             && let Some(next) = now.status.after(step)
         {
             store::volumes::set_status(&mut tx, id, next, None).await?;
-            if let Some((task, reason)) = failure {
+            if let Some(reason) = failure {
                 let what = ("VOLUME", id.as_str());
-                self.0.tell(&mut tx, task, &params.asker, Action::Revert, what, reason).await?;
+                self.0.tell(&mut tx, &job.id, &params.asker, Action::Revert, what, reason).await?;
             }
         }
         // The snapshot is whole either way.
@@ -99,6 +100,7 @@ impl Revert {
             store::snapshots::set_status(&mut tx, &snapshot.id, next, &snapshot.progress).await?;
         }
         tx.wake(Volumes::topic(id));
+        end(job, &mut tx, failure).await?;
         Ok(tx.commit().await?)
     }
 }

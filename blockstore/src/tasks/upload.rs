@@ -88,7 +88,7 @@ impl Operation for Upload {
             }
             _ => match self.0.image_status(&params.image_id).await.map_err(failed)? {
                 None | Some(Status::Active | Status::Deactivated) => {
-                    self.finish(&params, None).await.map_err(failed)
+                    self.finish(job, &params, None).await.map_err(failed)
                 }
                 Some(Status::Killed | Status::Deleted) => {
                     Err(StepError::fail("The image could not be made."))
@@ -113,7 +113,7 @@ impl Operation for Upload {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let params: Params = job.params()?;
         self.0.drop_image(&params.image_id).await.map_err(failed)?;
-        self.finish(&params, Some((&job.id, reason))).await.map_err(failed)
+        self.finish(job, &params, Some(reason)).await.map_err(failed)
     }
 }
 
@@ -144,7 +144,7 @@ impl Upload {
     }
 
     /// The volume is what it was. An upload harms no volume, so a failed one leaves a message only.
-    async fn finish(&self, params: &Params, failure: Option<(&String, &str)>) -> Result<(), VolumeError> {
+    async fn finish(&self, job: &Job, params: &Params, failure: Option<&str>) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
@@ -156,11 +156,12 @@ impl Upload {
         }
         match failure {
             None => sweep::spawn(&mut tx, &params.tier, &params.image(), Some(&params.snap())).await?,
-            Some((task, reason)) => {
-                self.0.tell(&mut tx, task, &params.asker, Action::Upload, ("VOLUME", id), reason).await?;
+            Some(reason) => {
+                self.0.tell(&mut tx, &job.id, &params.asker, Action::Upload, ("VOLUME", id), reason).await?;
             }
         }
         tx.wake(Volumes::topic(id));
+        super::end(job, &mut tx, failure).await?;
         Ok(tx.commit().await?)
     }
 }

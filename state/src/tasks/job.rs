@@ -1,6 +1,7 @@
 //! What a step gets and what it gives back.
 
-use crate::Db;
+use super::rows;
+use crate::{Db, StateError, Tx};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -11,6 +12,8 @@ pub struct Job {
     pub id: String,
     pub subject: String,
     pub db: Db,
+    /// The worker that holds the lease.
+    pub(super) node: String,
     pub(super) params: Value,
     pub(super) memo: Map<String, Value>,
 }
@@ -20,6 +23,19 @@ impl Job {
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, StepError> {
         T::deserialize(&self.params)
             .map_err(|e| StepError::fail("the task's parameters cannot be read").because(e))
+    }
+
+    /// To be called by the last step, in the transaction that makes the operation's end visible: the task goes with it.
+    /// Otherwise, cut short in between, the step would run again on what comes after: on the state that another operation
+    /// has given the resource meanwhile. `NotFound`, and nothing is to become visible, where the task is another worker's
+    /// by now.
+    pub async fn finish(&self, tx: &mut Tx) -> Result<(), StateError> {
+        rows::finish(tx, &self.id, &self.node).await
+    }
+
+    /// The same for [`super::Operation::unwound`]: the task is one that failed.
+    pub async fn fail(&self, tx: &mut Tx, reason: &str) -> Result<(), StateError> {
+        rows::fail(tx, &self.id, &self.node, reason).await
     }
 
     /// What an earlier step remembered; it is saved with the step's completion.

@@ -126,7 +126,7 @@ pub(super) async fn release(db: &Db, node: &str) -> Result<(), StateError> {
     tx.commit().await
 }
 
-/// How a task stands after a step; written only while the lease is ours.
+/// How a task stands after a step; written only while the lease is ours, and the task has not failed for good.
 pub(super) struct Progress<'a> {
     pub(super) state: &'a str,
     pub(super) step: i64,
@@ -144,7 +144,7 @@ pub(super) async fn save(db: &Db, id: &str, node: &str, p: Progress<'_>) -> Resu
     let mut tx = db.begin().await?;
     let n = sqlx::query(
         "UPDATE tasks SET state = $1, step = $2, attempts = $3, reason = $4, memo = $5, not_before = $6, \
-         lease_until = $7, updated_at = $8 WHERE id = $9 AND lease_node = $10",
+         lease_until = $7, updated_at = $8 WHERE id = $9 AND lease_node = $10 AND state <> 'failed'",
     )
     .bind(p.state)
     .bind(p.step)
@@ -163,16 +163,41 @@ pub(super) async fn save(db: &Db, id: &str, node: &str, p: Progress<'_>) -> Resu
     Ok(n == 1)
 }
 
-/// A finished task leaves no row; a waiting one of the same subject is now due.
+/// A finished task leaves no row; a waiting one of the same subject is now due. One that has none any more is no error.
 pub(super) async fn remove(db: &Db, id: &str, node: &str) -> Result<(), StateError> {
     let mut tx = db.begin().await?;
-    sqlx::query("DELETE FROM tasks WHERE id = $1 AND lease_node = $2")
+    match finish(&mut tx, id, node).await {
+        Ok(()) | Err(StateError::NotFound) => tx.commit().await,
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`remove`], with what else the transaction does. `NotFound`: the task is not this worker's.
+pub(super) async fn finish(tx: &mut Tx, id: &str, node: &str) -> Result<(), StateError> {
+    let gone = sqlx::query("DELETE FROM tasks WHERE id = $1 AND lease_node = $2")
         .bind(id)
         .bind(node)
         .execute(tx.conn())
         .await?;
     tx.wake(TOPIC);
-    tx.commit().await
+    if gone.rows_affected() == 1 { Ok(()) } else { Err(StateError::NotFound) }
+}
+
+/// A task that has unwound is kept as failed; a waiting one of the same subject is now due. `NotFound`: it is not this
+/// worker's.
+pub(super) async fn fail(tx: &mut Tx, id: &str, node: &str, reason: &str) -> Result<(), StateError> {
+    tx.wake(TOPIC);
+    let failed = sqlx::query(
+        "UPDATE tasks SET state = 'failed', step = -1, memo = '{}', reason = $1, lease_until = 0, updated_at = $2 \
+         WHERE id = $3 AND lease_node = $4",
+    )
+    .bind(reason)
+    .bind(Timestamp::now())
+    .bind(id)
+    .bind(node)
+    .execute(tx.conn())
+    .await?;
+    if failed.rows_affected() == 1 { Ok(()) } else { Err(StateError::NotFound) }
 }
 
 /// Failed tasks older than `age` are forgotten.

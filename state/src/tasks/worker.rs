@@ -162,6 +162,7 @@ impl Runner {
             id: row.id.clone(),
             subject: row.subject.clone(),
             db: self.db.clone(),
+            node: self.config.node.clone(),
             params: serde_json::from_str(&row.params)?,
             memo: serde_json::from_str(&row.memo)?,
         };

@@ -98,7 +98,9 @@ impl Cloud {
     pub fn output(&self) -> String {
         let out = std::fs::read_to_string(self.path("up.out")).unwrap_or_default();
         let log = std::fs::read_to_string(self.path("log/aquifer.log")).unwrap_or_default();
-        let tail: Vec<_> = log.lines().rev().take(40).collect();
+        // What was asked while the database was away says nothing else.
+        let away = "The database is unavailable; please try again.";
+        let tail: Vec<_> = log.lines().rev().filter(|line| !line.contains(away)).take(100).collect();
         format!("{out}\n--- log/aquifer.log\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
 

@@ -81,7 +81,9 @@ impl Chaos {
         let trouble = tokio::spawn(self.clone().run(end));
         let mut models = Vec::new();
         for client in work {
-            models.push(client.await.unwrap());
+            models.push(
+                client.await.unwrap_or_else(|e| panic!("{e}\n{}", self.cloud.lock().unwrap().output())),
+            );
         }
         trouble.await.unwrap();
         models
