@@ -261,10 +261,18 @@ pub(crate) async fn limit(tier: &Tier, name: &str, limits: &Metadata) -> Result<
     .await
 }
 
-/// Sets an image back to a snapshot. Twice is no error: the second time there is nothing to set back.
+/// Sets an image back to a snapshot. Twice is no error: the second time there is nothing to set back. `Busy`, also while
+/// an earlier try goes on that nobody waits for any more: kept, its lock is given to nobody who could be done before it.
 pub(crate) async fn roll_back(tier: &Tier, name: &str, snap: &str) -> Result<(), Error> {
     let image = tier.pool.rbd().open(name).await?;
-    with(image, |image| async move { image.snap_rollback(snap, Box::new(|_, _| {})).await }).await
+    with(image, |image| async move {
+        if image.info().await?.features & features::EXCLUSIVE_LOCK != 0 {
+            // Closing gives it back.
+            image.lock_acquire().await?;
+        }
+        image.snap_rollback(snap, Box::new(|_, _| {})).await
+    })
+    .await
 }
 
 /// Removes a snapshot; clones keep what they need of it. Twice is no error, nor is an image that is gone.
