@@ -183,13 +183,22 @@ pub(super) async fn finish(tx: &mut Tx, id: &str, node: &str) -> Result<(), Stat
     if gone.rows_affected() == 1 { Ok(()) } else { Err(StateError::NotFound) }
 }
 
-/// A task that has unwound is kept as failed; a waiting one of the same subject is now due. `NotFound`: it is not this
-/// worker's.
+/// A task that has unwound is kept as failed; a waiting one of the same subject is now due. One that is another worker's by
+/// now is no error.
+pub(super) async fn keep(db: &Db, id: &str, node: &str, reason: &str) -> Result<(), StateError> {
+    let mut tx = db.begin().await?;
+    match fail(&mut tx, id, node, reason).await {
+        Ok(()) | Err(StateError::NotFound) => tx.commit().await,
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`keep`], with what else the transaction does. `NotFound`: the task is not this worker's.
 pub(super) async fn fail(tx: &mut Tx, id: &str, node: &str, reason: &str) -> Result<(), StateError> {
     tx.wake(TOPIC);
     let failed = sqlx::query(
-        "UPDATE tasks SET state = 'failed', step = -1, memo = '{}', reason = $1, lease_until = 0, updated_at = $2 \
-         WHERE id = $3 AND lease_node = $4",
+        "UPDATE tasks SET state = 'failed', step = -1, attempts = 0, memo = '{}', reason = $1, lease_until = 0, \
+         updated_at = $2 WHERE id = $3 AND lease_node = $4",
     )
     .bind(reason)
     .bind(Timestamp::now())

@@ -202,12 +202,7 @@ impl Runner {
             } else {
                 let reason = at.reason.clone();
                 match self.operation.unwound(&mut job, &reason).await {
-                    Ok(()) => {
-                        let p = self.progress("failed", &at, "{}", Duration::ZERO, None);
-                        rows::save(&self.db, &row.id, &self.config.node, p).await?;
-                        self.db.wake(rows::TOPIC);
-                        return Ok(());
-                    }
+                    Ok(()) => return rows::keep(&self.db, &row.id, &self.config.node, &reason).await,
                     Err(e) => return self.undo_later(&row, &job, &mut at, "unwound", e).await,
                 }
             }
@@ -298,18 +293,9 @@ impl Runner {
     ) -> Result<bool, StateError> {
         let memo = serde_json::to_string(&job.memo)?;
         let state = if at.unwinding { "unwinding" } else { "ready" };
-        rows::save(&self.db, id, &self.config.node, self.progress(state, at, &memo, delay, hold)).await
-    }
-
-    fn progress<'a>(
-        &self,
-        state: &'a str,
-        at: &'a At,
-        memo: &'a str,
-        delay: Duration,
-        hold: Option<Duration>,
-    ) -> Progress<'a> {
-        Progress { state, step: at.step, attempts: at.attempts, reason: &at.reason, memo, delay, hold }
+        let (step, attempts, reason) = (at.step, at.attempts, &at.reason);
+        let progress = Progress { state, step, attempts, reason, memo: &memo, delay, hold };
+        rows::save(&self.db, id, &self.config.node, progress).await
     }
 }
 
