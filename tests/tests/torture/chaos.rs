@@ -2,6 +2,7 @@
 
 use crate::cloud::Cloud;
 use crate::cloud::wire::Wire;
+use pool::{ClusterConfig, Clusters, Pool};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -29,6 +30,14 @@ pub struct Chaos {
 /// A number of the environment.
 pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |v| v.parse().unwrap())
+}
+
+/// The cloud's pools of these names, through a connection of the test's own.
+pub async fn pools<const N: usize>(cloud: &Cloud, names: [&str; N]) -> (Clusters, [Pool; N]) {
+    let conf = ClusterConfig::new("torture", cloud.path("ceph/ceph.conf"));
+    let clusters = Clusters::connect(&[conf]).await.unwrap();
+    let cluster = clusters.get("torture").unwrap();
+    (clusters, names.map(|name| cluster.pool(name, None)))
 }
 
 /// A cloud whose database is behind a wire.

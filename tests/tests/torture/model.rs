@@ -1,9 +1,10 @@
 //! What a client believes to be there. The content of a disk is one byte for each of a few places on it: enough to tell
 //! every state that it was in from every other.
 
+use crate::chaos;
 use crate::cloud::Cloud;
 use bytes::Bytes;
-use pool::{ClusterConfig, Clusters, Pool, Rbd, TierConfig, Tiers};
+use pool::{Clusters, Pool, Rbd};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -82,19 +83,9 @@ pub struct Disks {
 
 impl Disks {
     pub async fn open(cloud: &Cloud) -> Disks {
-        let conf = ClusterConfig::new("torture", cloud.path("ceph/ceph.conf"));
-        let clusters = Clusters::connect(&[conf]).await.unwrap();
-        let tier = |name: &str| TierConfig {
-            name: name.into(),
-            cluster: "torture".into(),
-            pool: name.into(),
-            data_pool: None,
-            namespace: None,
-        };
         let [near, far] = TIERS;
-        let tiers = Tiers::new(&clusters, &[tier(near), tier(far), tier("images")]).unwrap();
-        let pool = |name: &str| tiers.get(name).unwrap().pool;
-        Disks { tiers: [pool(near), pool(far)], images: pool("images"), _clusters: Arc::new(clusters) }
+        let (clusters, [near, far, images]) = chaos::pools(cloud, [near, far, "images"]).await;
+        Disks { tiers: [near, far], images, _clusters: Arc::new(clusters) }
     }
 
     /// Where a volume is.

@@ -1,8 +1,9 @@
 //! What a client believes its images to be, and the pools in which they are.
 
+use crate::chaos;
 use crate::cloud::Cloud;
 use crate::library::Book;
-use pool::{ClusterConfig, Clusters, ImageReader, Pool, TierConfig, Tiers};
+use pool::{Clusters, ImageReader, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -89,17 +90,7 @@ pub struct Pools {
 
 impl Pools {
     pub async fn open(cloud: &Cloud) -> Pools {
-        let conf = ClusterConfig::new("torture", cloud.path("ceph/ceph.conf"));
-        let clusters = Clusters::connect(&[conf]).await.unwrap();
-        let tier = |name: &str| TierConfig {
-            name: name.into(),
-            cluster: "torture".into(),
-            pool: name.into(),
-            data_pool: None,
-            namespace: None,
-        };
-        let tiers = Tiers::new(&clusters, &STORES.map(tier)).unwrap();
-        let pools = STORES.map(|name| tiers.get(name).unwrap().pool);
+        let (clusters, pools) = chaos::pools(cloud, STORES).await;
         let mut all = Pools { _clusters: clusters, pools, before: Default::default() };
         all.before = all.there().await;
         all
