@@ -50,7 +50,8 @@ words! {
 ///      ▲                    └─► error    │ ▲            │
 ///      └──────── disabling ◄─────────────┘ └────────────┴──► failover-error
 /// ```
-/// A backend on its way is `failing-over`, and a group with its volumes. A volume without a copy is `not-capable` while its backend is failed over.
+/// A backend on its way is `failing-over`, and a group with its volumes. A volume without a copy is `not-capable` while its
+/// backend is failed over.
 ReplicationStatus {
     Enabling = "enabling",
     Enabled = "enabled",

@@ -45,7 +45,7 @@ async fn hold(p: &Pool, name: &str) -> Option<mpsc::Sender<()>> {
     tokio::spawn(async move { image.rebuild_object_map(Box::new(move |_, _| hold.lock().unwrap()())).await });
     match tokio::time::timeout(MINUTE, is_held).await.unwrap() {
         Ok(()) => Some(release),
-        // The work ended before it called back.
+        // The work has failed for want of an answer.
         Err(_) => None,
     }
 }
