@@ -1,9 +1,9 @@
 //! `server.attach-volume`: takes the volume, lets the host attach it, and says so to Block Storage.
 
-use super::{Wake, change, until};
+use super::{Ends, Wake, change, until};
 use crate::model::{Plug, Server};
 use crate::neighbours::acting_in;
-use crate::store::{actions, servers};
+use crate::store::servers;
 use crate::{Compute, ComputeError};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ impl Operation for Attach {
         match step {
             "take" => Ok(self.take(&s, &p.volume).await?),
             "plug" => self.plugged(&p).await,
-            _ => Ok(self.complete(&s, &p.volume).await?),
+            _ => self.complete(job, &s, &p.volume).await,
         }
     }
 
@@ -76,9 +76,7 @@ impl Operation for Attach {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &p.server, "attach_volume", Some(reason)).await?;
-        Ok(tx.commit().await?)
+        super::end(&self.0, job, &p.server, Some(reason), |_| Ends::One("attach_volume")).await
     }
 }
 
@@ -135,14 +133,13 @@ impl Attach {
         }
     }
 
-    async fn complete(&self, s: &Server, volume: &str) -> Result<(), ComputeError> {
+    async fn complete(&self, job: &Job, s: &Server, volume: &str) -> Result<(), StepError> {
         let Some(disk) = s.disk_of(volume) else { return Ok(()) };
         let Some(attachment) = &disk.attachment_id else { return Ok(()) };
         let ctx = acting_in(&s.project_id);
         let device = format!("/dev/{}", disk.device);
-        self.0.volumes.attach_complete(&ctx, attachment, Some(&device)).await?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &s.id, "attach_volume", None).await?;
-        Ok(tx.commit().await?)
+        let done = self.0.volumes.attach_complete(&ctx, attachment, Some(&device)).await;
+        done.map_err(ComputeError::from)?;
+        super::end(&self.0, job, &s.id, None, |_| Ends::One("attach_volume")).await
     }
 }

@@ -1,13 +1,13 @@
 //! `server.create`: a host is chosen, ports and disks are made, and the host is told. The task ends there: the
 //! server is `ACTIVE` when the host reports that it runs.
 
-use super::{Wake, change};
+use super::{Ends, Wake, change, end};
 use crate::model::{Disk, DiskSource, Plug, Server, VmState};
 use crate::neighbours::acting_in;
 use crate::neighbours::volumes::Making;
 use crate::placement::store as placement;
 use crate::states::TaskState;
-use crate::store::{actions, servers};
+use crate::store::servers;
 use crate::wire::Power;
 use crate::{Compute, ComputeError};
 use async_trait::async_trait;
@@ -68,18 +68,16 @@ impl Operation for Create {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let id = job.params::<Params>()?.server;
-        let mut tx = self.0.db.begin().await?;
-        let Some(mut s) = servers::lock(&mut tx, &id).await? else { return Ok(()) };
-        if s.is_deleting() {
-            return Ok(());
-        }
-        s.vm_state = VmState::Error;
-        s.task_state = None;
-        s.intent.power = Power::Off;
-        s.fail(500, reason);
-        actions::end(&mut tx, &id, Some(reason)).await?;
-        servers::save(&mut tx, &s).await?;
-        Ok(tx.commit().await?)
+        end(&self.0, job, &id, Some(reason), |s| {
+            if s.is_deleting() {
+                return Ends::ByHost;
+            }
+            (s.vm_state, s.task_state) = (VmState::Error, None);
+            s.intent.power = Power::Off;
+            s.fail(500, reason);
+            Ends::All
+        })
+        .await
     }
 }
 

@@ -1,11 +1,11 @@
 //! `server.detach-volume`: waits until the guest has let the disk go, then gives the volume back. A guest that
 //! does not let go keeps it.
 
-use super::{AGAIN, Wake, change, until};
+use super::{AGAIN, Ends, end, until};
 use crate::model::{Disk, Plug, Server};
 use crate::neighbours::acting_in;
 use crate::states::PowerState;
-use crate::store::{actions, servers};
+use crate::store::servers;
 use crate::{Compute, ComputeError};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -71,50 +71,46 @@ impl Operation for Detach {
             },
             // Nobody knows yet which image the volume is.
             _ if s.disk_of(&p.volume).is_some_and(Disk::is_pivoting) => Err(StepError::Wait(AGAIN)),
-            _ => Ok(self.release(&s, &p.volume).await?),
+            _ => self.release(job, &s, &p.volume).await,
         }
     }
 
-    async fn undo(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
+    async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    /// The server keeps the disk.
+    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
-        if step != "unplug" {
-            return Ok(());
+        let s = servers::get(&self.0.db, &p.server).await?;
+        let attachment = s.as_ref().and_then(|s| s.disk_of(&p.volume)).and_then(|d| d.attachment_id.clone());
+        if let (Some(s), Some(id)) = (s, attachment) {
+            let ctx = acting_in(&s.project_id);
+            self.0.volumes.detach_abort(&ctx, &id).await.map_err(ComputeError::from)?;
         }
-        let s = change(&self.0, &p.server, |row| {
+        end(&self.0, job, &p.server, Some(reason), |row| {
             if let Some(disk) = row.disks.iter_mut().find(|d| d.volume_id() == Some(&p.volume))
                 && disk.plug == Plug::Detaching
             {
                 disk.plug = Plug::Attaching;
                 row.bump();
             }
-            Ok(Wake::Host)
+            Ends::One("detach_volume")
         })
-        .await?;
-        let attachment = s.as_ref().and_then(|s| s.disk_of(&p.volume)).and_then(|d| d.attachment_id.clone());
-        if let (Some(s), Some(id)) = (s, attachment) {
-            let ctx = acting_in(&s.project_id);
-            self.0.volumes.detach_abort(&ctx, &id).await.map_err(ComputeError::from)?;
-        }
-        Ok(())
-    }
-
-    async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
-        let p = job.params::<Params>()?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &p.server, "detach_volume", Some(reason)).await?;
-        Ok(tx.commit().await?)
+        .await
     }
 }
 
 impl Detach {
-    async fn release(&self, s: &Server, volume: &str) -> Result<(), ComputeError> {
+    async fn release(&self, job: &Job, s: &Server, volume: &str) -> Result<(), StepError> {
         let ctx = acting_in(&s.project_id);
         if let Some(id) = s.disk_of(volume).and_then(|d| d.attachment_id.clone()) {
-            self.0.volumes.detach_complete(&ctx, &id).await?;
+            self.0.volumes.detach_complete(&ctx, &id).await.map_err(ComputeError::from)?;
         }
-        self.0.forget_disk(&s.id, volume).await?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &s.id, "detach_volume", None).await?;
-        Ok(tx.commit().await?)
+        end(&self.0, job, &s.id, None, |row| {
+            row.disks.retain(|d| d.volume_id() != Some(volume));
+            Ends::One("detach_volume")
+        })
+        .await
     }
 }

@@ -15,7 +15,7 @@ use crate::states::{PowerState, TaskState};
 use crate::store::{actions, servers};
 use crate::wire::Power;
 use crate::{Compute, ComputeError};
-use state::{Operation, StepError};
+use state::{Job, Operation, StepError, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,13 +72,46 @@ pub(crate) async fn change(
     let mut tx = compute.db.begin().await?;
     let Some(mut s) = servers::lock(&mut tx, server).await? else { return Ok(None) };
     let wake = change(&mut s)?;
+    save(&mut tx, &mut s, wake).await?;
+    tx.commit().await?;
+    Ok(Some(s))
+}
+
+async fn save(tx: &mut Tx, s: &mut Server, wake: Wake) -> Result<(), ComputeError> {
     s.updated_at = state::Timestamp::now();
-    servers::save(&mut tx, &s).await?;
+    servers::save(tx, s).await?;
     if wake == Wake::Host && !s.host.is_empty() {
         tx.wake(crate::observe::host_topic(&s.host));
     }
-    tx.commit().await?;
-    Ok(Some(s))
+    Ok(())
+}
+
+/// The end of a task: the server's row says so, the record of its action ends, and the task goes, in one transaction.
+/// `failure` is why, of one that failed. A server that is gone takes nothing but its task along.
+pub(crate) async fn end(
+    compute: &Compute,
+    job: &Job,
+    server: &str,
+    failure: Option<&str>,
+    change: impl FnOnce(&mut Server) -> Ends + Send,
+) -> Result<(), StepError> {
+    let mut tx = compute.db.begin().await?;
+    if let Some(mut s) = servers::lock(&mut tx, server).await? {
+        let before = s.intent.generation;
+        let ends = change(&mut s);
+        let wake = if s.intent.generation == before { Wake::Nobody } else { Wake::Host };
+        save(&mut tx, &mut s, wake).await?;
+        match ends {
+            Ends::One(action) => actions::end_one(&mut tx, server, action, failure).await?,
+            Ends::All => actions::end(&mut tx, server, failure).await?,
+            Ends::ByHost => {}
+        }
+    }
+    match failure {
+        None => job.finish(&mut tx).await?,
+        Some(reason) => job.fail(&mut tx, reason).await?,
+    }
+    Ok(tx.commit().await?)
 }
 
 /// The guest goes down, and this returns when it has.
@@ -101,13 +134,14 @@ pub(crate) async fn down(compute: &Compute, server: &str, graceful: bool) -> Res
 /// off, and the task ends here with the state `off`.
 pub(crate) async fn settle_power(
     compute: &Compute,
+    job: &Job,
     server: &str,
     resume: bool,
     off: VmState,
 ) -> Result<(), StepError> {
-    let s = change(compute, server, |s| {
+    end(compute, job, server, None, |s| {
         if s.is_deleting() || s.task_state.is_none() {
-            return Ok(Wake::Nobody);
+            return Ends::ByHost;
         }
         if resume {
             if s.task_state == Some(TaskState::ResizePrep) {
@@ -116,33 +150,40 @@ pub(crate) async fn settle_power(
             if s.intent.power != Power::On {
                 s.want(Power::On, true, false);
             }
-            return Ok(Wake::Host);
+            return Ends::ByHost;
         }
         (s.vm_state, s.task_state) = (off, None);
-        Ok(Wake::Nobody)
+        Ends::All
     })
-    .await?;
-    if s.is_some_and(|s| s.task_state.is_none()) {
-        let mut tx = compute.db.begin().await?;
-        actions::end(&mut tx, server, None).await?;
-        tx.commit().await?;
-    }
-    Ok(())
+    .await
 }
 
 /// A task failed half-way through what cannot be taken back: the server is in `ERROR`, with the reason.
-pub(crate) async fn broken(compute: &Compute, server: &str, reason: &str) -> Result<(), StepError> {
-    change(compute, server, |s| {
+pub(crate) async fn broken(
+    compute: &Compute,
+    job: &Job,
+    server: &str,
+    reason: &str,
+) -> Result<(), StepError> {
+    end(compute, job, server, Some(reason), |s| {
         if !s.is_deleting() {
             (s.vm_state, s.task_state) = (VmState::Error, None);
             s.fail(500, reason);
         }
-        Ok(Wake::Nobody)
+        Ends::All
     })
-    .await?;
-    let mut tx = compute.db.begin().await?;
-    actions::end(&mut tx, server, Some(reason)).await?;
-    Ok(tx.commit().await?)
+    .await
+}
+
+/// Which records end with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// That of this action.
+    One(&'static str),
+    /// Whatever still runs.
+    All,
+    /// None yet: the host ends them.
+    ByHost,
 }
 
 /// Who is to look at a change.

@@ -46,7 +46,7 @@ impl Operation for Rebuild {
         match step {
             "down" => down(&self.0, &p.server, false).await,
             "disk" => Ok(self.disk(&s).await?),
-            _ => super::settle_power(&self.0, &p.server, p.resume, VmState::Stopped).await,
+            _ => super::settle_power(&self.0, job, &p.server, p.resume, VmState::Stopped).await,
         }
     }
 
@@ -56,7 +56,7 @@ impl Operation for Rebuild {
     }
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
-        super::broken(&self.0, &job.params::<Params>()?.server, reason).await
+        super::broken(&self.0, job, &job.params::<Params>()?.server, reason).await
     }
 }
 

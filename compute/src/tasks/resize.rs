@@ -50,7 +50,7 @@ impl Operation for Resize {
             _ => {
                 let reverting = s.task_state == Some(TaskState::ResizeReverting);
                 let off = if reverting { VmState::Stopped } else { VmState::Resized };
-                super::settle_power(&self.0, &p.server, p.resume, off).await
+                super::settle_power(&self.0, job, &p.server, p.resume, off).await
             }
         }
     }
@@ -60,7 +60,7 @@ impl Operation for Resize {
     }
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
-        super::broken(&self.0, &job.params::<Params>()?.server, reason).await
+        super::broken(&self.0, job, &job.params::<Params>()?.server, reason).await
     }
 }
 

@@ -1,11 +1,11 @@
 //! `server.snapshot`: a snapshot of the server's own disk becomes an image, by copy-on-write where they share a
 //! cluster; then the snapshot goes.
 
-use super::{Wake, change};
+use super::{Ends, end};
 use crate::model::Server;
 use crate::neighbours::acting_in;
 use crate::states::TaskState;
-use crate::store::{actions, servers};
+use crate::store::servers;
 use crate::{Compute, ComputeError};
 use async_trait::async_trait;
 use imagestore::{ImageError, RbdSource, Status};
@@ -61,7 +61,7 @@ impl Operation for Snapshot {
             "image" => self.image(&p, &s).await,
             _ => {
                 self.drop_snap(&p).await?;
-                Ok(self.idle(&p, None).await?)
+                idle(&self.0, job, &p.server, None).await
             }
         }
     }
@@ -83,8 +83,22 @@ impl Operation for Snapshot {
 
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
-        Ok(self.idle(&p, Some(reason)).await?)
+        idle(&self.0, job, &p.server, Some(reason)).await
     }
+}
+
+/// No image is made of the server any more.
+pub(super) async fn idle(
+    compute: &Compute,
+    job: &Job,
+    server: &str,
+    failure: Option<&str>,
+) -> Result<(), StepError> {
+    end(compute, job, server, failure, |row| {
+        row.task_state = row.task_state.filter(|t| *t != TaskState::ImageSnapshot);
+        Ends::One("createImage")
+    })
+    .await
 }
 
 impl Snapshot {
@@ -122,16 +136,5 @@ impl Snapshot {
             Status::Killed => Err(StepError::fail("The image could not be made.")),
             _ => Err(StepError::Wait(LOOK)),
         }
-    }
-
-    async fn idle(&self, p: &Params, error: Option<&str>) -> Result<(), ComputeError> {
-        change(&self.0, &p.server, |row| {
-            row.task_state = row.task_state.filter(|t| *t != TaskState::ImageSnapshot);
-            Ok(Wake::Nobody)
-        })
-        .await?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &p.server, "createImage", error).await?;
-        Ok(tx.commit().await?)
     }
 }

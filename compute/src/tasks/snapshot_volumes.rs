@@ -1,12 +1,10 @@
 //! `server.snapshot_volumes`: snapshots of all volumes of a server that boots from one, and an image that names them.
 //! Snapshots are instant and share what they have with their volumes, so nothing is copied whatever the size.
 
-use super::{Wake, change};
+use super::snapshot::idle;
 use crate::model::Server;
 use crate::neighbours::acting_in;
 use crate::servers::mapping;
-use crate::states::TaskState;
-use crate::store::actions;
 use crate::{Compute, ComputeError};
 use api::Context;
 use async_trait::async_trait;
@@ -75,7 +73,7 @@ impl Operation for SnapshotVolumes {
         match step {
             "snap" => self.snap(&ctx, &p).await,
             "image" => Ok(self.image(&ctx, &p).await?),
-            _ => Ok(self.idle(&p, None).await?),
+            _ => idle(&self.0, job, &p.server, None).await,
         }
     }
 
@@ -94,7 +92,7 @@ impl Operation for SnapshotVolumes {
             Ok(()) | Err(ImageError::NotFound(_)) => {}
             Err(e) => return Err(ComputeError::from(e).into()),
         }
-        Ok(self.idle(&p, Some(reason)).await?)
+        idle(&self.0, job, &p.server, Some(reason)).await
     }
 }
 
@@ -151,16 +149,5 @@ impl SnapshotVolumes {
             }
         }
         if waiting { Err(StepError::Wait(LOOK)) } else { Ok(()) }
-    }
-
-    async fn idle(&self, p: &Params, error: Option<&str>) -> Result<(), ComputeError> {
-        change(&self.0, &p.server, |row| {
-            row.task_state = row.task_state.filter(|t| *t != TaskState::ImageSnapshot);
-            Ok(Wake::Nobody)
-        })
-        .await?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &p.server, "createImage", error).await?;
-        Ok(tx.commit().await?)
     }
 }

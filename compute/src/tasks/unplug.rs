@@ -1,10 +1,10 @@
 //! `server.detach-interface`: waits until the guest has let the interface go, then frees or deletes its port.
 
-use super::{Wake, change, until};
+use super::{Ends, end, until};
 use crate::model::{Plug, Server};
 use crate::neighbours::acting_in;
 use crate::states::PowerState;
-use crate::store::{actions, servers};
+use crate::store::servers;
 use crate::{Compute, ComputeError};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -58,40 +58,32 @@ impl Operation for Unplug {
             },
             _ => {
                 self.0.unplug_port(&acting_in(&s.project_id), &p.port, nic.ours).await?;
-                change(&self.0, &p.server, |row| {
+                end(&self.0, job, &p.server, None, |row| {
                     row.nics.retain(|n| n.port_id != p.port);
-                    Ok(Wake::Nobody)
+                    Ends::One("detach_interface")
                 })
-                .await?;
-                let mut tx = self.0.db.begin().await?;
-                actions::end_one(&mut tx, &p.server, "detach_interface", None).await?;
-                Ok(tx.commit().await?)
+                .await
             }
         }
     }
 
-    async fn undo(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
-        let p = job.params::<Params>()?;
-        if step == "unplug" {
-            change(&self.0, &p.server, |row| {
-                if let Some(nic) = row.nics.iter_mut().find(|n| n.port_id == p.port)
-                    && nic.plug == Plug::Detaching
-                {
-                    nic.plug = Plug::Attaching;
-                    row.bump();
-                }
-                Ok(Wake::Host)
-            })
-            .await?;
-        }
+    async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
         Ok(())
     }
 
+    /// The server keeps the interface.
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p = job.params::<Params>()?;
-        let mut tx = self.0.db.begin().await?;
-        actions::end_one(&mut tx, &p.server, "detach_interface", Some(reason)).await?;
-        Ok(tx.commit().await?)
+        end(&self.0, job, &p.server, Some(reason), |row| {
+            if let Some(nic) = row.nics.iter_mut().find(|n| n.port_id == p.port)
+                && nic.plug == Plug::Detaching
+            {
+                nic.plug = Plug::Attaching;
+                row.bump();
+            }
+            Ends::One("detach_interface")
+        })
+        .await
     }
 }
 
