@@ -21,6 +21,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests in flight get this long to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 256;
+/// Bytes of a connection that are read ahead, and so the most that a request's head may have. hyper would read 400 KiB of a
+/// body whose turn has not come: with many uploads at a time, most of what they hold.
+const READ_AHEAD: usize = 64 << 10;
 
 /// The peer's address, in every request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +88,7 @@ fn connection(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_headers(MAX_HEADERS)
+                .max_buf_size(READ_AHEAD)
                 .title_case_headers(names == HeaderNames::Title)
                 .serve_connection(TokioIo::new(stream), service);
             // Errors here are the client's: it left, or sent what is not HTTP.
