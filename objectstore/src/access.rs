@@ -198,7 +198,9 @@ impl Container {
             (Some(tag), Some(asks)) => {
                 asks.tags.iter().filter(|(k, _)| k == tag).map(|(_, v)| v.clone()).collect()
             }
-            (None, Some(_)) if key == "s3:resourceaccount" => vec![self.project_id.clone()],
+            (None, Some(_)) if matches!(key, "s3:resourceaccount" | "aws:resourceaccount") => {
+                vec![self.project_id.clone()]
+            }
             (None, Some(asks)) => asks.facts.of(key),
         };
         let caller = access.caller.as_deref();

@@ -7,7 +7,7 @@
 use crate::access::{Access, Need, Reading};
 use crate::bucket_policy::BucketPolicy;
 use crate::index::entry::ShardId;
-use crate::lifecycle::LifecycleRule;
+use crate::lifecycle::{LifecycleRule, SmallMoves};
 use crate::names::{self, ContainerId};
 use crate::notify::{self, Notification};
 use crate::policy::StoragePolicy;
@@ -42,6 +42,7 @@ pub struct ContainerInfo {
     /// Swift's older kind of versions: what is replaced or deleted is kept in another container.
     pub history: Option<History>,
     pub lifecycle: Vec<LifecycleRule>,
+    pub small_moves: SmallMoves,
     /// Who is to be told of what happens in it.
     pub notifications: Vec<Notification>,
     /// Whether ETags are quoted in Swift's answers.

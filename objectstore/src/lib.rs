@@ -65,7 +65,8 @@ pub use grants::{Grant, Grantee, Permission};
 pub use http::{CnameConfig, RateLimits};
 pub use large::{Assembly, Segment};
 pub use lifecycle::{
-    Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, Transition, When,
+    Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, SmallMoves, Transition,
+    When,
 };
 pub use location::Location;
 pub use meta::{Checksum, Kind, Large, Layout, ObjectMeta, Part};

@@ -81,6 +81,29 @@ pub struct NoncurrentTransition {
     pub class: String,
 }
 
+/// Bytes of an object from which on it moves to any class.
+const LARGE: u64 = 128 << 10;
+
+/// To which classes smaller objects move, by rules whose filters say nothing of size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SmallMoves {
+    /// To none.
+    #[default]
+    None,
+    /// To archives.
+    Archives,
+}
+
+impl SmallMoves {
+    const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+    /// Whether an object of so many bytes moves to a class by a rule with this filter.
+    pub(crate) fn admit(self, filter: &Filter, class: &str, size: u64) -> bool {
+        let asked = filter.larger.is_some() || filter.smaller.is_some();
+        asked || size >= LARGE || (self == SmallMoves::Archives && Self::ARCHIVES.contains(&class))
+    }
+}
+
 /// When versions go that are not the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noncurrent {
@@ -324,6 +347,21 @@ mod tests {
             ["", "WARM", "WARM"]
         );
         assert_eq!([class(2, 6), class(2, 8)].map(Option::unwrap_or_default), ["WARM", "COLD"]);
+    }
+
+    #[test]
+    fn small_objects_move_where_they_may() {
+        let moves = |small: SmallMoves, filter: &Filter, class: &str| {
+            [0, LARGE - 1, LARGE].map(|size| small.admit(filter, class, size))
+        };
+        let (any, sized) = (Filter::default(), Filter { smaller: Some(9), ..Filter::default() });
+        let (from_large, all) = ([false, false, true], [true; 3]);
+        assert_eq!(moves(SmallMoves::None, &any, "GLACIER"), from_large);
+        assert_eq!(moves(SmallMoves::Archives, &any, "STANDARD_IA"), from_large);
+        assert_eq!(moves(SmallMoves::Archives, &any, "GLACIER"), all);
+        assert_eq!(moves(SmallMoves::Archives, &any, "DEEP_ARCHIVE"), all);
+        assert_eq!(moves(SmallMoves::None, &sized, "STANDARD_IA"), all);
+        assert_eq!(moves(SmallMoves::None, &Filter { larger: Some(0), ..any }, "GLACIER"), all);
     }
 
     #[test]

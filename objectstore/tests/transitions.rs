@@ -37,6 +37,7 @@ async fn aging(room: &Room, versioning: Versioning) -> Arc<Container> {
     let rule = |info: &mut ContainerInfo| {
         info.versioning = versioning;
         info.lifecycle.clone_from(&rules);
+        info.small_moves = SmallMoves::Archives;
         Ok(())
     };
     room.store.change_container(&room.access, "p", "aging", &rule).await.unwrap();
@@ -159,6 +160,32 @@ async fn content_moves_and_the_object_stays_what_it_is() {
     s.sweep_once().await.unwrap();
     s.sweep_once().await.unwrap();
     assert!(everything(&room).await.is_empty() && everything_in(&room, "cold").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_small_stays() {
+    let _alone = ALONE.lock().await;
+    let room = Room::with(config()).await;
+    let (s, c) = (&room.store, aging(&room, Versioning::Unset).await);
+    let usual = |info: &mut ContainerInfo| {
+        info.small_moves = SmallMoves::None;
+        let filter = Filter { prefix: Some("any".into()), larger: Some(50), ..Filter::default() };
+        let sized = LifecycleRule { id: "any".into(), filter, ..info.lifecycle[0].clone() };
+        info.lifecycle.push(sized);
+        Ok(())
+    };
+    s.change_container(&room.access, "p", "aging", &usual).await.unwrap();
+    for (name, size) in [("small", (128 << 10) - 1), ("large", 128 << 10), ("any-50", 50), ("any-51", 51)] {
+        put(s, &c, name, noise(size, 1)).await;
+    }
+    s.lifecycle_once(in_days(3)).await.unwrap();
+    assert_eq!(tails(&room, "cold").await, 3);
+    for name in ["any-51", "large"] {
+        s.delete_object(&c, name, Condition::Always).await.unwrap();
+    }
+    s.sweep_once().await.unwrap();
+    s.sweep_once().await.unwrap();
+    assert!(everything_in(&room, "cold").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

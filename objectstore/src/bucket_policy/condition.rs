@@ -6,18 +6,22 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// The keys that a request is asked for. Names are compared without case.
-const KEYS: [&str; 42] = [
+const KEYS: [&str; 47] = [
     "aws:CurrentTime",
     "aws:EpochTime",
     "aws:PrincipalAccount",
     "aws:PrincipalArn",
+    "aws:PrincipalIsAWSService",
     "aws:PrincipalType",
     "aws:Referer",
+    "aws:RequestedRegion",
+    "aws:ResourceAccount",
     "aws:SecureTransport",
     "aws:SourceAccount",
     "aws:SourceArn",
     "aws:SourceIp",
     "aws:UserAgent",
+    "aws:ViaAWSService",
     "aws:userid",
     "aws:username",
     "s3:RequestObjectTagKeys",
@@ -33,6 +37,7 @@ const KEYS: [&str; 42] = [
     "s3:object-lock-mode",
     "s3:object-lock-retain-until-date",
     "s3:prefix",
+    "s3:signatureAge",
     "s3:signatureversion",
     "s3:x-amz-acl",
     "s3:x-amz-content-sha256",

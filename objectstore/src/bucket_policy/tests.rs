@@ -142,6 +142,7 @@ fn conditions() {
     assert!(holds(json!({"ForAnyValue:StringEquals": {"s3:RequestObjectTagKeys": "a"}}), &keys));
     assert!(!holds(json!({"ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": "a"}}), &keys));
     assert!(holds(json!({"ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["a", "b"]}}), &keys));
+    assert!(holds(json!({"NumericLessThan": {"s3:signatureAge": 600_000}}), &[("s3:signatureage", "5")]));
     // All of them must hold.
     let two = json!({"StringEquals": {"s3:prefix": "a", "s3:delimiter": "/"}});
     assert!(!holds(two, &[("s3:prefix", "a")]));

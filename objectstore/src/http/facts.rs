@@ -3,6 +3,7 @@
 use crate::Config;
 use crate::access::Facts;
 use api::server::Peer;
+use chrono::{NaiveDateTime, Utc};
 use http::HeaderMap;
 use http::request::Parts;
 use std::net::IpAddr;
@@ -73,6 +74,13 @@ impl RequestFacts {
         text.first().map(|t| super::s3::sigv4::parse_query(t)).unwrap_or_default()
     }
 
+    /// How long ago the request was signed, in milliseconds.
+    fn age(&self) -> Option<i64> {
+        let signed = self.header("x-amz-date").into_iter().chain(self.param("X-Amz-Date")).next()?;
+        let at = NaiveDateTime::parse_from_str(&signed, "%Y%m%dT%H%M%SZ").ok()?.and_utc();
+        Some((Utc::now() - at).num_milliseconds())
+    }
+
     /// How the request is signed, and by which version.
     pub(crate) fn signature(&self) -> (&'static str, &'static str) {
         let header = self.header("authorization");
@@ -105,7 +113,10 @@ impl Facts for RequestFacts {
                 some => some,
             },
             "s3:versionid" => self.param("versionId"),
-            "s3:locationconstraint" => vec![self.region.clone()],
+            "s3:locationconstraint" | "aws:requestedregion" => vec![self.region.clone()],
+            // Services ask for nobody: they are within.
+            "aws:principalisawsservice" | "aws:viaawsservice" => vec!["false".to_owned()],
+            "s3:signatureage" => self.age().map(|ms| ms.to_string()).into_iter().collect(),
             "s3:authtype" => some(self.signature().0),
             "s3:signatureversion" => some(self.signature().1),
             "s3:requestobjecttagkeys" => self.tags().into_iter().map(|(k, _)| k).collect(),
@@ -151,6 +162,7 @@ mod tests {
             ("x-amz-acl", "private"),
             ("x-amz-object-lock-mode", "GOVERNANCE"),
             ("if-match", "*"),
+            ("x-amz-date", "20200101T000000Z"),
         ]);
         let query = [("prefix".to_owned(), "p/".to_owned())];
         let facts = RequestFacts::of(&parts, &query, &Config::default());
@@ -163,6 +175,11 @@ mod tests {
         assert_eq!(of("s3:object-lock-mode"), ["GOVERNANCE"]);
         assert_eq!(of("s3:if-match"), ["*"]);
         assert_eq!(of("aws:securetransport"), ["false"]);
+        assert_eq!(
+            (of("aws:requestedregion"), of("aws:viaawsservice")),
+            (vec!["RegionOne".into()], vec!["false".into()])
+        );
+        assert!(of("s3:signatureage")[0].parse::<i64>().unwrap() > 86_400_000);
         assert!(of("s3:delimiter").is_empty() && of("s3:authtype").is_empty());
     }
 }

@@ -18,5 +18,6 @@ pub(crate) mod versions;
 pub use entry::Entry;
 pub use list::{Item, ListPage, ListQuery};
 pub use list_versions::{VersionItem, VersionPage, VersionQuery};
+pub(crate) use roll::Roll;
 pub(crate) use shard::{Change, Committed, Foreseen, Index};
 pub(crate) use versions::VersionChange;

@@ -2,7 +2,7 @@
 
 /// How names are rolled up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Roll {
+pub(crate) struct Roll {
     pub(super) prefix: String,
     pub(super) delimiter: String,
     /// A name that ends with the delimiter is an item of its own (Swift's `path` shows a directory's marker object).
@@ -11,13 +11,13 @@ pub(super) struct Roll {
 
 impl Roll {
     /// None where there is no delimiter.
-    pub(super) fn new(prefix: &str, delimiter: &str, shows_own: bool) -> Option<Self> {
+    pub(crate) fn new(prefix: &str, delimiter: &str, shows_own: bool) -> Option<Self> {
         let (prefix, delimiter) = (prefix.to_owned(), delimiter.to_owned());
         (!delimiter.is_empty()).then_some(Roll { prefix, delimiter, shows_own })
     }
 
     /// What `name` is rolled up into.
-    pub(super) fn up<'n>(&self, name: &'n str) -> Option<&'n str> {
+    pub(crate) fn up<'n>(&self, name: &'n str) -> Option<&'n str> {
         let rest = name.strip_prefix(self.prefix.as_str())?;
         let end = rest.find(self.delimiter.as_str())? + self.delimiter.len();
         (!self.shows_own || end < rest.len()).then(|| &name[..self.prefix.len() + end])

@@ -72,9 +72,6 @@ impl ObjectStore {
         let mut query = UploadQuery { limit: ROWS, ..UploadQuery::default() };
         loop {
             let page = self.list_uploads(container, &query).await?;
-            if let Some(last) = page.uploads.last() {
-                (query.key_marker, query.id_marker) = (last.name.clone(), Some(last.id));
-            }
             for upload in page.uploads {
                 let due = |r: &LifecycleRule| {
                     r.aborts(&upload.name, upload.started, self.day()).is_some_and(|at| at <= now)
@@ -86,8 +83,9 @@ impl ObjectStore {
                     }
                 }
             }
-            if !page.truncated {
-                return Ok(());
+            match page.next {
+                Some(next) => (query.key_marker, query.id_marker) = next,
+                None => return Ok(()),
             }
         }
     }
@@ -173,7 +171,7 @@ impl ObjectStore {
         }
     }
 
-    /// Moves a version to the first of these classes whose rule is for its tags too.
+    /// Moves a version to the first of these classes whose rule is for its size and its tags too.
     async fn move_by(
         &self,
         container: &Arc<Container>,
@@ -181,6 +179,9 @@ impl ObjectStore {
         e: &Entry,
         moves: Vec<(&LifecycleRule, &str)>,
     ) -> Result<(), ObjectError> {
+        let small = container.info.small_moves;
+        let admitted = |(r, class): &(&LifecycleRule, &str)| small.admit(&r.filter, class, e.shown_size());
+        let moves: Vec<_> = moves.into_iter().filter(admitted).collect();
         let wants_tags = moves.iter().any(|(r, _)| !r.filter.tags.is_empty());
         let tags = match wants_tags {
             true => self.open_version(container, name, e.id(), 0).await?.meta.tags,

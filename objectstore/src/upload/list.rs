@@ -3,8 +3,8 @@
 use super::checksum::FULL_OBJECT;
 use super::{CLOSING, OPEN, Upload, part_key};
 use crate::container::Container;
-use crate::index::Index;
 use crate::index::entry::{self, ShardId};
+use crate::index::{Index, Roll};
 use crate::meta::Part;
 use crate::names::{self, Tag};
 use crate::policy::PolicyId;
@@ -39,7 +39,8 @@ pub struct UploadQuery {
 pub struct UploadPage {
     pub uploads: Vec<Upload>,
     pub prefixes: Vec<String>,
-    pub truncated: bool,
+    /// The last name, and the upload of that name, where there is more behind it.
+    pub next: Option<(String, Option<Tag>)>,
 }
 
 impl ObjectStore {
@@ -77,39 +78,65 @@ impl ObjectStore {
         container: &Container,
         query: &UploadQuery,
     ) -> Result<UploadPage, ObjectError> {
-        let after = match query.id_marker {
+        let (mut page, mut last) = (UploadPage::default(), None);
+        if query.limit == 0 {
+            return Ok(page);
+        }
+        let roll = Roll::new(&query.prefix, &query.delimiter, false);
+        let (prefix, most) = (format!("u{}", query.prefix), query.limit + 1);
+        let mut after = match query.id_marker {
+            _ if query.key_marker.is_empty() => "u".to_owned(),
+            _ if roll.as_ref().and_then(|r| r.up(&query.key_marker)) == Some(&query.key_marker[..]) => {
+                behind(&query.key_marker)
+            }
             Some(id) => entry::upload_key(&query.key_marker, id),
-            None if query.key_marker.is_empty() => "u".to_owned(),
             None => format!("u{}\u{1}~", query.key_marker), // behind all ids of that very name
         };
-        let prefix = format!("u{}", query.prefix);
-        let pages = try_join_all(container.shards().into_iter().map(|shard| {
-            let (index, pool) = (&self.inner.index, &container.policy.index);
-            uploads_of(index, pool, shard, &after, &prefix, query.limit + 1)
-        }))
-        .await?;
-        let mut all: Vec<Upload> = pages.into_iter().flatten().collect();
-        all.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-        let mut page = UploadPage::default();
-        for upload in all {
-            let rest = upload.name.strip_prefix(query.prefix.as_str()).unwrap_or_default();
-            let roll = rest.find(query.delimiter.as_str()).filter(|_| !query.delimiter.is_empty());
-            let rolled =
-                roll.map(|at| upload.name[..query.prefix.len() + at + query.delimiter.len()].to_owned());
-            if rolled.as_ref().is_some_and(|r| page.prefixes.last() == Some(r)) {
-                continue;
+        loop {
+            let pages = try_join_all(container.shards().into_iter().map(|shard| {
+                let (index, pool) = (&self.inner.index, &container.policy.index);
+                uploads_of(index, pool, shard, &after, &prefix, most)
+            }))
+            .await?;
+            let mut all: Vec<Upload> = pages.into_iter().flatten().collect();
+            all.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+            // A shard may have more, but none before these.
+            let more = all.len() >= most;
+            all.truncate(most);
+            for upload in all {
+                after = entry::upload_key(&upload.name, upload.id);
+                let rolled = roll.as_ref().and_then(|r| r.up(&upload.name)).map(str::to_owned);
+                if let Some(prefix) = &rolled {
+                    after = behind(prefix);
+                    if page.prefixes.last() == Some(prefix) || *prefix == query.key_marker {
+                        continue;
+                    }
+                }
+                if page.uploads.len() + page.prefixes.len() == query.limit {
+                    page.next = last;
+                    return Ok(page);
+                }
+                match rolled {
+                    Some(prefix) => {
+                        last = Some((prefix.clone(), None));
+                        page.prefixes.push(prefix);
+                    }
+                    None => {
+                        last = Some((upload.name.clone(), Some(upload.id)));
+                        page.uploads.push(upload);
+                    }
+                }
             }
-            if page.uploads.len() + page.prefixes.len() == query.limit {
-                page.truncated = true;
-                break;
-            }
-            match rolled {
-                Some(prefix) => page.prefixes.push(prefix),
-                None => page.uploads.push(upload),
+            if !more {
+                return Ok(page);
             }
         }
-        Ok(page)
     }
+}
+
+/// The key behind those of all uploads whose names begin so.
+fn behind(prefix: &str) -> String {
+    format!("u{prefix}\u{10ffff}")
 }
 
 /// Uploads on record in what was one shard, after a row key: at least the first `most`.

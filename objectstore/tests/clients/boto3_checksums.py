@@ -103,6 +103,18 @@ assert code(s3.complete_multipart_upload, **finish(ChecksumType="FULL_OBJECT")) 
 assert code(s3.complete_multipart_upload, **finish(ChecksumType="HALF")) == "InvalidRequest"
 r = s3.complete_multipart_upload(**finish(ChecksumSHA256=whole, ChecksumType="COMPOSITE"))
 assert (r["ChecksumSHA256"], r["ChecksumType"]) == (f"{whole}-2", "COMPOSITE")
+# Its attributes say apart how many parts there are, and tell them page by page.
+attributes = lambda **kw: s3.get_object_attributes(Bucket=B, Key="composite", ObjectAttributes=["Checksum", "ObjectParts"], **kw)
+assert attributes()["Checksum"] == {"ChecksumSHA256": whole, "ChecksumType": "COMPOSITE"}
+row = lambda n: {"PartNumber": n, "Size": len(pieces[n - 1]), "ChecksumSHA256": sums[n - 1]}
+page = lambda marker, following, most, more, *numbers: {"TotalPartsCount": 2, "PartNumberMarker": marker, "NextPartNumberMarker": following,
+    "MaxParts": most, "IsTruncated": more, **({"Parts": [row(n) for n in numbers]} if numbers else {})}
+assert attributes()["ObjectParts"] == page(0, 2, 1000, False, 1, 2)
+assert attributes(MaxParts=1)["ObjectParts"] == page(0, 1, 1, True, 1)
+assert attributes(MaxParts=5000, PartNumberMarker=1)["ObjectParts"] == page(1, 2, 1000, False, 2)
+assert attributes(PartNumberMarker=2)["ObjectParts"] == page(2, 0, 1000, False)
+assert attributes(MaxParts=0)["ObjectParts"] == page(0, 0, 0, True)
+assert "ObjectParts" not in s3.get_object_attributes(Bucket=B, Key="CRC32", ObjectAttributes=["Checksum", "ObjectParts"])
 # Listings tell which checksum there is.
 other = begin(ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
 assert [(u["ChecksumAlgorithm"], u["ChecksumType"]) for u in s3.list_multipart_uploads(Bucket=B, Prefix="composite")["Uploads"]] == [("CRC32", "FULL_OBJECT")]

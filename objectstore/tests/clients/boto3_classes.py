@@ -61,9 +61,20 @@ s3.create_bucket(Bucket=V)
 s3.put_bucket_versioning(Bucket=V, VersioningConfiguration={"Status": "Enabled"})
 etags = [s3.put_object(Bucket=V, Key="k", Body=body + b"%d" % n)["ETag"] for n in range(2)]
 before = s3.head_object(Bucket=V, Key="k")
-s3.put_bucket_lifecycle_configuration(Bucket=V, LifecycleConfiguration={"Rules": [
+s3.put_object(Bucket=V, Key="small", Body=body)
+rules = {"Bucket": V, "LifecycleConfiguration": {"Rules": [
+    {"ID": "small", "Status": "Enabled", "Filter": {"Prefix": "small"}, "Transitions": [{"Days": 0, "StorageClass": "GLACIER"}]}]}}
+assert s3.put_bucket_lifecycle_configuration(**rules)["TransitionDefaultMinimumObjectSize"] == "all_storage_classes_128K"
+size = lambda: s3.get_bucket_lifecycle_configuration(Bucket=V)["TransitionDefaultMinimumObjectSize"]
+assert size() == "all_storage_classes_128K"
+assert code(s3.put_bucket_lifecycle_configuration, **rules, TransitionDefaultMinimumObjectSize="none") == "InvalidRequest"
+time.sleep(3)
+assert "StorageClass" not in s3.head_object(Bucket=V, Key="small"), "it is too small"
+s3.delete_object(Bucket=V, Key="small", VersionId=s3.head_object(Bucket=V, Key="small")["VersionId"])
+s3.put_bucket_lifecycle_configuration(Bucket=V, TransitionDefaultMinimumObjectSize="varies_by_storage_class", LifecycleConfiguration={"Rules": [
     {"ID": "go", "Status": "Enabled", "Filter": {}, "Transitions": [{"Days": 0, "StorageClass": "GLACIER"}],
      "NoncurrentVersionTransitions": [{"NoncurrentDays": 1, "StorageClass": "GLACIER"}]}]})
+assert size() == "varies_by_storage_class"
 end = time.monotonic() + 40
 while True:
     versions = s3.list_object_versions(Bucket=V)["Versions"]

@@ -130,7 +130,7 @@ assert r["s3"]["object"]["versionId"] == marker
 put(wish("life", "s3:LifecycleExpiration:*", "s3:LifecycleTransition"))
 s3.put_object(Bucket=B, Key="old", Body=b"x")
 s3.put_object(Bucket=B, Key="cold", Body=b"x")
-s3.put_bucket_lifecycle_configuration(Bucket=B, LifecycleConfiguration={"Rules": [
+s3.put_bucket_lifecycle_configuration(Bucket=B, TransitionDefaultMinimumObjectSize="varies_by_storage_class", LifecycleConfiguration={"Rules": [
     {"ID": "1", "Status": "Enabled", "Filter": {"Prefix": "old"}, "Expiration": {"Days": 1}},
     {"ID": "2", "Status": "Enabled", "Filter": {"Prefix": "cold"}, "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}]})
 expect(("LifecycleExpiration:DeleteMarkerCreated", "life", "old"), ("LifecycleTransition", "life", "cold"))

@@ -74,6 +74,10 @@ s3.put_object_legal_hold(Bucket=B, Key="held", VersionId=v, LegalHold={"Status":
 assert s3.get_object_legal_hold(Bucket=B, Key="held", VersionId=v)["LegalHold"] == {"Status": "OFF"}
 s3.delete_object(Bucket=B, Key="held", VersionId=v)
 
+# A body that is to be kept is known to have come whole.
+unsummed = boto3.client("s3", config=Config(s3={"addressing_style": "path", "payload_signing_enabled": False}, request_checksum_calculation="when_required"))
+assert fails(unsummed.put_object, Bucket=B, Key="sum", Body=b"", ObjectLockLegalHoldStatus="ON")[0] == "InvalidRequest"
+
 # Retention.
 v = s3.put_object(Bucket=B, Key="g", Body=b"x")["VersionId"]
 assert fails(s3.get_object_retention, Bucket=B, Key="g") == ("NoSuchObjectLockConfiguration", 404)

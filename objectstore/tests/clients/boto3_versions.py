@@ -171,7 +171,8 @@ e = next(d for d in r["Deleted"] if d["Key"] == "e")
 assert e["DeleteMarker"] is True and e["DeleteMarkerVersionId"] and "VersionId" not in e
 d = next(d for d in r["Deleted"] if d["Key"] == "d/1")
 assert d["VersionId"] and "DeleteMarker" not in d
-r = s3.delete_objects(Bucket=B, Delete={"Objects": [{"Key": "e", "VersionId": e["DeleteMarkerVersionId"]}]})
+r = s3.delete_objects(Bucket=B, Delete={"Objects": [{"Key": "e", "VersionId": e["DeleteMarkerVersionId"]}, {"Key": "e", "VersionId": "bogus"}]})
+assert [(x["Code"], x["VersionId"]) for x in r["Errors"]] == [("NoSuchVersion", "bogus")], r
 assert r["Deleted"][0]["DeleteMarkerVersionId"] == e["DeleteMarkerVersionId"] == r["Deleted"][0]["VersionId"]
 
 # Versions go from the front, the end and the middle: the others stay as they were, in their order.

@@ -110,12 +110,15 @@ assert s3.list_objects_v2(Bucket="walk", MaxKeys=0)["KeyCount"] == 0
 assert s3.list_objects_v2(Bucket="walk", StartAfter="new", FetchOwner=True)["Contents"][0]["Owner"]["ID"] == "p"
 assert "a/b ü+&%.txt" in [o["Key"] for o in s3.list_objects(Bucket="walk")["Contents"]]
 refused("InvalidArgument", s3.list_objects_v2, Bucket="walk", ContinuationToken="!!")
+page = s3.list_objects_v2(Bucket="walk", Prefix="list/0", ContinuationToken="")
+assert (page["ContinuationToken"], len(page["Contents"])) == ("", 5), "that is the beginning"
 v = s3.list_object_versions(Bucket="walk", Prefix="new")
 assert [(x["Key"], x["VersionId"], x["IsLatest"]) for x in v["Versions"]] == [("new", "null", True)]
 
 # copies
 r = s3.copy_object(Bucket="walk", Key="copy", CopySource={"Bucket": "walk", "Key": "a/b ü+&%.txt"})
-assert r["CopyObjectResult"]["ETag"] == etag
+assert r["CopyObjectResult"]["ETag"] == etag and r["CopyObjectResult"]["ChecksumType"] == "FULL_OBJECT"
+refused("InvalidRequest", s3.copy_object, Bucket="walk", Key="copy", CopySource="walk/new", ChecksumAlgorithm="MD4")
 r = s3.get_object(Bucket="walk", Key="copy")
 assert r["Body"].read() == body and r["Metadata"] == {"colour": "blue"}
 s3.copy_object(Bucket="walk", Key="copy", CopySource="walk/copy", MetadataDirective="REPLACE", Metadata={"x": "y"})
@@ -158,6 +161,29 @@ refused("EntityTooSmall", done, parts, "small", up)
 s3.abort_multipart_upload(Bucket="walk", Key="small", UploadId=up)
 refused("NoSuchUpload", s3.abort_multipart_upload, Bucket="walk", Key="small", UploadId=up)
 assert "Uploads" not in s3.list_multipart_uploads(Bucket="walk")
+# Uploads page by page, rolled up too: what many have in common is one line, and does not come again.
+ids = {}
+for key in ("a/1", "a/2", "a/3", "a/4", "b", "b", "c/1", "d"):
+    ids.setdefault(key, []).append(s3.create_multipart_upload(Bucket="walk", Key="ups/" + key)["UploadId"])
+
+
+def uploads(size, **kw):
+    pages = list(s3.get_paginator("list_multipart_uploads").paginate(Bucket="walk", Prefix="ups/", PaginationConfig={"PageSize": size}, **kw))
+    assert all(len(p.get("Uploads", [])) + len(p.get("CommonPrefixes", [])) == size for p in pages[:-1]), pages
+    lines = [[u["Key"] for u in p.get("Uploads", [])] + [c["Prefix"] for c in p.get("CommonPrefixes", [])] for p in pages]
+    return sorted(line.removeprefix("ups/") for page in lines for line in page)
+
+
+for size in (1, 2, 3, 100):
+    assert uploads(size) == ["a/1", "a/2", "a/3", "a/4", "b", "b", "c/1", "d"], size
+    assert uploads(size, Delimiter="/") == ["a/", "b", "b", "c/", "d"], (size, uploads(size, Delimiter="/"))
+page = s3.list_multipart_uploads(Bucket="walk", Prefix="ups/", Delimiter="/", MaxUploads=1)
+assert (page["IsTruncated"], page["NextKeyMarker"], page["NextUploadIdMarker"]) == (True, "ups/a/", ""), page
+page = s3.list_multipart_uploads(Bucket="walk", KeyMarker="ups/a/4", MaxUploads=1, EncodingType="url")
+assert (page["Uploads"][0]["Key"], page["NextKeyMarker"], page["EncodingType"]) == ("ups/b", "ups/b", "url") and page["NextUploadIdMarker"] == ids["b"][0]
+for key, some in ids.items():
+    for uid in some:
+        s3.abort_multipart_upload(Bucket="walk", Key="ups/" + key, UploadId=uid)
 
 # presigned
 url = s3.generate_presigned_url("get_object", Params={"Bucket": "walk", "Key": "new", "ResponseContentType": "x/y"}, ExpiresIn=60)

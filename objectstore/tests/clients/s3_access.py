@@ -42,6 +42,11 @@ B = {"Bucket": "shared"}
 own.create_bucket(**B)
 own.put_object(**B, Key="k", Body=b"1")
 
+assert b"<BucketName>absent-bucket</BucketName>" in http_call(netloc, "GET", "/absent-bucket")[2]
+own.put_object(**B, Key="look", Body=b"", ACL="public-read")
+assert [http_call(netloc, "GET", "/shared/look" + q)[0] for q in ("", "?response-expires=1")] == [200, 400], "only who signs says how an answer looks"
+own.delete_object(**B, Key="look")
+
 # bucket ACLs, at both doors
 assert code(other.get_object, **B, Key="k") == code(nobody.get_object, **B, Key="k") == "AccessDenied"
 assert code(other.get_object, **B, Key="absent") == "AccessDenied"
@@ -201,6 +206,8 @@ listing = {"Action": "s3:ListBucket", "Resource": "arn:aws:s3:::shared"}
 put({**listing, "Condition": {"StringLike": {"s3:prefix": "in/*"}, "NumericLessThanEquals": {"s3:max-keys": "5"}}})
 assert code(nobody.list_objects_v2, **B, Prefix="in/", MaxKeys=5) is None
 assert code(nobody.list_objects_v2, **B, Prefix="in/", MaxKeys=6) == code(nobody.list_objects_v2, **B, MaxKeys=5) == "AccessDenied"
+put({"Condition": {"NumericLessThan": {"s3:signatureAge": 600000}, "StringEquals": {"aws:RequestedRegion": "RegionOne", "aws:ResourceAccount": "p"}}})
+assert code(other.get_object, **B, Key="k") is None and code(nobody.get_object, **B, Key="k") == "AccessDenied", "nobody has signed"
 put({"Condition": {"StringEquals": {"s3:ExistingObjectTag/colour": "red"}}})
 own.put_object(**B, Key="tagged", Body=b"8", Tagging="colour=red")
 assert code(nobody.get_object, **B, Key="tagged") is None and code(nobody.get_object, **B, Key="k") == "AccessDenied"

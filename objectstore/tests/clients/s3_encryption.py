@@ -98,7 +98,9 @@ for how, read in (({"ServerSideEncryption": "AES256"}, {}), (mine, mine)):
     s3.upload_part(**B, **u, PartNumber=1, Body=b"replaced", **read)
     done = [{"PartNumber": i + 1, "ETag": s3.upload_part(**B, **u, PartNumber=i + 1, Body=p, **read)["ETag"]} for i, p in enumerate(parts[:2])]
     s3.put_object(**B, Key="third", Body=parts[2])
-    done.append({"PartNumber": 3, "ETag": s3.upload_part_copy(**B, **u, PartNumber=3, CopySource="sealed/third", **read)["CopyPartResult"]["ETag"]})
+    copied = s3.upload_part_copy(**B, **u, PartNumber=3, CopySource="sealed/third", **read)
+    assert (copied.get("SSECustomerAlgorithm"), copied.get("ServerSideEncryption")) == (("AES256", None) if read else (None, "AES256"))
+    done.append({"PartNumber": 3, "ETag": copied["CopyPartResult"]["ETag"]})
     r = s3.complete_multipart_upload(**B, **u, MultipartUpload={"Parts": done})
     assert read or r["ServerSideEncryption"] == "AES256"
     data = b"".join(parts)

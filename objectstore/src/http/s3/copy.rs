@@ -2,7 +2,7 @@
 
 use super::error::{self, S3Error, S3Result};
 use super::list::time;
-use super::multipart::upload_id;
+use super::multipart::{algorithm, tell_seal, upload_id};
 use super::object::{condition, described};
 use super::website::ELSEWHERE;
 use super::xml::Xml;
@@ -14,7 +14,7 @@ use crate::meta::Checksum;
 use crate::object::{Body, Expect};
 use crate::range::{Ranges, Span};
 use crate::version::VersionId;
-use crate::{Algorithm, Need, Permission};
+use crate::{Algorithm, Need, ObjectError, Permission};
 use axum::response::Response;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
@@ -50,7 +50,10 @@ async fn open(call: &Call, from: &From) -> S3Result<(Opened, Option<VersionId>)>
     call.expect_owner(&from.bucket, "x-amz-source-expected-bucket-owner").await?;
     let access =
         call.access.asking(if from.version.is_some() { "s3:GetObjectVersion" } else { GET }, &from.key);
-    let container = call.store.bucket_to_read(&access, &from.bucket).await?;
+    let container = call.store.bucket_to_read(&access, &from.bucket).await.map_err(|e| match e {
+        ObjectError::NoSuchContainer => error::no_such_bucket().with("BucketName", &from.bucket),
+        e => e.into(),
+    })?;
     let absent = |e| container.absent(e);
     let first = call.store.first_read();
     let mut object =
@@ -111,8 +114,9 @@ pub(super) async fn object(call: Call) -> S3Result<Response> {
         new.user.clone_from(&opened.meta.user);
     }
     let kept = opened.meta.checksum.as_ref().and_then(|c| Algorithm::of(&c.algorithm));
-    let wanted = call.header("x-amz-checksum-algorithm").and_then(Algorithm::of);
+    let wanted = call.header("x-amz-checksum-algorithm").map(algorithm).transpose()?;
     let size = opened.size;
+    check_size(&call, size)?;
     let mut body = Body::new(opened.content.stream(Span { start: 0, end: size }), Some(size));
     body.expect = Expect { algorithm: wanted.or(kept), ..Expect::default() };
     let body = body.summed();
@@ -122,6 +126,18 @@ pub(super) async fn object(call: Call) -> S3Result<Response> {
     sse::tell(response.headers_mut(), written.seal.as_ref());
     versions::name_some(response.headers_mut(), "x-amz-copy-source-version-id", from_id);
     Ok(response)
+}
+
+/// What is copied is no larger than what may be uploaded in one piece.
+fn check_size(call: &Call, size: u64) -> S3Result<()> {
+    let most = call.store.config().limits.max_file_size;
+    if size <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "The specified copy source is larger than the maximum allowable size for a copy source: {most}"
+    );
+    Err(S3Error::invalid_request(text))
 }
 
 pub(super) async fn part(call: Call) -> S3Result<Response> {
@@ -148,12 +164,15 @@ pub(super) async fn part(call: Call) -> S3Result<Response> {
             }
         }
     };
+    check_size(&call, span.len())?;
     let mut body = Body::new(opened.content.stream(span), Some(span.len()));
     let page = call.store.list_parts(&target, &call.key, id, crate::upload::MOST_PARTS, 1).await?;
     body.expect.algorithm = page.algorithm.as_deref().and_then(Algorithm::of);
     body.customer = sse::customer(&call, sse::OWN)?;
+    let customer = body.customer.clone();
     let part = call.store.put_part(&target, &call.key, id, number, body).await?;
     let mut response = result("CopyPartResult", &part.etag, part.modified, part.checksum.as_ref());
+    tell_seal(response.headers_mut(), customer, &part);
     versions::name_some(response.headers_mut(), "x-amz-copy-source-version-id", from_id);
     Ok(response)
 }
@@ -163,6 +182,9 @@ fn result(root: &str, etag: &str, modified: Timestamp, checksum: Option<&Checksu
     xml.root(root).text("LastModified", &time(modified)).etag(etag);
     if let Some(sum) = checksum {
         xml.text(&format!("Checksum{}", sum.algorithm), &sum.value);
+        if root == "CopyObjectResult" {
+            xml.text("ChecksumType", sum.kind());
+        }
     }
     xml.close(root);
     xml_reply(StatusCode::OK, xml)

@@ -95,7 +95,7 @@ fn how(call: &Call, container: &Container) -> DeleteVersion {
 /// One object that a request for many names.
 pub(super) struct Named<'a> {
     key: &'a str,
-    version: Option<VersionId>,
+    version: Option<&'a str>,
     condition: Condition,
 }
 
@@ -103,10 +103,9 @@ pub(super) struct Named<'a> {
 pub(super) fn named(node: &Node) -> S3Result<Vec<Named<'_>>> {
     let mut all = Vec::new();
     for object in node.all("Object") {
-        let version = object.value("VersionId").filter(|v| !v.is_empty());
         all.push(Named {
             key: object.value("Key").ok_or_else(malformed_xml)?,
-            version: version.map(|v| versions::parse("VersionId", v)).transpose()?,
+            version: object.value("VersionId").filter(|v| !v.is_empty()),
             condition: like(object.value("ETag"), object.value("LastModifiedTime"), object.value("Size"))?,
         });
     }
@@ -133,7 +132,10 @@ pub(super) async fn many(call: Call) -> S3Result<Response> {
         let how = how.clone();
         let deletion = async move {
             call.store.admit(&access, container, Need::Write).await?;
-            delete(call, container, key, *version, condition.clone(), how).await
+            // What is no id is no version of this object; the others are deleted all the same.
+            let id = |text: &str| VersionId::parse(text).ok_or(ObjectError::NoSuchVersion);
+            let version = version.map(id).transpose()?;
+            delete(call, container, key, version, condition.clone(), how).await
         };
         deletions.push(deletion.boxed());
     }
@@ -142,11 +144,10 @@ pub(super) async fn many(call: Call) -> S3Result<Response> {
     let mut xml = Xml::new();
     xml.root("DeleteResult");
     for (Named { key, version, .. }, done) in all.iter().zip(done) {
-        let named = version.map(|v| v.to_string());
         match done {
             Ok(_) if quiet => {}
             Ok(deleted) => {
-                xml.open("Deleted").text("Key", key).text_opt("VersionId", named.as_deref());
+                xml.open("Deleted").text("Key", key).text_opt("VersionId", *version);
                 if let Some(marker) = deleted.filter(|d| d.marker).and_then(|d| d.version) {
                     xml.text("DeleteMarker", "true").text("DeleteMarkerVersionId", &marker.to_string());
                 }
@@ -154,7 +155,7 @@ pub(super) async fn many(call: Call) -> S3Result<Response> {
             }
             Err(e) => {
                 let e = S3Error::from(e);
-                xml.open("Error").text("Key", key).text_opt("VersionId", named.as_deref());
+                xml.open("Error").text("Key", key).text_opt("VersionId", *version);
                 xml.text("Code", e.code).text("Message", &e.message);
                 xml.close("Error");
             }

@@ -9,7 +9,8 @@ use super::{Call, bare, xml_reply};
 use crate::container::Container;
 use crate::http::content::http_date;
 use crate::lifecycle::{
-    self, Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, Transition, When,
+    self, Expiration, Filter, FilterForm, LifecycleRule, Noncurrent, NoncurrentTransition, SmallMoves,
+    Transition, When,
 };
 use crate::{ContainerInfo, ObjectMeta};
 use axum::response::Response;
@@ -20,31 +21,56 @@ use state::Timestamp;
 const MOST_RULES: usize = 1000;
 const LONGEST_ID: usize = 255;
 const DAY_US: i64 = 86_400_000_000;
+/// Says which objects are too small to move.
+const SMALL_MOVES: &str = "x-amz-transition-default-minimum-object-size";
 
 pub(super) async fn answer(call: &Call) -> S3Result<Response> {
     let container = owned(call).await?;
-    let (rules, status) = match call.method.as_str() {
+    let (rules, small, status) = match call.method.as_str() {
         "GET" if container.info.lifecycle.is_empty() => {
             return Err(S3Error::not_configured(
                 "NoSuchLifecycleConfiguration",
                 "The lifecycle configuration does not exist",
             ));
         }
-        "GET" => return Ok(show(&container.info.lifecycle)),
+        "GET" => return Ok(told(show(&container.info.lifecycle), container.info.small_moves)),
         "PUT" => {
             let rules = read(&call.small_body().await?)?;
             check_classes(call, &rules)?;
-            (rules, StatusCode::OK)
+            (rules, small_moves(call)?, StatusCode::OK)
         }
-        "DELETE" => (Vec::new(), StatusCode::NO_CONTENT),
+        "DELETE" => (Vec::new(), SmallMoves::default(), StatusCode::NO_CONTENT),
         _ => return Err(error::method_not_allowed()),
     };
     let rule = |info: &mut ContainerInfo| {
         info.lifecycle.clone_from(&rules);
+        info.small_moves = small;
         Ok(())
     };
     call.store.change_container(&call.access, &container.project_id, &container.name, &rule).await?;
-    Ok(bare(status))
+    match status {
+        StatusCode::OK => Ok(told(bare(status), small)),
+        status => Ok(bare(status)),
+    }
+}
+
+fn small_moves(call: &Call) -> S3Result<SmallMoves> {
+    match call.header(SMALL_MOVES) {
+        None | Some("all_storage_classes_128K") => Ok(SmallMoves::None),
+        Some("varies_by_storage_class") => Ok(SmallMoves::Archives),
+        Some(other) => Err(S3Error::invalid_request(format!(
+            "Invalid TransitionDefaultMinimumObjectSize found: {other}"
+        ))),
+    }
+}
+
+fn told(mut response: Response, small: SmallMoves) -> Response {
+    let text = match small {
+        SmallMoves::None => "all_storage_classes_128K",
+        SmallMoves::Archives => "varies_by_storage_class",
+    };
+    response.headers_mut().insert(SMALL_MOVES, HeaderValue::from_static(text));
+    response
 }
 
 fn bad(message: impl Into<String>) -> S3Error {
@@ -246,6 +272,9 @@ fn read_filter(rule: &Node) -> S3Result<Filter> {
             _ => return Err(malformed_xml()),
         }
     }
+    if out.smaller == Some(0) {
+        return Err(S3Error::invalid_request("'ObjectSizeLessThan' should be at least 1."));
+    }
     if let (Some(larger), Some(smaller)) = (out.larger, out.smaller)
         && larger >= smaller
     {
@@ -431,6 +460,8 @@ mod tests {
         }
         let sizes = "<Filter><And><ObjectSizeGreaterThan>5</ObjectSizeGreaterThan><ObjectSizeLessThan>5</ObjectSizeLessThan></And></Filter>";
         assert_eq!(one(&format!("{sizes}{EXPIRE}")), Err("InvalidRequest"));
+        let none = "<Filter><ObjectSizeLessThan>0</ObjectSizeLessThan></Filter>";
+        assert_eq!(one(&format!("{none}{EXPIRE}")), Err("InvalidRequest"));
     }
 
     #[test]

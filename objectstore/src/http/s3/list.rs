@@ -181,10 +181,10 @@ pub(super) async fn v2(call: Call) -> S3Result<Response> {
     let token = call.param("continuation-token");
     let after = call.param("start-after").unwrap_or_default();
     let marker = match token {
-        None => after.to_owned(),
+        None | Some("") => after.to_owned(),
         Some(token) => {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|b| String::from_utf8(b).ok());
-            bytes.filter(|_| !token.is_empty()).ok_or_else(|| {
+            bytes.ok_or_else(|| {
                 S3Error::invalid_argument("The continuation token provided is incorrect")
                     .with("ArgumentName", "continuation-token")
             })?

@@ -107,6 +107,11 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
         Ok(response) => (response, None),
         Err(e) => {
             let code = e.code;
+            let names = |e: &error::S3Error| e.details.iter().any(|(name, _)| *name == "BucketName");
+            let e = match (code, &place) {
+                ("NoSuchBucket", Some((_, bucket))) if !names(&e) => e.with("BucketName", bucket),
+                _ => e,
+            };
             (claims.told(e).respond(&resource, id, head), Some(code))
         }
     };

@@ -6,8 +6,8 @@ use super::list::{Names, most, tell_sum, time};
 use super::object::{checksum_headers, condition, described};
 use super::xml::{Node, Xml};
 use super::{Call, bare, lifecycle, sse, versions, xml_reply};
-use crate::meta::Checksum;
-use crate::seal::SealWith;
+use crate::meta::{Checksum, Part};
+use crate::seal::{CustomerKey, SealWith};
 use crate::upload::{NamedPart, UploadQuery, Whole};
 use crate::{Algorithm, Need, SumKind, Tag};
 use axum::response::{IntoResponse, Response};
@@ -52,6 +52,13 @@ pub(super) async fn begin(call: Call) -> S3Result<Response> {
     Ok(response)
 }
 
+/// The checksum that a request names.
+pub(super) fn algorithm(name: &str) -> S3Result<Algorithm> {
+    Algorithm::of(name).ok_or_else(|| {
+        S3Error::invalid_request("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]")
+    })
+}
+
 /// Which checksum the object is to have.
 fn sum_wanted(call: &Call) -> S3Result<Option<SumKind>> {
     let full = sum_kind(call)?;
@@ -63,9 +70,7 @@ fn sum_wanted(call: &Call) -> S3Result<Option<SumKind>> {
             )),
         };
     };
-    let algorithm = Algorithm::of(name).ok_or_else(|| {
-        S3Error::invalid_request("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]")
-    })?;
+    let algorithm = algorithm(name)?;
     let composite = !full.unwrap_or(algorithm == Algorithm::Crc64Nvme);
     let sum = SumKind { algorithm, composite };
     let can = match algorithm {
@@ -107,14 +112,19 @@ pub(super) async fn put_part(call: Call) -> S3Result<Response> {
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", part.etag)) {
         out.insert(http::header::ETAG, etag);
     }
+    tell_seal(&mut out, customer, &part);
+    checksum_headers(&mut out, part.checksum.as_ref());
+    out.remove("x-amz-checksum-type");
+    Ok((StatusCode::OK, out).into_response())
+}
+
+/// Says how a part is encrypted.
+pub(super) fn tell_seal(out: &mut HeaderMap, customer: Option<CustomerKey>, part: &Part) {
     let wish = match customer {
         Some(key) => Some(SealWith::Customer(key)),
         None => (!part.salt.is_empty()).then_some(SealWith::Root),
     };
-    sse::tell_wish(&mut out, wish.as_ref());
-    checksum_headers(&mut out, part.checksum.as_ref());
-    out.remove("x-amz-checksum-type");
-    Ok((StatusCode::OK, out).into_response())
+    sse::tell_wish(out, wish.as_ref());
 }
 
 pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
@@ -239,15 +249,19 @@ pub(super) async fn list_uploads(call: Call) -> S3Result<Response> {
     let mut xml = Xml::new();
     xml.root("ListMultipartUploadsResult").text("Bucket", &call.bucket);
     xml.text("KeyMarker", &names.write(&query.key_marker)).text("UploadIdMarker", &text("upload-id-marker"));
-    if let Some(last) = page.uploads.last().filter(|_| page.truncated) {
-        xml.text("NextKeyMarker", &names.write(&last.name)).text("NextUploadIdMarker", &last.id.to_string());
+    if let Some((name, id)) = &page.next {
+        xml.text("NextKeyMarker", &names.write(name));
+        xml.text("NextUploadIdMarker", &id.map(|id| id.to_string()).unwrap_or_default());
     }
     xml.text("Prefix", &names.write(&query.prefix));
     if !query.delimiter.is_empty() {
         xml.text("Delimiter", &names.write(&query.delimiter));
     }
     xml.text("MaxUploads", &query.limit.to_string());
-    xml.text("IsTruncated", if page.truncated { "true" } else { "false" });
+    if names.encoded() {
+        xml.text("EncodingType", "url");
+    }
+    xml.text("IsTruncated", if page.next.is_some() { "true" } else { "false" });
     for upload in &page.uploads {
         xml.open("Upload").text("Key", &names.write(&upload.name)).text("UploadId", &upload.id.to_string());
         let of = if upload.owner.is_empty() { &container.project_id } else { &upload.owner };

@@ -12,6 +12,7 @@ use crate::http::precondition::{self, Outcome};
 use crate::meta::{Checksum, Modified, ObjectMeta};
 use crate::object::{Condition, NewObject};
 use crate::range::{Ranges, Span};
+use crate::version::Lock;
 use crate::{Need, ObjectError, Permission, StoragePolicy};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -21,12 +22,27 @@ use std::sync::Arc;
 /// Headers that are kept with an object and sent back.
 const KEPT: [&str; 5] =
     ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"];
+/// Parameters by which who signs a request says how its answer is to look.
+const SHOWN: [&str; 6] = [
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+];
 /// S3's limit on user metadata, names and values together.
 const MOST_METADATA: usize = 2048;
 
 pub(super) async fn read(call: Call) -> S3Result<Response> {
     let head = call.method == Method::HEAD;
     let sums = wants_sums(&call)?;
+    let asks_looks = call.query.iter().any(|(name, _)| SHOWN.contains(&name.as_str()));
+    if call.access.caller.is_none() && asks_looks {
+        return Err(S3Error::invalid_request(
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        ));
+    }
     let ranges = call.header("range").and_then(Ranges::parse);
     let container = call.store.bucket_to_read(&call.access, &call.bucket).await?;
     let first = call.store.first_read_for(head, ranges.as_ref());
@@ -167,12 +183,9 @@ fn about(call: &Call, container: &Container, opened: &Opened) -> HeaderMap {
     if meta.parts > 0 && call.has("partNumber") {
         set(&mut out, "x-amz-mp-parts-count", &meta.parts.to_string());
     }
-    // A signed URL may say how its answer is to look.
-    if call.access.caller.is_some() {
-        for name in KEPT.iter().copied().chain(["content-type"]) {
-            if let Some(value) = call.param(&format!("response-{name}")) {
-                set(&mut out, name, value);
-            }
+    for param in SHOWN {
+        if let Some(value) = call.param(param) {
+            set(&mut out, &param["response-".len()..], value);
         }
     }
     out
@@ -291,6 +304,11 @@ pub(super) async fn put(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let new = described(&call, &container)?;
     let condition = condition(&call)?;
+    if new.lock != Lock::default() && !call.has_sum() {
+        return Err(S3Error::invalid_request(
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+        ));
+    }
     let body = call.body()?.summed();
     if body.length.is_none() && !call.headers.contains_key("transfer-encoding") {
         return Err(error::missing_length());

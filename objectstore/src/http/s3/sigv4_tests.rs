@@ -96,6 +96,13 @@ fn a_presigned_url() {
     let request = Request { method: "GET", path: "/test.txt", query, headers: &map };
     let claim = Claim::of(&request).unwrap().unwrap();
     assert!(claim.verify(&request, UNSIGNED, SECRET).is_ok());
+    // Whoever has it does not say more than it says.
+    for (name, code) in [("x-amz-acl", Some("AccessDenied")), ("x-amz-content-sha256", None), ("range", None)]
+    {
+        let map = headers(&[("host", "examplebucket.s3.amazonaws.com"), (name, "x")]);
+        let request = Request { method: "GET", path: "/test.txt", query, headers: &map };
+        assert_eq!(claim.verify(&request, UNSIGNED, SECRET).err().map(|e| e.code), code, "{name}");
+    }
     let at = |s: &str| DateTime::parse_from_rfc3339(s).unwrap().to_utc();
     assert!(claim.check_time(at("2013-05-24T23:59:59Z")).is_ok());
     assert_eq!(claim.check_time(at("2013-05-25T00:00:01Z")).unwrap_err().message, "Request has expired");
