@@ -212,6 +212,7 @@ impl Volumes {
         if !matches!(group.status, GroupStatus::Available | GroupStatus::Creating | GroupStatus::Updating) {
             return Err(VolumeError::InvalidGroup(format!("its status is {}.", group.status)));
         }
+        still(&group)?;
         if !group.volume_types.contains(&kind.id) {
             return Err(VolumeError::InvalidInput(format!(
                 "Invalid volume_type provided: {} (requested type must be supported by this group).",

@@ -93,14 +93,19 @@ impl Volumes {
     /// Forgets a volume; its image stays, under the name it has.
     pub(crate) async fn unmanage(&self, ctx: &Context, id: &str) -> Result<(), VolumeError> {
         let (mut tx, volume) = self.hold(ctx, id, "volume_extension:volume_unmanage").await?;
+        // Nobody would have its passphrase.
+        if volume.encryption_key_id.is_some() {
+            return Err(VolumeError::BadRequest("Unmanaging encrypted volumes is not supported.".into()));
+        }
         let free = volume.attachments.is_empty()
             && volume.group_id.is_none()
+            && !volume.is_migrating()
             && store::snapshots::of_volume(tx.conn(), id).await?.is_empty()
             && store::volumes::heirs(tx.conn(), id).await? == 0;
         if !free || volume.status.after(Step::Delete).is_none() {
             return Err(VolumeError::InvalidVolume(
-                "Volume status must be available or error, and it must not be attached, belong to a group or have \
-                 snapshots."
+                "Volume status must be available or error, and it must not be migrating, attached, belong to a group or \
+                 have snapshots."
                     .into(),
             ));
         }

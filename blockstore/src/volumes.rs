@@ -3,7 +3,7 @@
 mod create;
 
 use crate::model::{Attachment, Metadata, RbdLocation, Volume, image_name};
-use crate::status::{Step, VolumeStatus};
+use crate::status::{AttachStatus, Step, VolumeStatus};
 use crate::store::volumes::Filter;
 use crate::{VolumeError, Volumes, quotas, store, tasks};
 use api::{Context, Page};
@@ -175,6 +175,7 @@ impl Volumes {
         change: Change,
     ) -> Result<Volume, VolumeError> {
         let (mut tx, mut volume) = self.hold(ctx, id, "volume:update").await?;
+        unlocked(&volume, "The volume cannot be updated during maintenance.")?;
         if let Some(name) = change.name {
             volume.name = name;
         }
@@ -225,7 +226,7 @@ impl Volumes {
         }
     }
 
-    /// Deletes a volume; `cascade`: with its snapshots; `force`: whatever its state.
+    /// Deletes a volume; `cascade`: with its snapshots; `force`: whatever its status.
     pub(crate) async fn delete_with(
         &self,
         ctx: &Context,
@@ -245,11 +246,13 @@ impl Volumes {
                     .into(),
             )
         };
-        if !force
-            && (volume.group_id.is_some()
-                || volume.is_migrating()
-                || !volume.attachments.is_empty()
-                || (!cascade && !snapshots.is_empty()))
+        // By force only its status does not matter, nor who is about to attach it.
+        let held =
+            |a: &Attachment| !force || matches!(a.status, AttachStatus::Attached | AttachStatus::Detaching);
+        if volume.group_id.is_some()
+            || volume.is_migrating()
+            || volume.attachments.iter().any(held)
+            || (!cascade && !snapshots.is_empty())
         {
             return Err(refuse());
         }
@@ -417,10 +420,19 @@ impl Volumes {
         edit: impl FnOnce(&mut Metadata) -> Result<(), VolumeError>,
     ) -> Result<Metadata, VolumeError> {
         let (mut tx, mut volume) = self.hold(ctx, id, rule).await?;
+        unlocked(&volume, "The volume metadata cannot be updated when the volume is in maintenance mode.")?;
         edit(which(&mut volume))?;
         self.write(&mut tx, &mut volume).await?;
         tx.commit().await?;
         Ok(std::mem::take(which(&mut volume)))
+    }
+}
+
+/// Refuses one that moves and was to be left alone meanwhile.
+fn unlocked(volume: &Volume, refusal: &str) -> Result<(), VolumeError> {
+    match volume.status {
+        VolumeStatus::Maintenance => Err(VolumeError::InvalidVolume(refusal.to_owned())),
+        _ => Ok(()),
     }
 }
 

@@ -38,9 +38,12 @@ async fn computes_calls_may_all_be_repeated() {
             kit.call("alice", Method::DELETE, &format!("/volumes/{}", v.id), Value::Null).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{why}");
         assert_eq!(kit.volumes.attachments_of_server(&server).await.unwrap().len(), 1);
+        let force = format!("/volumes/{}?force=true", v.id);
+        assert_eq!(kit.call("admin", Method::DELETE, &force, Value::Null).await.0, StatusCode::BAD_REQUEST);
         for _ in 0..2 {
             kit.volumes.detach_begin(&alice, a).await.unwrap();
         }
+        assert_eq!(kit.call("admin", Method::DELETE, &force, Value::Null).await.0, StatusCode::BAD_REQUEST);
         assert_eq!(kit.volumes.get(&alice, &v.id).await.unwrap().status, VolumeStatus::Detaching);
         kit.volumes.detach_abort(&alice, a).await.unwrap();
         assert_eq!(kit.volumes.get(&alice, &v.id).await.unwrap().status, VolumeStatus::InUse);
@@ -163,7 +166,15 @@ async fn the_older_actions() {
             let reset = json!({"os-reset_status": {"status": status}});
             assert_eq!(kit.call("alice", Method::POST, &path, reset.clone()).await.0, StatusCode::FORBIDDEN);
             kit.act("admin", &v.id, reset).await;
-            assert_eq!(kit.get("alice", &format!("/volumes/{}", v.id)).await["volume"]["status"], status);
+            let shown = format!("/volumes/{}", v.id);
+            assert_eq!(kit.get("alice", &shown).await["volume"]["status"], status);
+            let may = if status == "maintenance" { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+            for (method, path, body) in [
+                (Method::PUT, shown.clone(), json!({"volume": {"name": "renamed"}})),
+                (Method::POST, format!("{shown}/metadata"), json!({"metadata": {"key": "value"}})),
+            ] {
+                assert_eq!(kit.call("alice", method, &path, body).await.0, may, "{path}: {status}");
+            }
         }
         kit.act("admin", &v.id, json!({"os-reset_status": {"status": "creating"}})).await;
         kit.act("admin", &v.id, json!({"os-force_delete": {}})).await;

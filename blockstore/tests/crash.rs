@@ -105,6 +105,40 @@ async fn creations_carry_on() {
     }
 }
 
+/// Of an encrypted volume's backup, over another one's bytes: one passphrase goes at the end.
+#[tokio::test]
+async fn restores_carry_on() {
+    let dir = tempfile::tempdir().unwrap();
+    for url in urls(&dir).await {
+        let place = testbed::unique("crash");
+        let kit = open(&url, &place).await;
+        let kind = kit.add_type("sealed", json!({})).await;
+        kit.seal_type(&kind, json!({"provider": "luks2", "control_location": "front-end"})).await;
+        let (v, target) = (kit.create_of("sealed").await, kit.create_of("sealed").await);
+        let backup = kit.ask_backup(json!({"volume_id": v.id})).await;
+        kit.backup_becomes(&backup, "available").await;
+        kit.settled().await;
+        let own = kit.volumes.passphrase(&v.id).await.unwrap();
+        kit.end().await;
+        for step in ["restore:fill", "restore:settle", "drop_key:drop"] {
+            for when in ["before", "after"] {
+                let point = format!("backup.{step}:{when}");
+                let body = json!({"restore": {"volume_id": target.id}});
+                dies(&url, &place, &point, command("POST", format!("/backups/{backup}/restore"), body)).await;
+                let kit = open(&url, &place).await;
+                kit.becomes(&target.id, VolumeStatus::Available).await;
+                kit.settled().await;
+                kit.backup_becomes(&backup, "available").await;
+                assert_eq!(kit.volumes.passphrase(&target.id).await.unwrap(), own, "{point}");
+                let sql = "SELECT CAST(COUNT(*) AS BIGINT) FROM volume_keys";
+                let keys: i64 = sqlx::query_scalar(sql).fetch_one(kit.db.read()).await.unwrap();
+                assert_eq!(keys, 3, "{point}: each volume's, and the backup's");
+                kit.end().await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn everything_else_carries_on() {
     let dir = tempfile::tempdir().unwrap();

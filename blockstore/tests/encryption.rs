@@ -116,6 +116,10 @@ async fn a_volume_is_sealed_and_so_is_what_is_made_of_it() {
             assert_eq!(kit.call("bob", Method::GET, &path, Value::Null).await.0, StatusCode::NOT_FOUND);
             let one = kit.get("alice", &format!("/volumes/{}/encryption/cipher", v.id)).await;
             assert_eq!(one, "aes-xts-plain64");
+            let unmanage = json!({"os-unmanage": {}});
+            let action = format!("/volumes/{}/action", v.id);
+            let refused = kit.call("admin", Method::POST, &action, unmanage).await.0;
+            assert_eq!(refused, StatusCode::BAD_REQUEST, "nobody would have its passphrase");
             let info = kit.act("alice", &v.id, json!({"os-initialize_connection": {"connector": {}}})).await;
             assert_eq!(info["connection_info"]["data"]["encrypted"], true);
             let held = kit.volumes.attach_begin(&ctx("alice"), &v.id, "server", Some("h")).await.unwrap();

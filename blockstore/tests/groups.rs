@@ -119,6 +119,9 @@ async fn a_group_lives() {
         // A volume of a group is deleted with the group, or taken out of it first.
         let path_of_volume = format!("/volumes/{}", volumes[0]);
         assert_eq!(kit.call("alice", Method::DELETE, &path_of_volume, Value::Null).await.0, 400);
+        let force = json!({"os-force_delete": {}});
+        let action = format!("{path_of_volume}/action");
+        assert_eq!(kit.call("admin", Method::POST, &action, force).await.0, 400);
         let body = json!({"group": {"remove_volumes": volumes[0], "name": "renamed"}});
         assert_eq!(kit.call("alice", Method::PUT, &path, body.clone()).await.0, 202);
         assert_eq!(kit.call("alice", Method::PUT, &path, body).await.0, 400, "it is not in it any more");

@@ -177,7 +177,11 @@ async fn one_that_is_deleted_meanwhile_leaves_nothing() {
     let v = p.kit.create_of("__DEFAULT__").await;
     failpoint::set("volume.migrate:commit:before", Action::Pause);
     assert_eq!(p.ask(&v, "luks").await, StatusCode::ACCEPTED);
-    p.kit.act("admin", &v.id, json!({"os-force_delete": {}})).await;
+    let (path, force) = (format!("/volumes/{}/action", v.id), json!({"os-force_delete": {}}));
+    let (status, _) = p.kit.call("admin", Method::POST, &path, force.clone()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "it is on its way");
+    p.kit.act("admin", &v.id, json!({"os-reset_status": {"migration_status": "none"}})).await;
+    p.kit.act("admin", &v.id, force).await;
     failpoint::clear("volume.migrate:commit:before");
     p.kit.gone(&v.id).await;
     p.kit.settled().await;

@@ -70,6 +70,11 @@ impl Cloud {
         self.kit.becomes(&volume.id, VolumeStatus::Available).await
     }
 
+    /// The first cluster does, again.
+    async fn answers(&self) {
+        until("an answer", || async { self.here.pool.rbd().list().await.ok() }).await;
+    }
+
     async fn put(&self, action: &str, body: Value) -> StatusCode {
         self.kit.call("admin", Method::PUT, &format!("/os-services/{action}"), body).await.0
     }
@@ -164,13 +169,18 @@ async fn volumes_fail_over_and_come_back() {
         until("the last bytes there", || holds(&cloud.far, m, 5)).await;
         cloud.kit.settled().await;
     }
+    let whole = join_all(clouds.iter().map(|c| groups::mirrored(c, true))).await;
     pair.quiet();
     let behind = join_all(clouds.iter().map(|c| c.create("mirrored", Source::Empty))).await;
+    let partly = join_all(clouds.iter().map(|c| groups::mirrored(c, false))).await;
     pair.first.pause();
     let all = clouds.iter().zip(made.iter().zip(&behind));
+    join_all(whole.iter().zip(&partly).map(|(w, p)| groups::lost(w, p))).await;
     join_all(all.clone().map(|(cloud, ((m, _), n))| lost(cloud, m, n))).await;
     pair.first.resume();
     pair.mirror();
+    join_all(clouds.iter().map(Cloud::answers)).await;
+    join_all(whole.into_iter().zip(partly).map(|(w, p)| groups::returned(w, p))).await;
     join_all(all.map(|(cloud, ((m, p), n))| returned(cloud, m, p, n))).await;
     for cloud in &clouds {
         for tier in [&cloud.here, &cloud.far] {
@@ -312,7 +322,14 @@ async fn carried_on(cloud: &Cloud, m: &Volume) {
         ["level", "fence", "drain", "switch", "finish"].map(|s| format!("backend.failover:{s}:after"));
     let again = || steps.iter().for_each(|s| failpoint::set(s.clone(), Action::RetryOnce));
     again();
-    cloud.fails_over(json!({"host": HOST}), "failed-over").await;
+    // Meanwhile what is mirrored stays so.
+    failpoint::set("backend.failover:level:before", Action::Pause);
+    assert_eq!(cloud.put("failover_host", json!({"host": HOST})).await, StatusCode::ACCEPTED);
+    let retype = json!({"os-retype": {"new_type": "__DEFAULT__", "migration_policy": "never"}});
+    let path = format!("/volumes/{}/action", m.id);
+    assert_eq!(cloud.kit.call("alice", Method::POST, &path, retype).await.0, StatusCode::BAD_REQUEST);
+    failpoint::clear("backend.failover:level:before");
+    cloud.ended("failed-over").await;
     write(&cloud.far, m, 3).await;
     again();
     cloud.fails_over(json!({"host": HOST, "backend_id": "default"}), "enabled").await;
@@ -357,6 +374,7 @@ async fn killed(pair: &Pair, tiers: &Tiers) {
     begun.kit.end().await;
     let at = Site { url: &url, pair, tiers };
     at.upkeep_goes_on(&p).await;
+    groups::go_on(&at).await;
     let rounds = [
         ("fence", "far", "failed-over"),
         ("drain", "default", "enabled"),
@@ -463,7 +481,6 @@ async fn lost(cloud: &Cloud, m: &Volume, n: &Volume) {
 
 /// The first cluster is back, and thinks that nothing has happened.
 async fn returned(cloud: &Cloud, m: &Volume, p: &Volume, n: &Volume) {
-    until("an answer", || async { cloud.here.pool.rbd().list().await.ok() }).await;
     write(&cloud.here, m, 7).await;
     cloud.fails_over(json!({"host": HOST, "backend_id": "default"}), "enabled").await;
     for (v, replication) in [(m, "enabled"), (n, "enabled"), (p, "disabled")] {

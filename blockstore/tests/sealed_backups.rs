@@ -211,6 +211,39 @@ async fn a_whole_life(kit: Kit) {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// The passphrase that a restore has left without a volume goes, each step of that twice; a failure keeps it, and is kept.
+#[tokio::test]
+async fn what_a_volume_opened_with_before() {
+    let _one = ONE.lock().await;
+    for db in testbed::databases().await {
+        let kit = kit::kit(db, config(BackupDriver::Rbd)).await;
+        kind(&kit, "luks2").await;
+        let v = kit.create_of("luks2").await;
+        let target = kit.create_of("luks2").await;
+        let (backup, _) = back_up(&kit, &v, false).await;
+        let own = secret(&kit, &v.id).await;
+        let mut left = keys(&kit).await;
+        let drops = [("before", Action::RetryOnce), ("after", Action::RetryOnce), ("after", Action::Fail)];
+        for (when, action) in drops.into_iter().chain([("before", Action::Fail)]) {
+            let point = format!("backup.drop_key:drop:{when}");
+            failpoint::set(&point, action);
+            failpoint::set("backup.drop_key:undo:drop:after", Action::RetryOnce);
+            let (status, answer) = restore(&kit, "alice", &backup, json!({"volume_id": target.id})).await;
+            assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+            kit.becomes(&target.id, VolumeStatus::Available).await;
+            kit.settled().await;
+            failpoint::clear(&point);
+            left += i64::from((when, action) == ("before", Action::Fail));
+            assert_eq!(keys(&kit).await, left, "{when} {action:?}");
+            assert_eq!(secret(&kit, &target.id).await, own, "{when} {action:?}");
+        }
+        failpoint::clear("backup.drop_key:undo:drop:after");
+        let sql = "SELECT reason FROM tasks WHERE kind = 'backup.drop_key' AND state = 'failed'";
+        let why: Vec<String> = sqlx::query_scalar(sql).fetch_all(kit.db.read()).await.unwrap();
+        assert_eq!(why.len(), 2, "{why:?}");
+    }
+}
+
 fn config(driver: BackupDriver) -> Config {
     let quota = Quota { volumes: 1000, backups: 1000, ..Quota::default() };
     Config { backup_driver: driver, quota, ..Config::default() }

@@ -29,7 +29,6 @@ use crate::tasks::{failed, storage};
 use crate::{VolumeError, Volumes};
 use async_trait::async_trait;
 use pool::Tier;
-use rows::is_lost;
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Timestamp, Tx};
 use std::collections::BTreeMap;
@@ -189,7 +188,7 @@ impl Failover {
             v.is_replicated()
                 && (way.params.group.is_none() || v.group_id == way.params.group)
                 && !matches!(v.status, VolumeStatus::Creating | VolumeStatus::Deleting)
-                && (v.tier != way.params.to || is_lost(v))
+                && (v.tier != way.params.to || v.is_lost())
         };
         Ok(all.into_iter().filter(left).collect())
     }
@@ -243,6 +242,10 @@ impl Failover {
     /// taken back has to find its way again while the image is primary, and what a peer's status says may be old.) A copy
     /// that has gone its own way while its cluster was gone without is brought anew.
     async fn follows(&self, way: &Way<'_>, volume: &Volume, job: &Job) -> Result<bool, VolumeError> {
+        // What has it mirrored, or not, is still at it.
+        if let Some(ReplicationStatus::Enabling | ReplicationStatus::Disabling) = volume.replication_status {
+            return Ok(false);
+        }
         let name = volume.image_name();
         let copy = mirror::copy(way.to, &name).await?;
         let primary = mirror::copy(way.from, &name).await? == Doing::Primary;

@@ -90,6 +90,9 @@ impl Volumes {
         };
         let (mut tx, group, members) = self.hold_group(ctx, id, rule, &[]).await?;
         self.may_change(ctx, verb, &group, &members, true).await?;
+        for tier in members.iter().map(Volume::home).collect::<BTreeSet<_>>() {
+            self.stands(&mut tx, tier).await?;
+        }
         let params = Params { group_id: id.to_owned(), on };
         let subject = crate::tasks::group::subject(id);
         let task = NewTask { kind: KIND, subject: &subject }.spawn(&mut tx, &params).await?;
@@ -176,7 +179,8 @@ impl Volumes {
         verb.needs(no, &format!("Group {id} replication status"), verb.replications(), now)?;
         let no = VolumeError::InvalidVolume;
         for v in members {
-            if verb != Verb::Disable {
+            // What an earlier failover could not take along is in error, and another one mends it.
+            if verb == Verb::Enable || verb == Verb::Failover && !v.is_lost() {
                 let rests = &["available", "in-use"];
                 verb.needs(no, &format!("Volume {} status", v.id), rests, v.status.as_str())?;
             }
@@ -220,8 +224,8 @@ impl Volumes {
         noted.await.map_err(failed)
     }
 
-    /// A task has made what it was to make of a group's replication: the group has `ended` so, and its volumes that are
-    /// still on their way are `settled`. What another task than the group's last one has to say is late.
+    /// A task has made what it was to make of a group's replication: the group has `ended` so, and its volumes that are not
+    /// lost are `settled`. What another task than the group's last one has to say is late.
     pub(super) async fn group_ended(
         &self,
         id: &str,
@@ -229,21 +233,19 @@ impl Volumes {
         ended: ReplicationStatus,
         settled: impl Fn(&Volume) -> ReplicationStatus,
     ) -> Result<(), VolumeError> {
-        use ReplicationStatus as R;
         let mut tx = self.db.begin().await?;
         tx.lock(&crate::groups::lock_key(id)).await?;
         let group = crate::store::groups::get(tx.conn(), id).await?;
         let Some(mut group) = group.filter(|g| g.replication_task.as_deref() == Some(task)) else {
             return Ok(());
         };
-        for volume in crate::store::volumes::of_group(tx.conn(), id).await? {
-            if matches!(volume.replication_status, Some(R::Enabling | R::Disabling | R::FailingOver)) {
-                store::set_status(&mut tx, &volume.id, settled(&volume)).await?;
-                tx.wake(Volumes::topic(&volume.id));
-            }
+        let members = crate::store::volumes::of_group(tx.conn(), id).await?;
+        for volume in members.iter().filter(|v| !v.is_lost()) {
+            store::set_status(&mut tx, &volume.id, settled(volume)).await?;
+            tx.wake(Volumes::topic(&volume.id));
         }
         (group.replication_status, group.replication_task) = (ended, None);
-        if ended == R::Error {
+        if ended == ReplicationStatus::Error {
             group.status = GroupStatus::Error;
         }
         crate::store::groups::save(&mut tx, &group).await?;
@@ -251,7 +253,8 @@ impl Volumes {
     }
 }
 
-/// Writes what a group and all its volumes, which are held, are on their way to by this task.
+/// Writes what a group and its volumes, which are held, are on their way to by this task. One that was lost is so until it is
+/// served.
 async fn mark(
     tx: &mut Tx,
     group: Group,
@@ -259,7 +262,7 @@ async fn mark(
     next: ReplicationStatus,
     task: String,
 ) -> Result<(), VolumeError> {
-    for volume in members {
+    for volume in members.iter().filter(|v| !v.is_lost()) {
         store::set_status(tx, &volume.id, next).await?;
     }
     let group = Group { replication_status: next, replication_task: Some(task), ..group };
@@ -288,7 +291,7 @@ impl Operation for ReplicateGroup {
         self.0.group_ended(&params.group_id, &job.id, ended, |_| ended).await.map_err(failed)
     }
 
-    /// What its volumes have become is shown.
+    /// As upstream, it ends with all its volumes in error, whatever has become of each: turned off, all of them are the same.
     async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
         Ok(())
     }

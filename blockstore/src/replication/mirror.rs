@@ -119,6 +119,22 @@ pub(super) async fn is_primary(tier: &Tier, name: &str) -> Result<bool, Error> {
     Ok(copy(tier, name).await? == Doing::Primary)
 }
 
+/// Whether an image is the copy of the one of that name in another cluster, as it is mirrored now.
+pub(super) async fn is_copy(tier: &Tier, of: &Tier, name: &str) -> Result<bool, Error> {
+    let here = mirrored_as(tier, name).await?;
+    Ok(here.is_some() && here == mirrored_as(of, name).await?)
+}
+
+/// What both clusters know an image by that is mirrored.
+async fn mirrored_as(tier: &Tier, name: &str) -> Result<Option<String>, Error> {
+    let Some(image) = tier.pool.rbd().open_read_only(name).await.optional()? else { return Ok(None) };
+    with(image, |image| async move {
+        let info = image.mirror_info().await?;
+        Ok(info.enabled.then_some(info.global_id))
+    })
+    .await
+}
+
 /// Has a copy thrown away, and the primary's brought anew. Nothing happens where there is none.
 pub(super) async fn anew(tier: &Tier, name: &str) -> Result<(), Error> {
     let Some(image) = tier.pool.rbd().open(name).await.optional()? else { return Ok(()) };

@@ -172,6 +172,11 @@ impl Replicas {
     pub(crate) fn of(&self, tier: &str) -> Option<&Replica> {
         self.0.get(tier)
     }
+
+    /// The pair of tiers that this is one of.
+    fn with(&self, tier: &str) -> Option<&Replica> {
+        self.0.values().find(|r| r.home.name == tier || r.secondary.name == tier)
+    }
 }
 
 impl Volume {
@@ -184,6 +189,11 @@ impl Volume {
     pub(crate) fn is_replicated(&self) -> bool {
         use ReplicationStatus as R;
         !matches!(self.replication_status, None | Some(R::Disabled | R::NotCapable))
+    }
+
+    /// Whether a failover could not take it along.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.replication_status == Some(ReplicationStatus::FailoverError)
     }
 }
 
@@ -238,6 +248,18 @@ impl Volumes {
             None => Backend::untouched(&tier, self.replicas.of(&tier).is_some()),
         };
         Ok((tx, backend))
+    }
+
+    /// Refuses to change what is mirrored in a tier while its backend is failed over: that takes along what it has found.
+    /// Until the transaction ends, none begins.
+    pub(crate) async fn stands(&self, tx: &mut Tx, tier: &str) -> Result<(), VolumeError> {
+        tx.lock(&store::lock_key(tier)).await?;
+        match store::get(tx.conn(), tier).await?.map(|b| b.status) {
+            Some(ReplicationStatus::FailingOver) => Err(VolumeError::InvalidVolume(
+                "Replication cannot change while the volume's backend is failing over.".into(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// `failover_host`: has another cluster serve a backend's replicated volumes; with `default` its own again.

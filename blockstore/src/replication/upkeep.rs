@@ -9,7 +9,7 @@ use crate::tasks::{failed, storage, subject};
 use crate::volumes::lock_key;
 use crate::{VolumeError, Volumes};
 use async_trait::async_trait;
-use pool::Error;
+use pool::{Error, Tier};
 use serde::{Deserialize, Serialize};
 use state::{Job, NewTask, Operation, StepError, Tx};
 use std::sync::Arc;
@@ -61,6 +61,7 @@ impl Volumes {
                 "Replication cannot change while the volume's backend is failed over.".into(),
             ));
         }
+        self.stands(tx, volume.home()).await?;
         let status = if replicated { ReplicationStatus::Enabling } else { ReplicationStatus::Disabling };
         store::set_status(tx, &volume.id, status).await?;
         replicate(tx, &volume.id).await
@@ -211,8 +212,33 @@ impl Operation for Follow {
 }
 
 /// `volume.forget`. rbd-mirror takes a copy away itself where it runs; this is for where it does not, and for a copy that
-/// went its own way.
+/// went its own way. Where its volume is mirrored again meanwhile, the new copy stays, and where it is served from there,
+/// the volume itself.
 pub(crate) struct Forget(pub(crate) Arc<Volumes>);
+
+impl Forget {
+    /// Whether there is nothing more to take away. What moves may be on its way to there.
+    async fn forget(&self, tier: &Tier, image: &str) -> Result<bool, VolumeError> {
+        let _turn = match self.0.replicas.with(&tier.name) {
+            Some(replica) => Some(replica.turns.of(image).await),
+            None => None,
+        };
+        let id = image.strip_prefix("volume-").unwrap_or_default();
+        if let Some(v) = crate::store::volumes::get(self.0.db.read(), id).await? {
+            if v.is_migrating() {
+                return Ok(false);
+            }
+            let again =
+                v.is_replicated() && mirror::is_copy(tier, &self.0.tiers.get(&v.tier)?, image).await?;
+            if again || v.tier == tier.name {
+                return Ok(true);
+            }
+        }
+        mirror::off(tier, image).await?;
+        crate::disk::remove(tier, image).await?;
+        Ok(true)
+    }
+}
 
 #[async_trait]
 impl Operation for Forget {
@@ -227,17 +253,16 @@ impl Operation for Forget {
     async fn run(&self, _: &str, job: &mut Job) -> Result<(), StepError> {
         let params: OfImage = job.params()?;
         let Ok(tier) = self.0.tiers.get(&params.tier) else { return Ok(()) };
-        let gone = async {
-            mirror::off(&tier, &params.image).await?;
-            crate::disk::remove(&tier, &params.image).await
-        };
-        match gone.await {
-            Ok(_) => Ok(()),
-            Err(e) if e.is_transient() || matches!(e, Error::NotFound { .. } | Error::ReadOnly { .. }) => {
+        match self.forget(&tier, &params.image).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StepError::Wait(later(job)?)),
+            Err(VolumeError::Storage(e))
+                if e.is_transient() || matches!(e, Error::NotFound { .. } | Error::ReadOnly { .. }) =>
+            {
                 tracing::debug!(image = %params.image, error = %e, "a copy is still there");
                 Err(StepError::Wait(later(job)?))
             }
-            Err(e) => Err(storage(e)),
+            Err(e) => Err(failed(e)),
         }
     }
 

@@ -9,11 +9,6 @@ use crate::volumes::lock_key;
 use crate::{VolumeError, Volumes};
 use state::Tx;
 
-/// Whether a failover could not take the volume along.
-pub(super) fn is_lost(v: &Volume) -> bool {
-    v.replication_status == Some(ReplicationStatus::FailoverError)
-}
-
 /// Whether nothing is being done to a volume, and it is not on its way to be or not to be.
 fn settled(status: VolumeStatus) -> bool {
     use VolumeStatus as V;
@@ -35,13 +30,13 @@ impl Failover {
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
         let now = volumes::get(tx.conn(), id).await?;
-        let Some(now) = now.filter(|v| v.tier != params.to || is_lost(v)) else { return Ok(()) };
+        let Some(now) = now.filter(|v| v.tier != params.to || v.is_lost()) else { return Ok(()) };
         let (home, status) = match params.back() {
             true => (None, ReplicationStatus::Enabled),
             false => (Some(params.tier.as_str()), ReplicationStatus::FailedOver),
         };
         store::turn(&mut tx, id, &params.to, home, status).await?;
-        if now.status == VolumeStatus::Error && is_lost(&now) {
+        if now.status == VolumeStatus::Error && now.is_lost() {
             self.recover(&mut tx, id).await?;
         }
         upkeep::follow(&mut tx, id).await?;
@@ -116,7 +111,7 @@ impl Failover {
     ) -> Result<(), VolumeError> {
         let next = if params.back() { ReplicationStatus::Enabled } else { ReplicationStatus::FailedOver };
         let members = volumes::of_group(self.0.db.read(), group).await?;
-        let ended = if members.iter().any(is_lost) { ReplicationStatus::Error } else { next };
+        let ended = if members.iter().any(Volume::is_lost) { ReplicationStatus::Error } else { next };
         self.0.group_ended(group, task, ended, |_| next).await
     }
 
