@@ -442,10 +442,13 @@ async fn set_aggregates(
     } else {
         strings(&body, "aggregates")?
     };
-    let ids = list.iter().map(|a| uuid(a)).collect::<Result<Vec<_>, _>>()?;
+    // They stay as they are written, with dashes or without.
+    for aggregate in &list {
+        uuid(aggregate)?;
+    }
     rules::provider(&mut tx, &id).await?;
-    store::set_members(&mut tx, Set::Aggregates, &id, &ids).await?;
+    store::set_members(&mut tx, Set::Aggregates, &id, &list).await?;
     let p = rules::provider(&mut tx, &id).await?;
     tx.commit().await?;
-    Ok(Json(aggregates_view(&p, &ids, v)))
+    Ok(Json(aggregates_view(&p, &list, v)))
 }
