@@ -12,6 +12,14 @@ pub struct Config {
     pub tier: String,
     /// Further tiers that images may be put in. With one or more, imports may name stores, and `copy-image` is offered.
     pub stores: Vec<String>,
+    /// The tier that images whose stores are other ones are cached in; empty: `tier`. It need not be a store.
+    pub cache_tier: String,
+    /// The most bytes of copies that are there for the cache alone; the least recently used go first. 0: there is no
+    /// cache, and what an earlier one has goes.
+    pub cache_bytes: u64,
+    /// Seconds for which a copy stays that has left the cache: somebody may just be copying from it. Such copies take
+    /// `cache_bytes` again at most.
+    pub cache_grace_s: u64,
     /// The most bytes an upload may have.
     pub size_cap: u64,
     /// The most bytes the disk inside an image may have.
@@ -81,6 +89,9 @@ impl Default for Config {
         Config {
             tier: "images".into(),
             stores: Vec::new(),
+            cache_tier: String::new(),
+            cache_bytes: 10 << 30,
+            cache_grace_s: 3600,
             size_cap: 1 << 40,
             virtual_size_cap: 64 << 40,
             expansion_cap: 1100,
@@ -114,5 +125,17 @@ impl Config {
     pub(crate) fn all_stores(&self) -> impl Iterator<Item = &str> {
         let others = self.stores.iter().filter(|s| **s != self.tier);
         std::iter::once(self.tier.as_str()).chain(others.map(String::as_str))
+    }
+
+    /// The tier of the cache; `None`: there is none.
+    pub(crate) fn cache(&self) -> Option<&str> {
+        let tier = if self.cache_tier.is_empty() { &self.tier } else { &self.cache_tier };
+        (self.cache_bytes > 0).then_some(tier)
+    }
+
+    /// The tiers that images may be in, as stores or as the cache.
+    pub(crate) fn all_tiers(&self) -> impl Iterator<Item = &str> {
+        let cache = self.cache().filter(|c| !self.all_stores().any(|s| s == *c));
+        self.all_stores().chain(cache)
     }
 }

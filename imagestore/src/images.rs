@@ -5,7 +5,7 @@
 use crate::imports::TASK;
 use crate::model::{Form, Image, ImageSource, NewImage, Status, Visibility};
 use crate::quota::Resource;
-use crate::store::{images as rows, members};
+use crate::store::{cache, images as rows, members};
 use crate::{ImageError, Images, SNAP, policy, tasks};
 use api::Context;
 use state::{NewTask, StateError, Timestamp, Tx};
@@ -237,6 +237,7 @@ impl Images {
         }
         image.updated_at = Timestamp::now();
         rows::update(&mut tx, &image).await?;
+        cache::take_from(&mut tx, id, store).await?;
         tasks::delete::spawn_from(&mut tx, id, store).await?;
         Ok(tx.commit().await?)
     }
@@ -278,7 +279,11 @@ impl Images {
         if !matches!(image.form, Form::Disk | Form::Converted) {
             return Err(ImageError::invalid(format!("Image {id} holds no disk that could be cloned.")));
         }
-        let tier = self.tiers.get(&image.store)?;
+        let near = self.nearest(&image).await?;
+        if !image.stores().contains(&near.as_str()) {
+            self.lent(&image.id);
+        }
+        let tier = self.tiers.get(&near)?;
         let size_bytes = image.disk_bytes().unwrap_or_default();
         Ok(ImageSource { tier, image: image.id, snap: SNAP, size_bytes })
     }

@@ -13,8 +13,10 @@
 //! in the pool. Everything else that takes time (import, clone of a volume, delete) is a durable task.
 
 mod adopt;
+mod cache;
 mod config;
 mod data;
+mod download;
 mod error;
 mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -70,6 +72,7 @@ pub const MIGRATIONS: state::Migrations = state::Migrations {
         ("0001_images", include_str!("../migrations/0001_images.sql")),
         ("0002_metadefs", include_str!("../migrations/0002_metadefs.sql")),
         ("0003_copies", include_str!("../migrations/0003_copies.sql")),
+        ("0004_cache", include_str!("../migrations/0004_cache.sql")),
     ],
 };
 
@@ -95,13 +98,13 @@ pub struct Images {
 }
 
 impl Images {
-    /// Needs the tier that the configuration names, and asks nothing of it yet.
+    /// Needs the tiers that the configuration names, and asks nothing of them yet.
     pub fn new(db: Db, tiers: Tiers, config: Config, links: Links) -> Result<Arc<Images>, ImageError> {
         let policy = policy::policy()?;
         if let Some(file) = &config.policy_file {
             policy.load(file).map_err(|e| ImageError::Config(e.to_string()))?;
         }
-        for tier in config.all_stores() {
+        for tier in config.all_tiers() {
             tiers.get(tier).map_err(|e| ImageError::Config(e.to_string()))?;
         }
         imports::check_methods(&config)?;
@@ -139,17 +142,17 @@ impl Images {
         }
     }
 
-    /// Removes from the trash what nothing needs any more, in all stores. A removal goes through the trash, so a process
+    /// Removes from the trash what nothing needs any more, in all tiers. A removal goes through the trash, so a process
     /// that dies in the middle of one leaves something there that nobody knows of.
     pub async fn sweep_trash(&self) -> Result<usize, ImageError> {
         let mut swept = 0;
-        for store in self.config.all_stores() {
-            swept += self.blobs(store)?.sweep().await?;
+        for tier in self.config.all_tiers() {
+            swept += self.blobs(tier)?.sweep().await?;
         }
         Ok(swept)
     }
 
-    /// Does so now and then, until `stop`.
+    /// Does so now and then, until `stop`; where the cache was turned off, it is emptied, too.
     pub async fn sweep(&self, stop: CancellationToken) {
         const ROUND: Duration = Duration::from_secs(600);
         loop {
@@ -157,6 +160,9 @@ impl Images {
                 Ok(0) => {}
                 Ok(n) => tracing::info!(n, "images were left in the trash, and are removed"),
                 Err(e) => tracing::warn!(error = %e, "the trash cannot be swept"),
+            }
+            if let Err(e) = self.sweep_cache().await {
+                tracing::warn!(error = %e, "the cache cannot be emptied");
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -15,6 +15,7 @@ use api::Context;
 use futures::StreamExt;
 use state::Timestamp;
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -197,9 +198,13 @@ impl Images {
     ) -> Result<(), ImageError> {
         let images = self.clone();
         tokio::spawn(async move {
-            let received = tokio::select! {
-                r = images.fill(&a, announced, &mut body) => r,
-                e = images.keep(&a) => Err(e),
+            let mut over = pin!(images.keep(&a));
+            let received = match whole(images.begin(&a, announced), over.as_mut()).await {
+                Ok(to) => tokio::select! {
+                    r = images.fill(&a, to, announced, &mut body) => r,
+                    e = over => Err(e),
+                },
+                Err(e) => Err(e),
             };
             let ended = match received {
                 Ok((digest, form, virtual_size)) => images.settle(&a, digest, form, virtual_size).await,
@@ -244,20 +249,25 @@ impl Images {
         data::Hasher::new(self.config.hashing_algorithm, self.config.md5_checksum)
     }
 
+    /// Makes what the bytes go into.
+    async fn begin(&self, a: &Admitted, announced: Option<u64>) -> Result<pool::Image, ImageError> {
+        let aside = a.kind == uploads::Kind::Stage || matches!(Plan::of(&a.image), Plan::Convert(_));
+        let disk = if aside { Disk::Original } else { Disk::Main };
+        self.blobs(&a.image.store)?.create(&a.image.id, disk, announced.unwrap_or_default()).await
+    }
+
     async fn fill(
         &self,
         a: &Admitted,
+        image: pool::Image,
         announced: Option<u64>,
         body: &mut Body,
     ) -> Result<(Digest, Form, Option<u64>), ImageError> {
         if a.kind == uploads::Kind::Stage {
-            return Ok((self.put_aside(&a.image, a.cap, announced, body).await?, Form::Empty, None));
+            return Ok((self.as_it_is(image, a.cap, announced, body).await?, Form::Empty, None));
         }
         let (id, plan) = (a.image.id.as_str(), Plan::of(&a.image));
-        let blobs = self.blobs(&a.image.store)?;
-        let disk = if matches!(plan, Plan::Convert(_)) { Disk::Original } else { Disk::Main };
-        let room = announced.unwrap_or_default();
-        let image = blobs.create(id, disk, room).await?;
+        let (blobs, room) = (self.blobs(&a.image.store)?, announced.unwrap_or_default());
         let split = (plan == Plan::Convert(Format::Qcow2))
             .then(|| data::Splitter::new(blobs.clone(), id, self.config.virtual_size_cap));
         let (format, hasher) = (plan.format(), self.hasher());
@@ -289,8 +299,18 @@ impl Images {
     ) -> Result<Digest, ImageError> {
         let room = announced.unwrap_or_default();
         let to = self.blobs(&image.store)?.create(&image.id, Disk::Original, room).await?;
-        let to =
-            Receive { image: to, room, cap, announced, format: None, split: None, hasher: self.hasher() };
+        self.as_it_is(to, cap, announced, body).await
+    }
+
+    async fn as_it_is(
+        &self,
+        image: pool::Image,
+        cap: u64,
+        announced: Option<u64>,
+        body: &mut Body,
+    ) -> Result<Digest, ImageError> {
+        let room = announced.unwrap_or_default();
+        let to = Receive { image, room, cap, announced, format: None, split: None, hasher: self.hasher() };
         Ok(self.received(to, body).await?.digest)
     }
 
@@ -467,29 +487,21 @@ impl Images {
         tx.commit().await?;
         Ok(image)
     }
+}
 
-    /// `len` bytes from `off` of what was uploaded. Where the image goes meanwhile, the stream ends in an error: what is
-    /// in the pool no more reads as zeroes, so these are given away only while the image is still there.
-    pub(crate) async fn bytes(
-        self: &Arc<Self>,
-        image: &Image,
-        off: u64,
-        len: u64,
-    ) -> Result<Body, ImageError> {
-        let bytes = self.blobs(&image.store)?.stream(image, off, len).await?;
-        let (images, id, store) = (self.clone(), image.id.clone(), image.store.clone());
-        let checked = bytes.then(move |chunk| {
-            let (images, id, store) = (images.clone(), id.clone(), store.clone());
-            async move {
-                let chunk = chunk?;
-                if data::may_have_gone(&chunk) {
-                    let row = rows::get(&images.db, &id).await?;
-                    row.filter(|i| i.stores().contains(&store.as_str())).ok_or(ImageError::NotFound(id))?;
-                }
-                Ok(chunk)
-            }
-        });
-        Ok(checked.boxed())
+/// What comes of `work`, which is not cut short: what it makes would come to be all the same, behind whoever cleans up. An
+/// error where it is `over` by then.
+async fn whole<T>(
+    work: impl Future<Output = Result<T, ImageError>>,
+    over: Pin<&mut impl Future<Output = ImageError>>,
+) -> Result<T, ImageError> {
+    let mut work = pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        e = over => {
+            let _ = work.await;
+            Err(e)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use api::{Context, TokenValidator};
 use common::{Cloud, disk, until};
 use imagestore::{NewImage, RbdSource};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use state::failpoint::{self, Action};
 use tokio::sync::Mutex;
 
@@ -25,6 +25,13 @@ fn twice(kind: &str, steps: &[&str]) {
 
 async fn alice() -> Context {
     Context::new(api::RequestId::new(), common::Tokens.validate("alice").await.unwrap())
+}
+
+/// No task of the image's is left.
+async fn done(c: &Cloud, id: &str) {
+    let subject = format!("image/{id}");
+    until("its tasks are done", async || state::tasks::unfinished(&c.db, &subject).await.unwrap().is_empty())
+        .await;
 }
 
 async fn volume(c: &Cloud) -> RbdSource {
@@ -52,17 +59,32 @@ async fn clone() {
         assert!(c.disk(&id).await[..4096] == [7; 4096]);
         assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
         until("it is gone", async || c.rbd().list().await.unwrap() == ["volume-1"]).await;
-        for step in STEPS {
-            let point = format!("image.clone:{step}:after");
+        for point in ["clone:after", "seal:after", "activate:before"] {
+            let point = format!("image.clone:{point}");
             failpoint::set(&point, Action::Fail);
             twice("image.clone:undo", &STEPS);
             let id = make().await;
             c.until_status(&id, "killed").await;
             failpoint::clear(&point);
             assert!(c.show(&id).await["size"].is_null());
-            assert_eq!(c.rbd().list().await.unwrap(), ["volume-1"], "{step}");
+            assert_eq!(c.rbd().list().await.unwrap(), ["volume-1"], "{point}");
             assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
         }
+        // Once it is active, nothing of that is done again or taken back: others go on with the image.
+        let end = "image.clone:activate:after";
+        failpoint::set(end, Action::Pause);
+        let id = make().await;
+        c.until_status(&id, "active").await;
+        let path = format!("/v2/images/{id}");
+        let off = c.post("alice", &format!("{path}/actions/deactivate"), Value::Null).await;
+        assert_eq!(off.status(), StatusCode::NO_CONTENT);
+        failpoint::set(end, Action::Fail);
+        done(&c, &id).await;
+        failpoint::clear(end);
+        assert_eq!(c.show(&id).await["status"], "deactivated");
+        assert!(c.disk(&id).await[..4096] == [7; 4096]);
+        assert_eq!(c.delete("alice", &path).await, StatusCode::NO_CONTENT);
+        done(&c, &id).await;
         c.rbd().remove_or_trash("volume-1").await.unwrap();
         c.end().await;
     }
@@ -121,7 +143,7 @@ async fn import() {
 /// A delete goes forward only: whatever fails is tried again, and nothing of it is undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn delete() {
-    const STEPS: [&str; 4] = ["quiet", "bytes", "row", "trash"];
+    const STEPS: [&str; 4] = ["quiet", "bytes", "trash", "row"];
     let _one = ONE_AT_A_TIME.lock().await;
     for db in testbed::databases().await {
         let c = Cloud::new(db).await;
@@ -133,16 +155,29 @@ async fn delete() {
             }
             assert_eq!(c.delete("alice", &format!("/v2/images/{id}")).await, StatusCode::NO_CONTENT);
             assert_eq!(c.get("alice", &format!("/v2/images/{id}")).await.status(), StatusCode::NOT_FOUND);
-            let subject = format!("image/{id}");
-            until("the task is done", async || {
-                state::tasks::unfinished(&c.db, &subject).await.unwrap().is_empty()
-            })
-            .await;
+            done(&c, &id).await;
             assert!(c.rbd().list().await.unwrap().is_empty());
             // The id is free again once nothing is left of the image.
             let again = c.create("alice", json!({"id": id})).await;
             assert_eq!(c.delete("alice", &format!("/v2/images/{again}")).await, StatusCode::NO_CONTENT);
+            done(&c, &id).await;
         }
+        // Then its deletion is over, whoever died there: it does not take the next one of that id.
+        let end = "image.delete:row:after";
+        failpoint::set(end, Action::Pause);
+        let id = c.raw("alice").await;
+        let path = format!("/v2/images/{id}");
+        assert_eq!(c.delete("alice", &path).await, StatusCode::NO_CONTENT);
+        until("the id is free", async || {
+            c.post("alice", "/v2/images", json!({"id": id})).await.status() == StatusCode::CREATED
+        })
+        .await;
+        failpoint::set(end, Action::RetryOnce);
+        done(&c, &id).await;
+        assert_eq!(c.get("alice", &path).await.status(), StatusCode::OK);
+        failpoint::clear(end);
+        assert_eq!(c.delete("alice", &path).await, StatusCode::NO_CONTENT);
+        done(&c, &id).await;
         c.end().await;
     }
 }

@@ -171,6 +171,15 @@ impl Blobs {
         copied.map(drop)
     }
 
+    /// The bytes that [`Blobs::copy_of`] would copy from here, in whole objects.
+    pub(crate) async fn weight(&self, id: &str, original: bool) -> Result<u64, ImageError> {
+        let mut bytes = weight_of(self.rbd.open_snapshot(id, SNAP).await?).await?;
+        if original {
+            bytes += weight_of(self.open(id, Disk::Original).await?).await?;
+        }
+        Ok(bytes)
+    }
+
     async fn size(&self, id: &str) -> Result<u64, ImageError> {
         let image = self.rbd.open_read_only(id).await?;
         let size = image.size().await?;
@@ -251,6 +260,21 @@ impl Blobs {
         let opened = self.rbd.open_snapshot(&image.id, SNAP).await?;
         Ok(ImageReader::new(opened, off, len).into_stream().map(|r| r.map_err(ImageError::from)).boxed())
     }
+}
+
+/// Looked at together, in bytes: a few thousand objects.
+const WINDOW: u64 = 16 << 30;
+
+async fn weight_of(image: pool::Image) -> Result<u64, ImageError> {
+    let (size, mut at, mut bytes) = (image.size().await?, 0, 0);
+    while at < size {
+        let len = WINDOW.min(size - at);
+        let found = image.diff_iterate(None, at, len, true).await?;
+        bytes += found.iter().filter(|e| e.exists).map(|e| e.len).sum::<u64>();
+        at += len;
+    }
+    image.close().await?;
+    Ok(bytes)
 }
 
 /// A stored upload, as it came: read from `<id>.orig`, and from the disk what has moved there.

@@ -1,11 +1,11 @@
-//! `/v2/cache`: images are clones and streams of the pool here, so nothing is cached, and the API says what upstream
-//! says where its cache is off: whoever may ask hears that there is none. Versions 2.14 and 2.16, which added it, are not
-//! advertised.
+//! `/v2/cache`: what is cached and what is on its way. Where the cache is off, whoever may ask hears so.
 
 use super::App;
-use crate::{Images, policy};
-use api::{Context, Error, Path, Routes};
-use http::StatusCode;
+use crate::Images;
+use api::{Context, Error, Json, Path, Routes};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use state::Timestamp;
 use std::sync::Arc;
 
 pub(super) fn routes(r: Routes<Arc<Images>>) -> Routes<Arc<Images>> {
@@ -15,26 +15,35 @@ pub(super) fn routes(r: Routes<Arc<Images>>) -> Routes<Arc<Images>> {
         .delete("/v2/cache/{image_id}", remove)
 }
 
-fn off() -> Error {
-    Error::not_found("Caching via API is not supported at this site.")
+/// Seconds since the epoch, with a fraction.
+fn seconds(at: Timestamp) -> f64 {
+    at.micros() as f64 / 1e6
 }
 
-async fn list(images: App, ctx: Context) -> Result<StatusCode, Error> {
-    policy::check(&images.policy, &ctx, "cache_list", &[])?;
-    Err(off())
+async fn list(images: App, ctx: Context) -> Result<Json<Value>, Error> {
+    let (cached, queued) = images.cache_state(&ctx).await?;
+    let cached = cached.iter().map(|e| {
+        json!({"image_id": e.image_id, "hits": e.hits, "last_accessed": seconds(e.last_accessed),
+            "last_modified": seconds(e.since), "size": e.size})
+    });
+    let queued = queued.iter().map(|e| &e.image_id);
+    Ok(Json(
+        json!({"cached_images": cached.collect::<Vec<_>>(), "queued_images": queued.collect::<Vec<_>>()}),
+    ))
 }
 
-async fn clear(images: App, ctx: Context) -> Result<StatusCode, Error> {
-    policy::check(&images.policy, &ctx, "cache_delete", &[])?;
-    Err(off())
+async fn clear(images: App, ctx: Context, headers: HeaderMap) -> Result<StatusCode, Error> {
+    let target = headers.get("x-image-cache-clear-target").map(|t| String::from_utf8_lossy(t.as_bytes()));
+    images.clear_cache(&ctx, &target.unwrap_or_default()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn queue(images: App, ctx: Context, Path(id): Path<String>) -> Result<StatusCode, Error> {
-    images.authorised(&ctx, &id, "cache_image").await?;
-    Err(off())
+    images.cache(&ctx, &id).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn remove(images: App, ctx: Context, Path(id): Path<String>) -> Result<StatusCode, Error> {
-    images.authorised(&ctx, &id, "cache_delete").await?;
-    Err(off())
+    images.uncache(&ctx, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -7,8 +7,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The minor versions whose calls are built, newest first. As upstream without a cache: 2.14 and 2.16 are its.
-const MINORS: &[u8] = &[17, 15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+/// The minor versions whose calls are built, newest first.
+const MINORS: &[u8] = &[17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+/// Those that are the cache's: without one they are not spoken, as upstream.
+const CACHE: &[u8] = &[16, 14];
 
 pub(super) fn routes(r: Routes<Arc<Images>>) -> Routes<Arc<Images>> {
     r.get("/", choices).get("/versions", versions).get("/v2/versions", versions)
@@ -20,7 +22,8 @@ fn list(images: &Images) -> Value {
         let status = if *minor == MINORS[0] { "CURRENT" } else { "SUPPORTED" };
         json!({"id": format!("v2.{minor}"), "status": status, "links": [{"rel": "self", "href": href}]})
     };
-    json!({"versions": MINORS.iter().map(version).collect::<Vec<_>>()})
+    let spoken = |minor: &&u8| images.config.cache().is_some() || !CACHE.contains(minor);
+    json!({"versions": MINORS.iter().filter(spoken).map(version).collect::<Vec<_>>()})
 }
 
 async fn choices(images: App) -> (StatusCode, Json<Value>) {

@@ -1,5 +1,6 @@
 //! The tables of this service, one family a file.
 
+pub(crate) mod cache;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod members;

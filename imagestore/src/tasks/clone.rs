@@ -57,6 +57,7 @@ impl Operation for CloneDisk {
                 signature::forget(&mut image);
                 image.updated_at = Timestamp::now();
                 rows::update(&mut tx, &image).await?;
+                job.finish(&mut tx).await?;
                 Ok(tx.commit().await?)
             }
         }
@@ -79,6 +80,7 @@ impl Operation for CloneDisk {
         tracing::warn!(image = %p.image, reason, "an image could not be made of a disk");
         image.emptied(Status::Killed);
         rows::update(&mut tx, &image).await?;
+        job.fail(&mut tx, reason).await?;
         Ok(tx.commit().await?)
     }
 }

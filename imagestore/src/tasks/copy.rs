@@ -1,10 +1,10 @@
 //! `image.copy`: an image that is there goes into further stores, one after another; it is active all the while.
 
 use super::placing::{Placed, Placing};
-use super::{TURN, began, is_at, subject, succeeded};
+use super::{TURN, began, subject, succeeded};
 use crate::imports::{IMPORTING, ended};
 use crate::model::{Form, Image};
-use crate::store::{images as rows, tasks as task_rows};
+use crate::store::{cache, images as rows, tasks as task_rows};
 use crate::{ImageError, Images};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,7 @@ impl Operation for Copy {
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let p: Params = job.params()?;
         // Deleted meanwhile: the delete task, which waits for this one, removes what there is.
-        let Some(image) = rows::get(&self.0.db, &p.image).await?.filter(|i| is_at(i, &p.task)) else {
-            return Ok(());
-        };
+        let Some(image) = rows::get(&self.0.db, &p.image).await? else { return Ok(()) };
         match step {
             "begin" => began(&self.0, &p.task).await,
             "copy" => self.copy(&p, &image, job).await,
@@ -68,10 +66,10 @@ impl Operation for Copy {
         let again = |e: ImageError| StepError::retry(e.reason()).because(e);
         for store in &p.stores {
             let mut tx = self.0.db.begin().await?;
-            let row = rows::get_locked(&mut tx, &p.image).await?;
-            let Some(mut row) = row.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
+            let Some(mut row) = rows::get_locked(&mut tx, &p.image).await? else { return Ok(()) };
             row.copies.retain(|s| s != store);
             rows::update(&mut tx, &row).await?;
+            cache::take_from(&mut tx, &p.image, store).await?;
             tx.commit().await?;
             self.0.blobs(store)?.remove_both(&p.image).await.map_err(again)?;
         }
@@ -82,11 +80,11 @@ impl Operation for Copy {
         let p: Params = job.params()?;
         let mut tx = self.0.db.begin().await?;
         task_rows::set_status(&mut tx, &p.task, "failure", "{}", reason).await?;
-        let row = rows::get_locked(&mut tx, &p.image).await?;
-        if let Some(mut image) = row.filter(|i| is_at(i, &p.task)) {
+        if let Some(mut image) = rows::get_locked(&mut tx, &p.image).await? {
             ended(&mut image, &p.stores);
             rows::update(&mut tx, &image).await?;
         }
+        job.fail(&mut tx, reason).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -116,8 +114,7 @@ impl Copy {
     /// The image is in one more store.
     async fn arrived(&self, p: &Params, store: &str) -> Result<(), StepError> {
         let mut tx = self.0.db.begin().await?;
-        let row = rows::get_locked(&mut tx, &p.image).await?;
-        let Some(mut row) = row.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
+        let Some(mut row) = rows::get_locked(&mut tx, &p.image).await? else { return Ok(()) };
         row.copies.push(store.to_owned());
         if let Some(left) = row.properties.get_mut(IMPORTING) {
             *left = left.split(',').filter(|s| *s != store).collect::<Vec<_>>().join(",");
@@ -129,9 +126,10 @@ impl Copy {
     async fn end(&self, p: &Params, job: &Job) -> Result<(), StepError> {
         let failed: Vec<String> = job.recall("failed").unwrap_or_default();
         let mut tx = self.0.db.begin().await?;
-        let row = rows::get_locked(&mut tx, &p.image).await?;
-        let Some(mut row) = row.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
+        let Some(mut row) = rows::get_locked(&mut tx, &p.image).await? else { return Ok(()) };
         ended(&mut row, &failed);
-        succeeded(tx, &row, &p.task).await
+        succeeded(&mut tx, &row, &p.task).await?;
+        job.finish(&mut tx).await?;
+        Ok(tx.commit().await?)
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Clones keep what they need of them: the RBD image moves to the trash, and a task of its own (`purge.rs`) comes back
 //! for it until the last clone has gone, so that nothing else of the image waits for that. It never fails for good. The
-//! same takes an image from one of several stores.
+//! same takes an image from one of several stores. The row goes last, with the task: another image may have its id then.
 
 use super::subject;
 use crate::imports::IMPORTING;
 use crate::model::{Image, Status};
-use crate::store::{images as rows, uploads};
+use crate::store::{cache, images as rows, uploads};
 use crate::{ImageError, Images};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,7 @@ pub(crate) async fn spawn(tx: &mut Tx, image: &Image) -> Result<(), ImageError> 
     let working = image.properties.get(IMPORTING).map(String::as_str).unwrap_or_default();
     let working = working.split(',').filter(|s| !s.is_empty()).map(str::to_owned);
     let mut copies: Vec<String> = image.copies.iter().cloned().chain(working).collect();
+    copies.extend(cache::take(tx, &image.id).await?);
     copies.sort_unstable();
     copies.dedup();
     copies.retain(|s| *s != image.store);
@@ -51,7 +52,7 @@ pub(crate) async fn spawn(tx: &mut Tx, image: &Image) -> Result<(), ImageError> 
     Ok(())
 }
 
-/// Removes the bytes that a store has of an image which it no longer holds.
+/// Removes the bytes that a store, or the cache, has of an image which it no longer holds.
 pub(crate) async fn spawn_from(tx: &mut Tx, image: &str, store: &str) -> Result<(), ImageError> {
     let params = Params { image: image.to_owned(), store: store.to_owned(), copies: Vec::new(), stays: true };
     NewTask { kind: KIND, subject: &subject(image) }.spawn(tx, &params).await?;
@@ -67,11 +68,15 @@ impl Operation for Delete {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["quiet", "bytes", "row", "trash"]
+        &["quiet", "bytes", "trash", "row"]
     }
 
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let p: Params = job.params()?;
+        // What was the cache's is a store's by now.
+        if p.stays && self.0.is_in(&p.image, &p.store).await.map_err(later)? {
+            return Ok(());
+        }
         match step {
             "quiet" => {
                 self.quiet(&p).await?;
@@ -79,9 +84,9 @@ impl Operation for Delete {
                 job.remember("trash", &found)
             }
             "bytes" => self.bytes(&p).await.map_err(later),
-            "row" if p.stays => Ok(()),
-            "row" => self.row(&p).await.map_err(later),
-            _ => self.trash(job).await.map_err(later),
+            "trash" => self.trash(job).await.map_err(later),
+            _ if p.stays => Ok(()),
+            _ => self.row(&p, job).await.map_err(later),
         }
     }
 
@@ -137,9 +142,10 @@ impl Delete {
         Ok(())
     }
 
-    async fn row(&self, p: &Params) -> Result<(), ImageError> {
+    async fn row(&self, p: &Params, job: &Job) -> Result<(), ImageError> {
         let mut tx = self.0.db.begin().await?;
         rows::remove(&mut tx, &p.image).await?;
+        job.finish(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 

@@ -5,10 +5,10 @@
 //! asked for, the first of them takes its place, and it is emptied at the end.
 
 use super::placing::{Placed, Placing};
-use super::{TURN, began, is_at, subject, succeeded};
+use super::{TURN, began, subject, succeeded};
 use crate::data::Disk;
 use crate::fetch::{Described, Remote};
-use crate::imports::ended;
+use crate::imports::{TASK, ended};
 use crate::model::{Digest, Form, Image, Status};
 use crate::store::{images as rows, tasks as task_rows};
 use crate::transfer::Plan;
@@ -107,10 +107,10 @@ impl Operation for Import {
     async fn unwound(&self, job: &mut Job, reason: &str) -> Result<(), StepError> {
         let p: Params = job.params()?;
         let mut tx = self.0.db.begin().await?;
-        task_rows::set_status(&mut tx, &p.task, "failure", "{}", reason).await?;
         self.0.tokens.forget(&p.task);
         let row = rows::get_locked(&mut tx, &p.image).await?;
         if let Some(mut image) = row.filter(|i| is_at(i, &p.task)) {
+            task_rows::set_status(&mut tx, &p.task, "failure", "{}", reason).await?;
             image.emptied(Status::Queued);
             let home = [image.store.clone()];
             ended(&mut image, if p.stores.is_empty() { &home } else { &p.stores });
@@ -123,8 +123,15 @@ impl Operation for Import {
             }
             forget_upload(&mut tx, &p.image).await?;
         }
+        job.fail(&mut tx, reason).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Whether an import is still at its image. One that has made it active is not, though it has yet to tidy up: what has
+/// been made of the image since is not its any more.
+fn is_at(image: &Image, task: &str) -> bool {
+    image.properties.get(TASK).is_some_and(|t| t == task)
 }
 
 async fn forget_upload(tx: &mut Tx, image: &str) -> Result<(), state::StateError> {
@@ -255,6 +262,7 @@ impl Import {
         ended(&mut row, &job.recall::<Vec<String>>("failed").unwrap_or_default());
         self.0.tokens.forget(&p.task);
         forget_upload(&mut tx, &p.image).await?;
-        succeeded(tx, &row, &p.task).await
+        succeeded(&mut tx, &row, &p.task).await?;
+        Ok(tx.commit().await?)
     }
 }

@@ -1,6 +1,6 @@
 //! `image.locate`: a snapshot in the pool becomes a queued image, as `image.clone` does, and is read once for its hashes.
 
-use super::{TURN, began, is_at, subject, succeeded};
+use super::{TURN, began, subject, succeeded};
 use crate::data::{Disk, Hasher};
 use crate::imports::ended;
 use crate::locations::Expected;
@@ -52,8 +52,7 @@ impl Operation for Locate {
     async fn run(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let p: Params = job.params()?;
         // Deleted meanwhile: the delete task, which waits for this one, removes what there is.
-        let image = rows::get(&self.0.db, &p.image).await?;
-        let Some(image) = image.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
+        let Some(image) = rows::get(&self.0.db, &p.image).await? else { return Ok(()) };
         let Some(_turn) = self.0.turns.take(&image) else { return Err(StepError::Wait(TURN)) };
         let blobs = self.0.blobs(&image.store)?;
         match step {
@@ -77,8 +76,7 @@ impl Operation for Locate {
 
     async fn undo(&self, step: &str, job: &mut Job) -> Result<(), StepError> {
         let p: Params = job.params()?;
-        let image = rows::get(&self.0.db, &p.image).await?;
-        let Some(image) = image.filter(|i| is_at(i, &p.task)) else { return Ok(()) };
+        let Some(image) = rows::get(&self.0.db, &p.image).await? else { return Ok(()) };
         if step == "clone" {
             let removed = self.0.blobs(&image.store)?.remove(&p.image, Disk::Main).await;
             removed.map_err(|e| StepError::retry(e.reason()).because(e))?;
@@ -90,13 +88,13 @@ impl Operation for Locate {
         let p: Params = job.params()?;
         let mut tx = self.0.db.begin().await?;
         task_rows::set_status(&mut tx, &p.task, "failure", "{}", reason).await?;
-        let row = rows::get_locked(&mut tx, &p.image).await?;
-        if let Some(mut image) = row.filter(|i| is_at(i, &p.task)) {
+        if let Some(mut image) = rows::get_locked(&mut tx, &p.image).await? {
             image.emptied(Status::Queued);
             let store = [image.store.clone()];
             ended(&mut image, &store);
             rows::update(&mut tx, &image).await?;
         }
+        job.fail(&mut tx, reason).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -138,9 +136,7 @@ impl Locate {
         };
         let mut tx = self.0.db.begin().await?;
         let row = rows::get_locked(&mut tx, &p.image).await?;
-        let (Some(mut image), Some(digest)) = (row.filter(|i| is_at(i, &p.task)), digest) else {
-            return Ok(());
-        };
+        let (Some(mut image), Some(digest)) = (row, digest) else { return Ok(()) };
         verified.covers(&image)?;
         (image.status, image.form) = (Status::Active, Form::Disk);
         (image.size, image.virtual_size) = (Some(digest.size), Some(digest.size));
@@ -148,6 +144,8 @@ impl Locate {
         image.os_hash_algo = Some(digest.algorithm.as_str().to_owned());
         image.os_hash_value = Some(digest.hash);
         ended(&mut image, &[]);
-        succeeded(tx, &image, &p.task).await
+        succeeded(&mut tx, &image, &p.task).await?;
+        job.finish(&mut tx).await?;
+        Ok(tx.commit().await?)
     }
 }

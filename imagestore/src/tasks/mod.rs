@@ -1,5 +1,6 @@
 //! The durable work of this service, one operation a file.
 
+pub(crate) mod cache;
 pub(crate) mod clone;
 pub(crate) mod copy;
 pub(crate) mod delete;
@@ -7,26 +8,20 @@ pub(crate) mod import;
 pub(crate) mod locate;
 mod placing;
 mod purge;
+pub(crate) mod uncache;
 pub(crate) mod watch;
 
 use crate::Images;
-use crate::imports::TASK;
 use crate::model::Image;
 use crate::store::{images as rows, tasks as task_rows};
 use serde_json::json;
-use state::{Operation, StepError, Tx};
+use state::{Operation, StateError, StepError, Tx};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Tasks of one image run one after another.
 pub(crate) fn subject(image: &str) -> String {
     format!("image/{image}")
-}
-
-/// Whether a task is still at its image. One whose end was saved, and whose last step runs again after a crash, is not:
-/// what has been made of the image since is not its any more.
-fn is_at(image: &Image, task: &str) -> bool {
-    image.properties.get(TASK).is_some_and(|t| t == task)
 }
 
 /// How long a long step waits before it asks again for its turn.
@@ -40,21 +35,22 @@ async fn began(images: &Images, task: &str) -> Result<(), StepError> {
 }
 
 /// Shows users that their task is done, together with what it has made of the image.
-async fn succeeded(mut tx: Tx, image: &Image, task: &str) -> Result<(), StepError> {
-    rows::update(&mut tx, image).await?;
+async fn succeeded(tx: &mut Tx, image: &Image, task: &str) -> Result<(), StateError> {
+    rows::update(tx, image).await?;
     let result = json!({"image_id": image.id}).to_string();
-    task_rows::set_status(&mut tx, task, "success", &result, "").await?;
-    Ok(tx.commit().await?)
+    task_rows::set_status(tx, task, "success", &result, "").await
 }
 
 pub(crate) fn all(images: &Arc<Images>) -> Vec<Arc<dyn Operation>> {
     vec![
+        Arc::new(cache::Cache(images.clone())),
         Arc::new(clone::CloneDisk(images.clone())),
         Arc::new(copy::Copy(images.clone())),
         Arc::new(delete::Delete(images.clone())),
         Arc::new(import::Import(images.clone())),
         Arc::new(locate::Locate(images.clone())),
         Arc::new(purge::Purge(images.clone())),
+        Arc::new(uncache::Uncache(images.clone())),
         Arc::new(watch::Watch(images.clone())),
     ]
 }

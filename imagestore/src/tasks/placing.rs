@@ -53,6 +53,10 @@ impl Placing<'_> {
     }
 
     async fn copy(&self, images: &Images, store: &str) -> Result<(), ImageError> {
+        // A cached copy becomes the store's own.
+        if images.is_in(self.image, store).await? {
+            return Ok(());
+        }
         let (home, there) = (images.blobs(self.home)?, images.blobs(store)?);
         let done = AtomicU64::new(0);
         let progress = |bytes: u64| done.store(bytes, Ordering::Relaxed);

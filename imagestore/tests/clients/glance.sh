@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Metadata definitions and imports with the glance client. IMAGE_URL is the service's.
+# Metadata definitions, imports and the cache with the glance client. IMAGE_URL is the service's.
 set -euo pipefail
 as() { local who=$1; shift; glance --os-image-api-version 2 --os-image-url "$IMAGE_URL" --os-auth-token "$who" "$@"; }
 # Reads all: a client does not like its pipe to close.
@@ -54,6 +54,12 @@ id=$(as alice image-list | awk '/direct/ {print $2}')
 for _ in $(seq 60); do as alice image-show "$id" | grep active >/dev/null && break; sleep 0.5; done
 as alice image-download "$id" --file back
 cmp file back
+as admin cache-clear
+as admin cache-queue "$id"
+as admin cache-list | has "$id.*cached"
+as admin cache-delete "$id"
+as admin cache-list | lacks "$id"
+! as alice cache-list 2>/dev/null
 as alice image-tasks "$id" | has success
 as admin task-list | has api_image_import
 as alice image-delete "$id"

@@ -75,6 +75,31 @@ pub async fn tiers_in(pool: &str) -> (Tiers, String) {
     (tiers, namespace)
 }
 
+/// The tiers `images` and `cold`, each in a namespace of its own.
+pub async fn two_tiers() -> (Tiers, String) {
+    let clusters = clusters().await;
+    let namespace = testbed::unique("image");
+    let tier = |name: &str, namespace: String| TierConfig {
+        name: name.into(),
+        cluster: "main".into(),
+        pool: "rbd".into(),
+        data_pool: None,
+        namespace: Some(namespace),
+    };
+    let further = format!("{namespace}-cold");
+    let all = [tier("images", namespace.clone()), tier("cold", further.clone())];
+    let tiers = Tiers::new(&clusters, &all).unwrap();
+    for one in [&namespace, &further] {
+        tiers.get("images").unwrap().pool.rbd().namespace_create(one).await.unwrap();
+    }
+    (tiers, namespace)
+}
+
+/// Both of them are stores.
+pub fn two_stores() -> Config {
+    Config { stores: vec!["cold".into()], ..Config::default() }
+}
+
 /// The URLs of fresh databases, one per engine: for a service that dies, and another one that finds what it has left.
 pub async fn urls() -> Vec<String> {
     let file = std::env::temp_dir().join(format!("{}.sqlite", testbed::unique("image-db")));
@@ -129,23 +154,8 @@ impl Cloud {
 
     /// With the further store `cold`, in a namespace of its own.
     pub async fn with_two_stores(db: Db) -> Cloud {
-        let clusters = clusters().await;
-        let namespace = testbed::unique("image");
-        let tier = |name: &str, namespace: String| TierConfig {
-            name: name.into(),
-            cluster: "main".into(),
-            pool: "rbd".into(),
-            data_pool: None,
-            namespace: Some(namespace),
-        };
-        let further = format!("{namespace}-cold");
-        let all = [tier("images", namespace.clone()), tier("cold", further.clone())];
-        let tiers = Tiers::new(&clusters, &all).unwrap();
-        for one in [&namespace, &further] {
-            tiers.get("images").unwrap().pool.rbd().namespace_create(one).await.unwrap();
-        }
-        let config = Config { stores: vec!["cold".into()], ..Config::default() };
-        Cloud::start(db, tiers, namespace, config).await
+        let (tiers, namespace) = two_tiers().await;
+        Cloud::start(db, tiers, namespace, two_stores()).await
     }
 
     /// Starts the service over what is there already.
