@@ -119,11 +119,15 @@ fn abreast<const Q: usize>(states: &mut [&mut [u32; 4]], pieces: &[&[u8]]) {
         reason = "the `n`th block of every lane, of which there are several"
     )]
     for n in 0..shortest {
-        let block: [[&[u8; BLOCK]; WIDTH]; Q] =
-            std::array::from_fn(|q| std::array::from_fn(|l| &blocks[q][l][n]));
-        let message: [[u32x4; Q]; 16] = std::array::from_fn(|word| {
-            std::array::from_fn(|q| u32x4::new(std::array::from_fn(|l| word_of(block[q][l], word))))
-        });
+        let mut message = [[u32x4::ZERO; Q]; 16];
+        for q in 0..Q {
+            let [a, b, c, d] = blocks[q];
+            let (a, b, c, d) = (&a[n], &b[n], &c[n], &d[n]);
+            for word in 0..16 {
+                let lanes = [word_of(a, word), word_of(b, word), word_of(c, word), word_of(d, word)];
+                message[word][q] = u32x4::new(lanes);
+            }
+        }
         rounds(&mut state, &message, sines);
     }
     for (n, own) in states.iter_mut().enumerate().take(most) {
@@ -150,7 +154,9 @@ fn step<W: Word, const Q: usize, const I: usize>(
         2 => (3 * I + 5) % 16,
         _ => (7 * I) % 16,
     };
-    std::array::from_fn(|q| {
+    let mut next = a;
+    // Not with a closure: that may not be compiled in place, nor for the same processor.
+    for q in 0..Q {
         // `b` comes from the step before.
         let (b, c, d) = (b[q], c[q], d[q]);
         let mixed = match I / 16 {
@@ -160,8 +166,9 @@ fn step<W: Word, const Q: usize, const I: usize>(
             _ => c ^ (b | !d),
         };
         let known = a[q] + (message[word][q] + W::all(sines[I]));
-        (known + mixed).rotate(SHIFTS[I / 16][I % 4]) + b
-    })
+        next[q] = (known + mixed).rotate(SHIFTS[I / 16][I % 4]) + b;
+    }
+    next
 }
 
 #[inline(always)]
@@ -177,7 +184,9 @@ fn rounds<W: Word, const Q: usize>(state: &mut [[W; Q]; 4], message: &[[W; Q]; 1
     }
     four!(0 4 8 12 16 20 24 28 32 36 40 44 48 52 56 60);
     for (own, new) in state.iter_mut().zip([a, b, c, d]) {
-        *own = std::array::from_fn(|q| own[q] + new[q]);
+        for q in 0..Q {
+            own[q] = own[q] + new[q];
+        }
     }
 }
 
