@@ -2,12 +2,15 @@
 
 use crate::disk::{GIB, Parent};
 use crate::model::Metadata;
+use crate::tasks::failed;
 use crate::{VolumeError, Volumes};
 use api::Context;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use imagestore::{ImageError, Status};
+use pool::Tier;
+use state::StepError;
 
 /// An image that a volume is to be made from.
 pub(crate) struct Origin {
@@ -63,7 +66,7 @@ impl Volumes {
         if image.status != Status::Active {
             return Err(VolumeError::InvalidInput(format!("Image {id} is not active.")));
         }
-        let source = self.images.source(ctx, id).await.map_err(refused)?;
+        let bytes = self.images.disk(ctx, id).await.map_err(refused)?.disk_bytes().unwrap_or_default();
         let mut metadata: Metadata = image.properties.clone();
         let mut put = |key: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -81,9 +84,8 @@ impl Volumes {
         let key = self.key_of_image(&image).await?;
         // An encrypted volume's image may be larger than the volume by its header.
         let header = if key.is_some() { crate::encryption::HEADER } else { 0 };
-        let gib = source.size_bytes.saturating_sub(header).div_ceil(GIB);
+        let gib = bytes.saturating_sub(header).div_ceil(GIB);
         let size_gib = i64::try_from(gib).unwrap_or(i64::MAX);
-        let bytes = source.size_bytes;
         Ok(Origin { size_gib, min_disk: i64::from(image.min_disk), bytes, key, metadata })
     }
 
@@ -107,10 +109,22 @@ impl Volumes {
         self.key_of_image(&image).await
     }
 
-    /// What a volume of this image is cloned from. That the image may be used was settled when it was asked for.
-    pub(crate) async fn image_parent(&self, id: &str) -> Result<Parent, VolumeError> {
-        let source = self.images.source(&Context::service("volume"), id).await.map_err(refused)?;
-        Ok(Parent { pool: source.tier.pool, image: source.image, snap: source.snap.to_owned() })
+    /// What a volume in the tier `to` is cloned from, and the name of the tier where that is. That the image may be used
+    /// was settled when it was asked for.
+    pub(crate) async fn image_parent(&self, id: &str, to: &Tier) -> Result<(Parent, String), VolumeError> {
+        let source = self.images.source(&Context::service("volume"), id, to).await.map_err(refused)?;
+        let parent = Parent { pool: source.tier.pool, image: source.image, snap: source.snap.to_owned() };
+        Ok((parent, source.tier.name))
+    }
+
+    /// What goes while it is copied reads as zeroes: a copy counts only where the image is there afterwards, too.
+    pub(crate) async fn image_stayed(&self, id: &str, tier: &str) -> Result<(), StepError> {
+        let known = |e| failed(refused(e));
+        if self.images.is_in(id, tier).await.map_err(known)? {
+            return Ok(());
+        }
+        self.images.get(&Context::service("volume"), id).await.map_err(known)?;
+        Err(StepError::retry("The image has moved while it was copied."))
     }
 
     /// Makes the record of an image that a volume will fill.

@@ -173,6 +173,39 @@ async fn a_volume_goes_from_tier_to_tier_with_its_snapshots() {
     }
 }
 
+/// An image is cloned within its cluster and copied into another, where the volume may start anew, too.
+#[tokio::test]
+async fn a_volume_of_an_image_in_another_cluster_is_a_copy() {
+    let _one = ONE.lock().await;
+    for p in places().await {
+        let images = [7, 8].map(|byte| Bytes::from(vec![byte; 5 << 20]));
+        let [first, second] = [p.kit.image(images[0].clone()).await, p.kit.image(images[1].clone()).await];
+        let starts_with = async |v: &Volume, tier: &str, cloned: bool, bytes: &Bytes| {
+            let image = p.tier(tier).pool.rbd().open_read_only(&v.image_name()).await.unwrap();
+            assert_eq!(image.parent().await.unwrap().is_some(), cloned, "{tier}");
+            assert_eq!(image.read_at(0, bytes.len()).await.unwrap(), bytes, "{tier}");
+            image.close().await.unwrap();
+        };
+        for (kind, cloned) in [("fast", true), ("far", false)] {
+            let new = blockstore::NewVolume {
+                source: Source::Image(first.clone()),
+                size_gib: Some(1),
+                volume_type: Some(kind.into()),
+                ..Default::default()
+            };
+            let v = p.kit.volumes.create(&ctx("alice"), new).await.unwrap();
+            p.kit.becomes(&v.id, VolumeStatus::Available).await;
+            starts_with(&v, kind, cloned, &images[0]).await;
+            let anew = json!({"os-reimage": {"image_id": second}});
+            let path = format!("/volumes/{}/action", v.id);
+            assert_eq!(p.kit.call("alice", Method::POST, &path, anew).await.0, 202);
+            p.kit.becomes(&v.id, VolumeStatus::Available).await;
+            starts_with(&v, kind, cloned, &images[1]).await;
+            p.kit.delete(&v.id).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_image_that_clones_keep_a_deleted_snapshot_of_moves_too() {
     let _one = ONE.lock().await;

@@ -17,6 +17,7 @@ use crate::store::cache::{self, Entry, State};
 use crate::store::{images as rows, uploads};
 use crate::{ImageError, Images, policy, tasks};
 use api::Context;
+use pool::Tier;
 use state::Tx;
 use std::sync::Arc;
 
@@ -144,8 +145,25 @@ impl Images {
         Ok(cached.map_or_else(|| image.store.clone(), |e| e.tier))
     }
 
-    /// Whether a tier has an image's bytes, as one of its stores or as the cache.
-    pub(crate) async fn is_in(&self, id: &str, tier: &str) -> Result<bool, ImageError> {
+    /// The tier to clone an image's disk from into `to`: that itself, else the nearest in its cluster, else the nearest.
+    pub(crate) async fn origin(&self, image: &Image, to: &Tier) -> Result<Tier, ImageError> {
+        let stores = image.stores();
+        if stores.contains(&to.name.as_str()) {
+            return Ok(to.clone());
+        }
+        let near = self.nearest(image).await?;
+        let near = self.tiers.get(&near)?;
+        let mut others = stores.iter().filter_map(|store| self.tiers.get(store).ok());
+        let beside = if near.same_cluster(to) { None } else { others.find(|store| store.same_cluster(to)) };
+        let from = beside.unwrap_or(near);
+        if !stores.contains(&from.name.as_str()) {
+            self.lent(&image.id);
+        }
+        Ok(from)
+    }
+
+    /// Whether a tier has an image's bytes, as one of its stores or as the cache: what was read there until now was they.
+    pub async fn is_in(&self, id: &str, tier: &str) -> Result<bool, ImageError> {
         let Some(image) = rows::get(&self.db, id).await? else { return Ok(false) };
         if image.stores().contains(&tier) {
             return Ok(true);

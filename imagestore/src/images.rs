@@ -8,6 +8,7 @@ use crate::quota::Resource;
 use crate::store::{cache, images as rows, members};
 use crate::{ImageError, Images, SNAP, policy, tasks};
 use api::Context;
+use pool::Tier;
 use state::{NewTask, StateError, Timestamp, Tx};
 use std::collections::BTreeMap;
 
@@ -266,9 +267,18 @@ impl Images {
         Ok(tx.commit().await?)
     }
 
-    /// Where a clone of the image's disk is made from. `Conflict` while it has no bytes, `Forbidden` where it is
-    /// deactivated, `Invalid` where it holds no disk.
-    pub async fn source(&self, ctx: &Context, id: &str) -> Result<ImageSource, ImageError> {
+    /// Where a disk in the tier `to` is cloned from, or copied where the image is nowhere in its cluster. Errors as of
+    /// [`Images::disk`].
+    pub async fn source(&self, ctx: &Context, id: &str, to: &Tier) -> Result<ImageSource, ImageError> {
+        let image = self.disk(ctx, id).await?;
+        let tier = self.origin(&image, to).await?;
+        let size_bytes = image.disk_bytes().unwrap_or_default();
+        Ok(ImageSource { tier, image: image.id, snap: SNAP, size_bytes })
+    }
+
+    /// An image whose disk can be cloned. `Conflict` while it has no bytes, `Forbidden` where it is deactivated, `Invalid`
+    /// where it holds no disk.
+    pub async fn disk(&self, ctx: &Context, id: &str) -> Result<Image, ImageError> {
         let image = self.get(ctx, id).await?;
         match image.status {
             Status::Active => {}
@@ -279,13 +289,7 @@ impl Images {
         if !matches!(image.form, Form::Disk | Form::Converted) {
             return Err(ImageError::invalid(format!("Image {id} holds no disk that could be cloned.")));
         }
-        let near = self.nearest(&image).await?;
-        if !image.stores().contains(&near.as_str()) {
-            self.lent(&image.id);
-        }
-        let tier = self.tiers.get(&near)?;
-        let size_bytes = image.disk_bytes().unwrap_or_default();
-        Ok(ImageSource { tier, image: image.id, snap: SNAP, size_bytes })
+        Ok(image)
     }
 
     /// The oldest image of this name that the caller sees in a plain list, if there is one.

@@ -103,9 +103,14 @@ async fn rbd_id(rbd: &pool::Rbd, name: &str) -> String {
     rbd.open_read_only(name).await.unwrap().info().await.unwrap().id
 }
 
-/// The tier that clones of an image are made in.
+/// The tier that clones of an image into the near one are made from.
 async fn source(c: &Cloud, id: &str) -> String {
-    c.images.source(&Context::service("volume"), id).await.unwrap().tier.name.clone()
+    source_for(c, id, "images").await
+}
+
+async fn source_for(c: &Cloud, id: &str, to: &str) -> String {
+    let to = c.tiers.get(to).unwrap();
+    c.images.source(&Context::service("volume"), id, &to).await.unwrap().tier.name.clone()
 }
 
 /// Takes the bytes away that the store `cold` has, without telling anybody.
@@ -222,6 +227,7 @@ async fn a_copy_is_used_and_goes() {
             let locations = c.read("service", &format!("/v2/images/{id}/locations")).await;
             assert_eq!(locations.as_array().unwrap().len(), 1, "{locations}");
             assert_eq!(source(&c, &id).await, "images");
+            assert_eq!(source_for(&c, &id, "cold").await, "cold", "what stays at home is cloned there");
             assert!(c.disk(&id).await == bytes);
 
             lose(&c, &id).await;

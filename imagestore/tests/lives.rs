@@ -124,7 +124,7 @@ async fn a_volume_becomes_an_image_and_an_image_a_volume_without_copying() {
         let file = c.file("alice", &image.id).await;
         assert!(file[4096..4096 + 65536] == noise(65536, 1));
         // And the image before the volume that is made of it.
-        let from = c.images.source(&ctx, &image.id).await.unwrap();
+        let from = c.images.source(&ctx, &image.id, &c.tiers.get("images").unwrap()).await.unwrap();
         assert_eq!((from.snap, from.size_bytes), ("snap", 8 << 20));
         let options = pool::CreateOptions::default();
         from.tier
@@ -148,7 +148,10 @@ async fn a_volume_becomes_an_image_and_an_image_a_volume_without_copying() {
         // What is not there cannot become an image.
         let killed = c.images.create_from_rbd(&ctx, NewImage::default(), source("none")).await.unwrap();
         c.until_status(&killed.id, "killed").await;
-        assert!(matches!(c.images.source(&ctx, &killed.id).await, Err(ImageError::Conflict(_))));
+        assert!(matches!(
+            c.images.source(&ctx, &killed.id, &c.tiers.get("images").unwrap()).await,
+            Err(ImageError::Conflict(_))
+        ));
         c.delete("alice", &format!("/v2/images/{}", killed.id)).await;
         c.end().await;
     }
@@ -162,11 +165,17 @@ async fn what_others_are_handed() {
         .create("admin", json!({"disk_format": "raw", "container_format": "bare", "visibility": "private"}))
         .await;
     assert!(matches!(c.images.get(&ctx, &id).await, Err(ImageError::NotFound(_))));
-    assert!(matches!(c.images.source(&ctx, &id).await, Err(ImageError::NotFound(_))));
+    assert!(matches!(
+        c.images.source(&ctx, &id, &c.tiers.get("images").unwrap()).await,
+        Err(ImageError::NotFound(_))
+    ));
     let archive = c.create("alice", json!({"disk_format": "qcow2", "container_format": "docker"})).await;
     assert_eq!(c.put("alice", &archive, "file", "any bytes").await.status(), StatusCode::NO_CONTENT);
     assert_eq!(c.file("alice", &archive).await, b"any bytes");
-    assert!(matches!(c.images.source(&ctx, &archive).await, Err(ImageError::Invalid(_))));
+    assert!(matches!(
+        c.images.source(&ctx, &archive, &c.tiers.get("images").unwrap()).await,
+        Err(ImageError::Invalid(_))
+    ));
     // The image that the cloud brings.
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

@@ -115,10 +115,15 @@ impl Create {
                 return self.encrypt(volume, &tier, bytes, source).await;
             }
         }
+        let mut of_image = None;
         let parent = match source {
             Source::Empty => return disk::ensure_empty(&tier, &name, bytes).await.map_err(storage),
             Source::Backup(id) => return self.0.fill_from_backup(id, &tier, &name, bytes).await,
-            Source::Image(id) => self.0.image_parent(id).await.map_err(failed)?,
+            Source::Image(id) => {
+                let (parent, at) = self.0.image_parent(id, &tier).await.map_err(failed)?;
+                of_image = Some((id, at));
+                parent
+            }
             Source::Snapshot(id) => {
                 let snapshot = store::snapshots::get(self.0.db.read(), id).await.map_err(failed)?;
                 let snapshot = snapshot.ok_or_else(|| StepError::fail("The snapshot is gone."))?;
@@ -138,14 +143,9 @@ impl Create {
         let id = volume.id.clone();
         let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
         disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)?;
-        self.still_there(source).await
-    }
-
-    /// What is deleted while it is copied reads as zeroes: a copy counts only where its image is there afterwards, too.
-    async fn still_there(&self, source: &Source) -> Result<(), StepError> {
-        match source {
-            Source::Image(id) => self.0.image_parent(id).await.map(drop).map_err(failed),
-            _ => Ok(()),
+        match of_image {
+            Some((id, at)) => self.0.image_stayed(id, &at).await,
+            None => Ok(()),
         }
     }
 
@@ -181,8 +181,12 @@ impl Create {
         let (format, secret) = encryption.ok_or_else(|| StepError::fail("The volume has no passphrase."))?;
         disk::ensure_empty(tier, &name, bytes).await.map_err(storage)?;
         let parent = match source {
-            Source::Image(id) => Some(self.0.image_parent(id).await.map_err(failed)?),
+            Source::Image(id) => Some((id, self.0.image_parent(id, tier).await.map_err(failed)?)),
             _ => None,
+        };
+        let (parent, of_image) = match parent {
+            Some((id, (parent, at))) => (Some(parent), Some((id, at))),
+            None => (None, None),
         };
         let image = tier.pool.rbd().open(&name).await.map_err(storage)?;
         disk::with(image, |image| async move {
@@ -194,7 +198,10 @@ impl Create {
         })
         .await
         .map_err(storage)?;
-        self.still_there(source).await
+        match of_image {
+            Some((id, at)) => self.0.image_stayed(id, &at).await,
+            None => Ok(()),
+        }
     }
 
     /// The limits of the type's QoS specs; for a clone, instead of its parent's.

@@ -111,11 +111,12 @@ impl Reimage {
             return Ok(());
         }
         let bytes = u64::try_from(volume.size_gib).unwrap_or(0).saturating_mul(GIB);
-        let parent = self.0.image_parent(&params.image_id).await.map_err(failed)?;
+        let (parent, at) = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
         if parent.pool.cluster() == tier.pool.cluster() {
             return disk::ensure_clone(&parent, tier, &fresh(volume), bytes).await.map_err(storage);
         }
-        disk::ensure_copy(&parent, tier, &fresh(volume), bytes, |_, _| {}).await.map_err(storage)
+        disk::ensure_copy(&parent, tier, &fresh(volume), bytes, |_, _| {}).await.map_err(storage)?;
+        self.0.image_stayed(&params.image_id, &at).await
     }
 
     async fn replace(
@@ -143,7 +144,7 @@ impl Reimage {
     /// Nothing, then the image's bytes.
     async fn overwrite(&self, volume: &Volume, tier: &Tier, params: &Params) -> Result<(), StepError> {
         let encryption = self.0.encryption_of(volume).await.map_err(failed)?;
-        let parent = self.0.image_parent(&params.image_id).await.map_err(failed)?;
+        let (parent, at) = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
         let image = tier.pool.rbd().open(&volume.image_name()).await.map_err(storage)?;
         disk::with(image, |image| async move {
             if let Some((format, secret)) = encryption {
@@ -161,7 +162,8 @@ impl Reimage {
                 .await
         })
         .await
-        .map_err(storage)
+        .map_err(storage)?;
+        self.0.image_stayed(&params.image_id, &at).await
     }
 
     async fn finish(

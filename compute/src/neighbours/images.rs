@@ -56,7 +56,7 @@ impl Compute {
         let name = Server::local_disk_name(&s.id);
         let rbd = to.pool.rbd();
         let wanted = u64::try_from(s.flavor.disk_gib).unwrap_or(0).saturating_mul(GIB);
-        let source = self.images.source(&ctx, &s.image_id).await?;
+        let source = self.images.source(&ctx, &s.image_id, &to).await?;
         if source.tier.same_cluster(&to) {
             let options = CreateOptions { data_pool: to.data_pool.clone(), ..CreateOptions::default() };
             let parent = source.tier.pool.rbd();
