@@ -4,18 +4,22 @@
 //! Only names that this crate has made up are touched: an image in the trash under another name is somebody's.
 
 use crate::model::Metadata;
-use pool::{
-    CreateOptions, Error, Image, ImageLink, OptionalExt, Pool, Rbd, Removed, Tier, copy_image, features,
-};
+use pool::{CreateOptions, Error, Image, ImageLink, OptionalExt, Rbd, Removed, Tier, copy_image, features};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
 /// A snapshot to start from.
 #[derive(Debug, Clone)]
 pub(crate) struct Parent {
-    pub(crate) pool: Pool,
+    pub(crate) tier: Tier,
     pub(crate) image: String,
     pub(crate) snap: String,
+}
+
+impl Parent {
+    pub(crate) async fn open(&self) -> Result<Image, Error> {
+        self.tier.pool.rbd().open_snapshot(&self.image, &self.snap).await
+    }
 }
 
 fn options(tier: &Tier) -> CreateOptions {
@@ -66,7 +70,7 @@ async fn clone_with(
     bytes: u64,
     options: CreateOptions,
 ) -> Result<u64, Error> {
-    let from = parent.pool.rbd();
+    let from = parent.tier.pool.rbd();
     let clone = || from.clone_image(&parent.image, &parent.snap, &tier.pool, name, options.clone());
     match clone().await {
         Err(Error::Exists { .. }) => {
@@ -94,7 +98,7 @@ pub(crate) async fn ensure_copy(
     bytes: u64,
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<(), Error> {
-    let from = parent.pool.rbd().open_snapshot(&parent.image, &parent.snap).await?;
+    let from = parent.open().await?;
     with(from, |from| async move {
         ensure_empty(tier, name, bytes.max(from.size().await?)).await?;
         let to = tier.pool.rbd().open(name).await?;

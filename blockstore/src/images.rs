@@ -2,7 +2,6 @@
 
 use crate::disk::{GIB, Parent};
 use crate::model::Metadata;
-use crate::tasks::failed;
 use crate::{VolumeError, Volumes};
 use api::Context;
 use bytes::Bytes;
@@ -10,7 +9,6 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use imagestore::{ImageError, Status};
 use pool::Tier;
-use state::StepError;
 
 /// An image that a volume is to be made from.
 pub(crate) struct Origin {
@@ -109,22 +107,15 @@ impl Volumes {
         self.key_of_image(&image).await
     }
 
-    /// What a volume in the tier `to` is cloned from, and the name of the tier where that is. That the image may be used
-    /// was settled when it was asked for.
-    pub(crate) async fn image_parent(&self, id: &str, to: &Tier) -> Result<(Parent, String), VolumeError> {
+    /// What a volume in the tier `to` is cloned from. That the image may be used was settled when it was asked for.
+    pub(crate) async fn image_parent(&self, id: &str, to: &Tier) -> Result<Parent, VolumeError> {
         let source = self.images.source(&Context::service("volume"), id, to).await.map_err(refused)?;
-        let parent = Parent { pool: source.tier.pool, image: source.image, snap: source.snap.to_owned() };
-        Ok((parent, source.tier.name))
+        Ok(Parent { tier: source.tier, image: source.image, snap: source.snap.to_owned() })
     }
 
-    /// What goes while it is copied reads as zeroes: a copy counts only where the image is there afterwards, too.
-    pub(crate) async fn image_stayed(&self, id: &str, tier: &str) -> Result<(), StepError> {
-        let known = |e| failed(refused(e));
-        if self.images.is_in(id, tier).await.map_err(known)? {
-            return Ok(());
-        }
-        self.images.get(&Context::service("volume"), id).await.map_err(known)?;
-        Err(StepError::retry("The image has moved while it was copied."))
+    /// Whether a copy of what [`Volumes::image_parent`] has given is whole.
+    pub(crate) async fn image_stayed(&self, parent: &Parent) -> Result<(), VolumeError> {
+        self.images.stayed(&parent.image, &parent.tier).await.map_err(refused)
     }
 
     /// Makes the record of an image that a volume will fill.

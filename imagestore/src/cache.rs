@@ -162,8 +162,22 @@ impl Images {
         Ok(from)
     }
 
+    /// Whether a copy of what [`Images::source`] has named is whole: what goes while it is copied reads as zeroes, so the
+    /// tier must have the image's bytes afterwards, too. `NotFound` where the image is gone; an error that is transient
+    /// where its bytes are elsewhere now.
+    pub async fn stayed(&self, id: &str, tier: &Tier) -> Result<(), ImageError> {
+        if self.is_in(id, &tier.name).await? {
+            return Ok(());
+        }
+        if rows::get(&self.db, id).await?.is_none() {
+            return Err(ImageError::NotFound(id.to_owned()));
+        }
+        let what = format!("copy image {id} out of tier {}: it has moved", tier.name);
+        Err(ImageError::Storage(pool::Error::Busy { what }))
+    }
+
     /// Whether a tier has an image's bytes, as one of its stores or as the cache: what was read there until now was they.
-    pub async fn is_in(&self, id: &str, tier: &str) -> Result<bool, ImageError> {
+    pub(crate) async fn is_in(&self, id: &str, tier: &str) -> Result<bool, ImageError> {
         let Some(image) = rows::get(&self.db, id).await? else { return Ok(false) };
         if image.stores().contains(&tier) {
             return Ok(true);

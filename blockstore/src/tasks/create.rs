@@ -115,37 +115,32 @@ impl Create {
                 return self.encrypt(volume, &tier, bytes, source).await;
             }
         }
-        let mut of_image = None;
         let parent = match source {
             Source::Empty => return disk::ensure_empty(&tier, &name, bytes).await.map_err(storage),
             Source::Backup(id) => return self.0.fill_from_backup(id, &tier, &name, bytes).await,
-            Source::Image(id) => {
-                let (parent, at) = self.0.image_parent(id, &tier).await.map_err(failed)?;
-                of_image = Some((id, at));
-                parent
-            }
+            Source::Image(id) => self.0.image_parent(id, &tier).await.map_err(failed)?,
             Source::Snapshot(id) => {
                 let snapshot = store::snapshots::get(self.0.db.read(), id).await.map_err(failed)?;
                 let snapshot = snapshot.ok_or_else(|| StepError::fail("The snapshot is gone."))?;
-                let (of, pool) = self.source(&snapshot.volume_id).await?;
-                Parent { pool: pool.pool, image: of.image_name(), snap: snap_name(id) }
+                let (of, tier) = self.source(&snapshot.volume_id).await?;
+                Parent { tier, image: of.image_name(), snap: snap_name(id) }
             }
             Source::Volume(id) => {
-                let (of, pool) = self.source(id).await?;
+                let (of, tier) = self.source(id).await?;
                 let snap = hidden(&volume.id);
-                disk::ensure_snap(&pool, &of.image_name(), &snap).await.map_err(storage)?;
-                Parent { pool: pool.pool, image: of.image_name(), snap }
+                disk::ensure_snap(&tier, &of.image_name(), &snap).await.map_err(storage)?;
+                Parent { tier, image: of.image_name(), snap }
             }
         };
-        if parent.pool.cluster() == tier.pool.cluster() {
+        if parent.tier.same_cluster(&tier) {
             return disk::ensure_clone(&parent, &tier, &name, bytes).await.map_err(storage);
         }
         let id = volume.id.clone();
         let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
         disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)?;
-        match of_image {
-            Some((id, at)) => self.0.image_stayed(id, &at).await,
-            None => Ok(()),
+        match source {
+            Source::Image(_) => self.0.image_stayed(&parent).await.map_err(failed),
+            _ => Ok(()),
         }
     }
 
@@ -181,25 +176,23 @@ impl Create {
         let (format, secret) = encryption.ok_or_else(|| StepError::fail("The volume has no passphrase."))?;
         disk::ensure_empty(tier, &name, bytes).await.map_err(storage)?;
         let parent = match source {
-            Source::Image(id) => Some((id, self.0.image_parent(id, tier).await.map_err(failed)?)),
+            Source::Image(id) => Some(self.0.image_parent(id, tier).await.map_err(failed)?),
             _ => None,
         };
-        let (parent, of_image) = match parent {
-            Some((id, (parent, at))) => (Some(parent), Some((id, at))),
-            None => (None, None),
-        };
+        let from = parent.as_ref();
         let image = tier.pool.rbd().open(&name).await.map_err(storage)?;
         disk::with(image, |image| async move {
             image.encryption_format(format, secret.0.as_bytes()).await?;
-            let Some(parent) = parent else { return Ok(()) };
-            let from = parent.pool.rbd().open_snapshot(&parent.image, &parent.snap).await?;
-            disk::with(from, |from| async move { pool::copy_image(&from, &image, |_, _| {}).await.map(drop) })
-                .await
+            let Some(from) = from else { return Ok(()) };
+            disk::with(from.open().await?, |from| async move {
+                pool::copy_image(&from, &image, |_, _| {}).await.map(drop)
+            })
+            .await
         })
         .await
         .map_err(storage)?;
-        match of_image {
-            Some((id, at)) => self.0.image_stayed(id, &at).await,
+        match &parent {
+            Some(parent) => self.0.image_stayed(parent).await.map_err(failed),
             None => Ok(()),
         }
     }

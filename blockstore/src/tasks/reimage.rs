@@ -111,12 +111,12 @@ impl Reimage {
             return Ok(());
         }
         let bytes = u64::try_from(volume.size_gib).unwrap_or(0).saturating_mul(GIB);
-        let (parent, at) = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
-        if parent.pool.cluster() == tier.pool.cluster() {
+        let parent = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
+        if parent.tier.same_cluster(tier) {
             return disk::ensure_clone(&parent, tier, &fresh(volume), bytes).await.map_err(storage);
         }
         disk::ensure_copy(&parent, tier, &fresh(volume), bytes, |_, _| {}).await.map_err(storage)?;
-        self.0.image_stayed(&params.image_id, &at).await
+        self.0.image_stayed(&parent).await.map_err(failed)
     }
 
     async fn replace(
@@ -144,7 +144,8 @@ impl Reimage {
     /// Nothing, then the image's bytes.
     async fn overwrite(&self, volume: &Volume, tier: &Tier, params: &Params) -> Result<(), StepError> {
         let encryption = self.0.encryption_of(volume).await.map_err(failed)?;
-        let (parent, at) = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
+        let parent = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
+        let from = &parent;
         let image = tier.pool.rbd().open(&volume.image_name()).await.map_err(storage)?;
         disk::with(image, |image| async move {
             if let Some((format, secret)) = encryption {
@@ -157,13 +158,14 @@ impl Reimage {
                 image.write_zeroes(at, WINDOW.min(size - at)).await?;
                 at += WINDOW;
             }
-            let from = parent.pool.rbd().open_snapshot(&parent.image, &parent.snap).await?;
-            disk::with(from, |from| async move { pool::copy_image(&from, &image, |_, _| {}).await.map(drop) })
-                .await
+            disk::with(from.open().await?, |from| async move {
+                pool::copy_image(&from, &image, |_, _| {}).await.map(drop)
+            })
+            .await
         })
         .await
         .map_err(storage)?;
-        self.0.image_stayed(&params.image_id, &at).await
+        self.0.image_stayed(&parent).await.map_err(failed)
     }
 
     async fn finish(

@@ -57,8 +57,8 @@ impl Compute {
         let rbd = to.pool.rbd();
         let wanted = u64::try_from(s.flavor.disk_gib).unwrap_or(0).saturating_mul(GIB);
         let source = self.images.source(&ctx, &s.image_id, &to).await?;
+        let options = CreateOptions { data_pool: to.data_pool.clone(), ..CreateOptions::default() };
         if source.tier.same_cluster(&to) {
-            let options = CreateOptions { data_pool: to.data_pool.clone(), ..CreateOptions::default() };
             let parent = source.tier.pool.rbd();
             match parent.clone_image(&source.image, source.snap, &to.pool, &name, options).await {
                 Ok(()) | Err(pool::Error::Exists { .. }) => {}
@@ -67,13 +67,14 @@ impl Compute {
         } else {
             // Between clusters bytes are copied; a half-made copy is made anew.
             rbd.remove_or_trash(&name).await?;
-            rbd.create(&name, source.size_bytes.max(wanted), CreateOptions::default()).await?;
+            rbd.create(&name, source.size_bytes.max(wanted), options).await?;
             let from = source.tier.pool.rbd().open_snapshot(&source.image, source.snap).await?;
             let into = rbd.open(&name).await?;
             let copied = pool::copy_image(&from, &into, |_, _| ()).await;
             from.close().await?;
             into.close().await?;
             copied?;
+            self.images.stayed(&source.image, &source.tier).await?;
         }
         if wanted > source.size_bytes {
             let disk = rbd.open(&name).await?;

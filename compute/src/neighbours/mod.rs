@@ -41,6 +41,7 @@ impl From<imagestore::ImageError> for ComputeError {
     fn from(e: imagestore::ImageError) -> Self {
         match e {
             imagestore::ImageError::State(e) => ComputeError::State(e),
+            imagestore::ImageError::Storage(e) => ComputeError::Pool(e),
             other => ComputeError::Refused(other.into()),
         }
     }
