@@ -4,7 +4,10 @@
 //! Only names that this crate has made up are touched: an image in the trash under another name is somebody's.
 
 use crate::model::Metadata;
-use pool::{CreateOptions, Error, Image, ImageLink, OptionalExt, Rbd, Removed, Tier, copy_image, features};
+use pool::{
+    CreateOptions, Error, Image, ImageLink, OptionalExt, Rbd, Removed, Tier, copy_image, copy_range,
+    copy_whole, features,
+};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -103,6 +106,33 @@ pub(crate) async fn ensure_copy(
         ensure_empty(tier, name, bytes.max(from.size().await?)).await?;
         let to = tier.pool.rbd().open(name).await?;
         with(to, |to| async move { copy_image(&from, &to, progress).await.map(drop) }).await
+    })
+    .await
+}
+
+/// Copies a parent into an open image that reads as zeroes; `whole`: zeroes, too (see [`crate::encryption`]). What does
+/// not fit must be zeroes.
+pub(crate) async fn fill(to: &Image, parent: &Parent, whole: bool) -> Result<(), Error> {
+    with(parent.open().await?, |from| async move {
+        if !whole {
+            return copy_image(&from, to, |_, _| {}).await.map(drop);
+        }
+        let (size, room) = (from.size().await?, to.size().await?);
+        copy_whole(&from, to, 0, size.min(room)).await?;
+        copy_range(&from, None, to, room, size.saturating_sub(room), |_| {}).await?;
+        to.flush().await
+    })
+    .await
+}
+
+/// Takes an image from its parent. Twice is no error.
+pub(crate) async fn ensure_flat(tier: &Tier, name: &str) -> Result<(), Error> {
+    let image = tier.pool.rbd().open(name).await?;
+    with(image, |image| async move {
+        match image.parent().await? {
+            Some(_) => image.flatten(Box::new(|_, _| {})).await,
+            None => Ok(()),
+        }
     })
     .await
 }

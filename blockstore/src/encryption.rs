@@ -1,14 +1,28 @@
 //! Encryption: what an administrator wants of a type's volumes, and how theirs are encrypted.
 //!
-//! A volume is a LUKS container in its image, which librbd writes and QEMU (through librbd) opens: snapshots and clones are
-//! of the container, and a clone has its parent's passphrase, under an id of its own. As with upstream, the header takes its
-//! room from the volume's size.
+//! A volume is a LUKS container in its image: snapshots and clones are of the container, and a clone has its parent's
+//! passphrase, under an id of its own. As with upstream, the header takes its room from the volume's size. librbd writes
+//! what goes into a container here. Who opens it for a guest decides the rest:
+//!
+//! * LUKS: QEMU itself. It decrypts what was never written, too, which is noise: content goes in whole, with its zeroes.
+//! * LUKS2: librbd, in QEMU. To it holes are zeroes; but librbd 16 cannot safely decrypt a clone (see
+//!   [`pool::Image::encryption_load`]), so what is made of one is a copy.
 
 use crate::model::{Volume, VolumeType};
 use crate::{VolumeError, Volumes, store};
 use api::{Context, Secret};
 use pool::EncryptionFormat;
 use state::{Timestamp, Tx};
+
+/// Whether a volume must be a copy of what it is made of, not a clone.
+pub(crate) fn stands_alone(format: EncryptionFormat) -> bool {
+    format.luks2
+}
+
+/// Whether what is not written reads as noise, not as zeroes.
+pub(crate) fn holes_are_noise(format: EncryptionFormat) -> bool {
+    !format.luks2
+}
 
 /// A type's encryption, as its row has it.
 #[derive(Debug, Clone)]

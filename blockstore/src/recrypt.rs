@@ -6,9 +6,10 @@
 //! encrypted is larger than the volume by its header: nothing at the volume's end is lost.
 
 use crate::disk::{self, GIB};
-use crate::encryption::HEADER;
+use crate::encryption::{HEADER, holes_are_noise};
 use api::Secret;
-use pool::{EncryptionFormat, Error, Extent, Image, OptionalExt, Removed, Tier, copy_extents};
+use pool::{EncryptionFormat, Error, Extent, Image, OptionalExt, Removed, Tier, copy_extents, copy_whole};
+use std::ops::Range;
 
 /// How an image is encrypted; `None`: in the clear.
 pub(crate) type Seal = Option<(EncryptionFormat, Secret)>;
@@ -55,6 +56,10 @@ pub(crate) async fn prepare(
         // It was whole, and has begun to take the place.
         return Ok(());
     }
+    if before.is_some() {
+        disk::ensure_flat(from, name).await?;
+    }
+    let whole = after.as_ref().is_some_and(|(format, _)| holes_are_noise(*format));
     // Where anything is, only an image that is not unlocked tells.
     let map = from.pool.rbd().open_read_only(name).await?;
     disk::with(map, |map| async move {
@@ -64,37 +69,46 @@ pub(crate) async fn prepare(
             let size = source.size().await?;
             let source = Content { image: source, header };
             let (target, at) = started(to, after, name, size, bytes).await?;
-            disk::with(target, |target| copy(map, source, target, at, size, progress)).await
+            disk::with(target, |target| copy(map, source, (target, whole), at..size, progress)).await
         })
         .await
     })
     .await
 }
 
+/// Copies a range of the content, a window at a time; `whole`: zeroes, too.
 async fn copy(
     map: Image,
     source: Content,
-    target: Image,
-    mut at: u64,
-    size: u64,
+    (target, whole): (Image, bool),
+    Range { start: mut at, end: size }: Range<u64>,
     progress: impl Fn(u64, u64) + Send + Sync,
 ) -> Result<(), Error> {
     while at < size {
         let len = WINDOW.min(size - at);
-        let (begin, end) = (at + source.header, at + source.header + len);
-        let found = map.diff_iterate(None, begin, len, true).await?;
-        let content = found.into_iter().filter(|e| e.exists).map(|e| {
-            // Whole objects may reach beyond what was asked for.
-            let (off, to) = (e.off.max(begin), (e.off + e.len).min(end));
-            Extent { off: off - source.header, len: to.saturating_sub(off), exists: true }
-        });
-        copy_extents(&source.image, &target, content).await?;
+        if whole {
+            copy_whole(&source.image, &target, at, len).await?;
+        } else {
+            copy_extents(&source.image, &target, existing(&map, source.header, at, len).await?).await?;
+        }
         at += len;
         target.flush().await?;
         note(&target, at).await?;
         progress(at, size);
     }
     Ok(())
+}
+
+/// Where in a range of the content anything is.
+async fn existing(map: &Image, header: u64, at: u64, len: u64) -> Result<Vec<Extent>, Error> {
+    let (begin, end) = (at + header, at + header + len);
+    let found = map.diff_iterate(None, begin, len, true).await?;
+    let content = found.into_iter().filter(|e| e.exists).map(|e| {
+        // Whole objects may reach beyond what was asked for.
+        let (off, to) = (e.off.max(begin), (e.off + e.len).min(end));
+        Extent { off: off - header, len: to.saturating_sub(off), exists: true }
+    });
+    Ok(content.collect())
 }
 
 /// The fresh image, open in the clear, as far as an earlier try has come; or a new one.

@@ -11,6 +11,7 @@ use kit::{GIB, Kit, ctx, kits, until};
 use pool::EncryptionFormat;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 
 const MARK: &[u8] = b"nobody else is to read this";
@@ -43,28 +44,51 @@ async fn unlocked(kit: &Kit, v: &Volume, luks2: bool) -> pool::Image {
     image
 }
 
-/// The first bytes, by QEMU.
-async fn by_qemu(kit: &Kit, v: &Volume, format: &str) -> Vec<u8> {
-    let dir = tempfile::tempdir().unwrap();
-    let (secret, out) = (dir.path().join("secret"), dir.path().join("out"));
+/// A volume's passphrase and its disk, in QEMU's words.
+async fn in_qemu(kit: &Kit, v: &Volume, luks2: bool, dir: &Path) -> (String, String) {
+    let secret = dir.join("secret");
     std::fs::write(&secret, kit.volumes.passphrase(&v.id).await.unwrap().unwrap().0).unwrap();
-    let image = format!(
-        "driver=rbd,pool={},namespace={},image={},conf={},encrypt.format={format},encrypt.key-secret=s",
-        kit.tier.pool.name(),
-        kit.tier.pool.namespace(),
-        v.image_name(),
-        testbed::ceph().conf.display()
-    );
-    let secret = format!("secret,id=s,file={}", secret.display());
+    let place = [
+        "driver=rbd".to_owned(),
+        format!("pool={}", kit.tier.pool.name()),
+        format!("namespace={}", kit.tier.pool.namespace()),
+        format!("image={}", v.image_name()),
+        format!("conf={}", testbed::ceph().conf.display()),
+    ];
+    let image = if luks2 {
+        format!("{},encrypt.format=luks2,encrypt.key-secret=s", place.join(","))
+    } else {
+        format!("driver=luks,key-secret=s,file.{}", place.join(",file."))
+    };
+    (format!("secret,id=s,file={}", secret.display()), image)
+}
+
+/// Bytes of the disk that a guest has.
+async fn size_in_qemu(kit: &Kit, v: &Volume, luks2: bool) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, image) = in_qemu(kit, v, luks2, dir.path()).await;
+    let told = Command::new("qemu-img")
+        .args(["info", "--object", &secret, "--image-opts", "--output", "json", &image])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+    told["virtual-size"].as_u64().unwrap()
+}
+
+/// The first bytes, by QEMU as it opens a guest's disk: LUKS itself, LUKS2 through librbd.
+async fn by_qemu(kit: &Kit, v: &Volume, luks2: bool, len: usize) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let (secret, image) = in_qemu(kit, v, luks2, dir.path()).await;
+    let (image, to) = (format!("if={image}"), format!("of={}", out.display()));
+    let count = format!("count={}", len.div_ceil(4096));
     let copied = Command::new("qemu-img")
-        .args(["convert", "--object", &secret, "--image-opts", "-O", "raw", &image])
-        .arg(&out)
+        .args(["dd", "--object", &secret, "--image-opts", "-O", "raw", "bs=4096", &count, &image, &to])
         .output()
         .unwrap();
     assert!(copied.status.success(), "{copied:?}");
-    let mut head = vec![0; 4096];
-    let mut file = std::fs::File::open(&out).unwrap();
-    std::io::Read::read_exact(&mut file, &mut head).unwrap();
+    let mut head = std::fs::read(&out).unwrap();
+    head.truncate(len);
     head
 }
 
@@ -105,7 +129,7 @@ async fn a_volume_is_sealed_and_so_is_what_is_made_of_it() {
             let all = raw.read_at(0, 24 << 20).await.unwrap();
             assert!(!all.windows(MARK.len()).any(|w| w == MARK));
             raw.close().await.unwrap();
-            assert_eq!(&by_qemu(&kit, &v, provider).await[..MARK.len()], MARK);
+            assert_eq!(by_qemu(&kit, &v, luks2, MARK.len()).await, MARK);
 
             let shown = kit.get("alice", &format!("/volumes/{}", v.id)).await["volume"].clone();
             assert_eq!(shown["encrypted"], true);
@@ -138,9 +162,7 @@ async fn a_volume_is_sealed_and_so_is_what_is_made_of_it() {
             // Grown, it holds more.
             kit.act("alice", &of_volume.id, json!({"os-extend": {"new_size": 2}})).await;
             kit.becomes(&of_volume.id, VolumeStatus::Available).await;
-            let grown = unlocked(&kit, &of_volume, luks2).await;
-            assert_eq!(grown.size().await.unwrap(), had + GIB);
-            grown.close().await.unwrap();
+            assert_eq!(size_in_qemu(&kit, &of_volume, luks2).await, had + GIB);
 
             // As an image: the container, and the way to its key for who may have it.
             let body = json!({"os-volume_upload_image": {"image_name": "sealed", "disk_format": "raw"}});
@@ -160,9 +182,11 @@ async fn a_volume_is_sealed_and_so_is_what_is_made_of_it() {
             kit.delete(&v.id).await;
             let of_image = made(&kit, Source::Image(id.clone()), &kind).await;
             for v in [&of_snapshot, &of_volume, &of_image] {
-                let image = unlocked(&kit, v, luks2).await;
-                assert_eq!(image.read_at(0, MARK.len()).await.unwrap(), MARK);
-                image.close().await.unwrap();
+                assert_eq!(by_qemu(&kit, v, luks2, MARK.len()).await, MARK);
+                // librbd, which decrypts only LUKS2 for guests, must not meet a clone.
+                let raw = kit.open(&v.id).await;
+                assert_eq!(raw.parent().await.unwrap().is_none(), luks2, "{}", v.id);
+                raw.close().await.unwrap();
             }
             let plain =
                 NewVolume { size_gib: Some(1), source: Source::Image(id.clone()), ..NewVolume::default() };
@@ -198,16 +222,20 @@ async fn a_volume_is_sealed_and_so_is_what_is_made_of_it() {
 
 #[tokio::test]
 async fn an_image_in_the_clear_is_sealed_on_its_way_in() {
-    for kit in kits().await {
-        let kind = luks(&kit, "luks2", 512).await;
-        let content = Bytes::from_iter((0..6u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8));
+    let formats = [("luks", 256, false), ("luks2", 512, true)];
+    for (kit, (provider, size, luks2)) in kits().await.into_iter().zip(formats.into_iter().cycle()) {
+        let kind = luks(&kit, provider, size).await;
+        // With zeroes in it, which are nothing that a pool would keep.
+        let noise = (0..10u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
+        let content = noise.enumerate().map(|(i, b)| if (1 << 20..9 << 20).contains(&i) { 0 } else { b });
+        let content = Bytes::from_iter(content);
         let image = kit.image(content.clone()).await;
         let v = made(&kit, Source::Image(image), &kind).await;
         assert!(v.bootable);
-        let there = unlocked(&kit, &v, true).await;
+        let there = unlocked(&kit, &v, luks2).await;
         assert_eq!(there.read_at(0, content.len()).await.unwrap(), content);
         there.close().await.unwrap();
-        assert_eq!(by_qemu(&kit, &v, "luks2").await, content[..4096]);
+        assert!(by_qemu(&kit, &v, luks2, content.len()).await == content);
         let new = |source| NewVolume {
             size_gib: Some(1),
             source,
@@ -296,5 +324,38 @@ async fn settings_that_cannot_be_met_are_refused() {
                 StatusCode::NOT_IMPLEMENTED
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn clones_of_clones_are_overwritten_and_unsealed() {
+    for kit in kits().await {
+        let kind = luks(&kit, "luks", 256).await;
+        let v = made(&kit, Source::Empty, &kind).await;
+        let image = unlocked(&kit, &v, false).await;
+        image.write_at(0, Bytes::from_static(MARK)).await.unwrap();
+        image.close().await.unwrap();
+        let one = made(&kit, Source::Volume(v.id.clone()), &kind).await;
+        let two = made(&kit, Source::Volume(one.id.clone()), &kind).await;
+        kit.settled().await;
+        let content = Bytes::from([&[7; 4096][..], &[0; 8 << 20], &[8; 4096]].concat());
+        let body =
+            json!({"os-reimage": {"image_id": kit.image(content.clone()).await, "reimage_reserved": false}});
+        kit.act("alice", &two.id, body).await;
+        kit.becomes(&two.id, VolumeStatus::Available).await;
+        assert!(by_qemu(&kit, &two, false, content.len()).await == content);
+        assert_eq!(by_qemu(&kit, &one, false, MARK.len()).await, MARK);
+
+        let body = json!({"os-retype": {"new_type": "__DEFAULT__", "migration_policy": "on-demand"}});
+        kit.act("alice", &one.id, body).await;
+        until("it is in the clear", || async {
+            let now = kit.volumes.get(&ctx("alice"), &one.id).await.unwrap();
+            (now.encryption_key_id.is_none() && now.status == VolumeStatus::Available).then_some(())
+        })
+        .await;
+        let clear = kit.open(&one.id).await;
+        assert_eq!(clear.read_at(0, MARK.len()).await.unwrap(), MARK);
+        clear.close().await.unwrap();
+        assert_eq!(by_qemu(&kit, &v, false, MARK.len()).await, MARK);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{failed, storage, subject, sweep};
 use crate::disk::{self, GIB, Parent};
+use crate::encryption;
 use crate::messages::{Action, Asker, NO_BACKEND};
 use crate::model::{Source, Volume, image_name, snap_name};
 use crate::status::{Step, VolumeStatus};
@@ -132,11 +133,11 @@ impl Create {
                 Parent { tier, image: of.image_name(), snap }
             }
         };
-        if parent.tier.same_cluster(&tier) {
+        if parent.tier.same_cluster(&tier) && !self.stands_alone(volume).await.map_err(failed)? {
             return disk::ensure_clone(&parent, &tier, &name, bytes).await.map_err(storage);
         }
         let id = volume.id.clone();
-        let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying between clusters");
+        let progress = move |done, all| tracing::debug!(volume = %id, done, all, "copying");
         disk::ensure_copy(&parent, &tier, &name, bytes, progress).await.map_err(storage)?;
         match source {
             Source::Image(_) => self.0.image_stayed(&parent).await.map_err(failed),
@@ -163,6 +164,11 @@ impl Create {
         Ok(of.is_some())
     }
 
+    async fn stands_alone(&self, volume: &Volume) -> Result<bool, VolumeError> {
+        let encryption = self.0.encryption_of(volume).await?;
+        Ok(encryption.is_some_and(|(format, _)| encryption::stands_alone(format)))
+    }
+
     /// An encrypted image, with what is in the clear in its source.
     async fn encrypt(
         &self,
@@ -183,11 +189,10 @@ impl Create {
         let image = tier.pool.rbd().open(&name).await.map_err(storage)?;
         disk::with(image, |image| async move {
             image.encryption_format(format, secret.0.as_bytes()).await?;
-            let Some(from) = from else { return Ok(()) };
-            disk::with(from.open().await?, |from| async move {
-                pool::copy_image(&from, &image, |_, _| {}).await.map(drop)
-            })
-            .await
+            match from {
+                Some(from) => disk::fill(&image, from, encryption::holes_are_noise(format)).await,
+                None => Ok(()),
+            }
         })
         .await
         .map_err(storage)?;

@@ -141,10 +141,13 @@ impl Reimage {
         self.finish(job, params, trashed, None).await.map_err(failed)
     }
 
-    /// Nothing, then the image's bytes.
+    /// Nothing (zeroes that librbd encrypts, where the volume is), then the image's bytes.
     async fn overwrite(&self, volume: &Volume, tier: &Tier, params: &Params) -> Result<(), StepError> {
         let encryption = self.0.encryption_of(volume).await.map_err(failed)?;
         let parent = self.0.image_parent(&params.image_id, tier).await.map_err(failed)?;
+        if encryption.is_some() {
+            disk::ensure_flat(tier, &volume.image_name()).await.map_err(storage)?;
+        }
         let from = &parent;
         let image = tier.pool.rbd().open(&volume.image_name()).await.map_err(storage)?;
         disk::with(image, |image| async move {
@@ -158,10 +161,7 @@ impl Reimage {
                 image.write_zeroes(at, WINDOW.min(size - at)).await?;
                 at += WINDOW;
             }
-            disk::with(from.open().await?, |from| async move {
-                pool::copy_image(&from, &image, |_, _| {}).await.map(drop)
-            })
-            .await
+            disk::fill(&image, from, false).await
         })
         .await
         .map_err(storage)?;

@@ -114,13 +114,14 @@ pub async fn copy_range(
     while at < end {
         let window = WINDOW.min(end - at);
         let extents = from.diff_iterate(since, at, window, true).await?;
+        let zeroes = if since.is_some() { Zeroes::Punched } else { Zeroes::Skipped };
         let mut inflight = FuturesUnordered::new();
         for piece in extents.into_iter().flat_map(pieces) {
             if inflight.len() >= DEPTH {
                 copied += inflight.next().await.unwrap_or(Ok(0))?;
                 progress(piece.off);
             }
-            inflight.push(copy_piece(from.clone(), to.clone(), piece, since.is_some()));
+            inflight.push(copy_piece(from.clone(), to.clone(), piece, zeroes));
         }
         while let Some(done) = inflight.next().await {
             copied += done?;
@@ -138,8 +139,23 @@ pub async fn copy_extents(
     to: &Image,
     extents: impl IntoIterator<Item = Extent>,
 ) -> Result<u64, Error> {
-    let copies = extents.into_iter().flat_map(pieces);
-    let copies = copies.map(|piece| copy_piece(from.clone(), to.clone(), piece, false));
+    copy_pieces(from, to, extents.into_iter().flat_map(pieces), Zeroes::Skipped).await
+}
+
+/// Copies a range as it is, zeroes too, into an encrypted image: what was never written there is noise to everybody who
+/// decrypts it without librbd. Does not flush.
+pub async fn copy_whole(from: &Image, to: &Image, off: u64, len: u64) -> Result<(), Error> {
+    let all = pieces(Extent { off, len, exists: true });
+    copy_pieces(from, to, all, Zeroes::Written).await.map(drop)
+}
+
+async fn copy_pieces(
+    from: &Image,
+    to: &Image,
+    pieces: impl Iterator<Item = Extent>,
+    zeroes: Zeroes,
+) -> Result<u64, Error> {
+    let copies = pieces.map(|piece| copy_piece(from.clone(), to.clone(), piece, zeroes));
     futures::stream::iter(copies)
         .buffer_unordered(DEPTH)
         .try_fold(0, |all, n| async move { Ok(all + n) })
@@ -157,15 +173,26 @@ fn pieces(e: Extent) -> impl Iterator<Item = Extent> {
     })
 }
 
-async fn copy_piece(from: Image, to: Image, piece: Extent, overwrite: bool) -> Result<u64, Error> {
+/// What becomes of a piece that is nothing but zeroes.
+#[derive(Clone, Copy, PartialEq)]
+enum Zeroes {
+    /// The target reads as zeroes there.
+    Skipped,
+    /// The target may hold something else.
+    Punched,
+    /// They are content like any other.
+    Written,
+}
+
+async fn copy_piece(from: Image, to: Image, piece: Extent, zeroes: Zeroes) -> Result<u64, Error> {
     let n = usize::try_from(piece.len).unwrap_or(0);
     let data = if piece.exists { from.read_at(piece.off, n).await? } else { Bytes::new() };
-    if is_zero(&data) {
-        if overwrite {
-            to.write_zeroes(piece.off, piece.len).await?;
-        }
-        return Ok(0);
+    if zeroes == Zeroes::Written || !is_zero(&data) {
+        to.write_at(piece.off, data).await?;
+        return Ok(piece.len);
     }
-    to.write_at(piece.off, data).await?;
-    Ok(piece.len)
+    if zeroes == Zeroes::Punched {
+        to.write_zeroes(piece.off, piece.len).await?;
+    }
+    Ok(0)
 }

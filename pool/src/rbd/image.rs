@@ -450,8 +450,12 @@ impl Image {
     }
 
     /// Unlocks a LUKS image: this handle reads and writes in the clear. `Permission` for a wrong passphrase; `Invalid` for
-    /// an image that is not of this format.
+    /// an image that is not of this format, and for a clone: librbd 16 lends its cipher to the parents, too, and each of
+    /// them gives it back twice when the image is closed, that is after it was freed. [`Image::flatten`] it first.
     pub async fn encryption_load(&self, how: EncryptionFormat, passphrase: &[u8]) -> Result<(), Error> {
+        if self.parent().await?.is_some() {
+            return Err(Error::Invalid { what: self.path("decrypt the clone") });
+        }
         let passphrase = passphrase.to_vec();
         // Where somebody else made the header, it may take seconds by design, and one waits for the other.
         self.run(Work::Long, "decrypt", move |i| i.unlock(how.luks2, &passphrase)).await

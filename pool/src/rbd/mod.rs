@@ -10,7 +10,7 @@ mod snap;
 mod trash;
 mod writer;
 
-pub use copy::{ImageReader, copy_extents, copy_image, copy_range};
+pub use copy::{ImageReader, copy_extents, copy_image, copy_range, copy_whole};
 pub use image::{EncryptionFormat, Extent, Image, ImageInfo, ImageLink, LockOwner, Watcher};
 pub use manage::{CreateOptions, Progress, Rbd, Removed, features};
 pub use migration::Migration;
