@@ -33,7 +33,8 @@ test-install:
 
 test: test-install check ## Install what the tests need, run every test on a real Ceph and on both databases
 	cargo build -q -p aquifer
-	AQUIFER_TEST_BIN="$(CURDIR)/.clients/bin" $(TESTBED) cargo test --workspace --no-fail-fast
+	set -o pipefail; \
+	AQUIFER_TEST_BIN="$(CURDIR)/.clients/bin" $(TESTBED) cargo test --workspace --no-fail-fast 2>&1 | scripts/failures
 
 deny: ## Licences and advisories of everything that is linked (installs cargo-deny)
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
