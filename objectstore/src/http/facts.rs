@@ -3,7 +3,7 @@
 use crate::Config;
 use crate::access::Facts;
 use api::server::Peer;
-use chrono::{NaiveDateTime, Utc};
+use chrono::Utc;
 use http::HeaderMap;
 use http::request::Parts;
 use std::net::IpAddr;
@@ -77,7 +77,7 @@ impl RequestFacts {
     /// How long ago the request was signed, in milliseconds.
     fn age(&self) -> Option<i64> {
         let signed = self.header("x-amz-date").into_iter().chain(self.param("X-Amz-Date")).next()?;
-        let at = NaiveDateTime::parse_from_str(&signed, "%Y%m%dT%H%M%SZ").ok()?.and_utc();
+        let at = super::s3::sigv4::time(&signed)?;
         Some((Utc::now() - at).num_milliseconds())
     }
 

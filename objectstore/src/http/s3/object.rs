@@ -23,7 +23,7 @@ use std::sync::Arc;
 const KEPT: [&str; 5] =
     ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"];
 /// Parameters by which who signs a request says how its answer is to look.
-const SHOWN: [&str; 6] = [
+pub(super) const SHOWN: [&str; 6] = [
     "response-cache-control",
     "response-content-disposition",
     "response-content-encoding",

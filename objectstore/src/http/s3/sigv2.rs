@@ -4,6 +4,7 @@
 //! `x-amz-*` headers and the resource; of the query only what selects a sub-resource or shapes the answer.
 
 use super::error::{self, S3Error, S3Result};
+use super::object::SHOWN;
 use super::sigv4::Request;
 use crate::http::precondition;
 use chrono::{DateTime, Utc};
@@ -13,8 +14,8 @@ use std::collections::BTreeMap;
 /// How far a client's clock may be off, in seconds.
 const SKEW: i64 = 15 * 60;
 
-/// The parameters that are part of what is signed.
-const SIGNED: [&str; 38] = [
+/// The parameters that are part of what is signed, with those of [`SHOWN`].
+const SIGNED: [&str; 32] = [
     "accelerate",
     "acl",
     "analytics",
@@ -37,12 +38,6 @@ const SIGNED: [&str; 38] = [
     "publicAccessBlock",
     "replication",
     "requestPayment",
-    "response-cache-control",
-    "response-content-disposition",
-    "response-content-encoding",
-    "response-content-language",
-    "response-content-type",
-    "response-expires",
     "restore",
     "retention",
     "tagging",
@@ -162,7 +157,7 @@ impl Claim {
                 };
                 let decoded =
                     |v: &str| percent_decode_str(&v.replace('+', " ")).decode_utf8_lossy().into_owned();
-                SIGNED.contains(&name).then(|| match value {
+                (SIGNED.contains(&name) || SHOWN.contains(&name)).then(|| match value {
                     None => name.to_owned(),
                     Some(value) => format!("{name}={}", decoded(value)),
                 })

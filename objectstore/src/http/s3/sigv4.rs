@@ -23,6 +23,14 @@ const SKEW: i64 = 15 * 60;
 /// Longest life of a presigned URL.
 const LONGEST: i64 = 7 * 24 * 3600;
 
+/// How a request says when it was signed, `20130524T000000Z`.
+const TIME: &str = "%Y%m%dT%H%M%SZ";
+
+/// The time that [`TIME`] stands for.
+pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
+    NaiveDateTime::parse_from_str(text, TIME).ok().map(|time| time.and_utc())
+}
+
 /// What a signed request claims about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -98,7 +106,7 @@ impl Claim {
                     message: "AWS authentication requires a valid Date or x-amz-date header".into(),
                     ..error::access_denied()
                 })?;
-                date.format("%Y%m%dT%H%M%SZ").to_string()
+                date.format(TIME).to_string()
             }
         };
         Claim::new(
@@ -164,9 +172,8 @@ impl Claim {
         if !matches!(service, "s3" | SNS) {
             return Err(bad(&format!("incorrect service {service:?}. This endpoint belongs to \"s3\".")));
         }
-        let time = NaiveDateTime::parse_from_str(&timestamp, "%Y%m%dT%H%M%SZ")
-            .map_err(|_| bad("the date is not in the format \"yyyyMMdd'T'HHmmss'Z'\""))?
-            .and_utc();
+        let time =
+            time(&timestamp).ok_or_else(|| bad("the date is not in the format \"yyyyMMdd'T'HHmmss'Z'\""))?;
         if !timestamp.starts_with(day) || day.len() != 8 {
             return Err(bad("Invalid credential date. This date is not the same as X-Amz-Date."));
         }
