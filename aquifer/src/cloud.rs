@@ -11,6 +11,7 @@ use axum::Router;
 use axum::routing::get;
 use state::{Db, Worker, WorkerConfig};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,8 @@ pub(crate) struct Cloud {
     pub(crate) db: Db,
     pub(crate) links: Links,
     pub(crate) clusters: pool::Clusters,
+    tiers: pool::Tiers,
+    trash_sweep: Duration,
     pub(crate) identity: Arc<identity::Identity>,
     pub(crate) images: Arc<imagestore::Images>,
     pub(crate) volumes: Arc<blockstore::Volumes>,
@@ -81,7 +84,7 @@ impl Cloud {
         volumes.use_object_store(Arc::new(crate::backups::Objects(objects.clone())));
         let compute = compute::Compute::new(
             db.clone(),
-            tiers,
+            tiers.clone(),
             images.clone(),
             volumes.clone(),
             networks.clone(),
@@ -90,7 +93,20 @@ impl Cloud {
         )
         .await
         .map_err(AquiferError::service("compute"))?;
-        Ok(Cloud { db, links, clusters, identity, images, volumes, networks, compute, objects })
+        let trash_sweep = Duration::from_secs(config.trash_sweep_s.max(1));
+        Ok(Cloud {
+            db,
+            links,
+            clusters,
+            tiers,
+            trash_sweep,
+            identity,
+            images,
+            volumes,
+            networks,
+            compute,
+            objects,
+        })
     }
 
     /// The routes of these roles on the API listener.
@@ -145,6 +161,9 @@ impl Cloud {
                 }
                 Role::Api | Role::Agent => {}
             }
+        }
+        if roles.iter().any(|role| matches!(role, Role::Volume | Role::Image | Role::Compute)) {
+            tracker.spawn(crate::trash::sweep(self.tiers.clone(), self.trash_sweep, stop.clone()));
         }
         let worker = Worker::new(self.db.clone(), WorkerConfig::new(node)).with_all(operations);
         tracker.spawn(worker.run(stop.clone()));

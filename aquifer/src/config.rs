@@ -23,6 +23,9 @@ pub(crate) struct Config {
     /// The region all endpoints are listed in.
     #[serde(default = "region")]
     pub(crate) region: String,
+    /// Seconds between two sweeps of RBD's trash, for what removals that were cut short have left there.
+    #[serde(default = "trash_sweep_s")]
+    pub(crate) trash_sweep_s: u64,
     /// Ceph clusters, `[[cluster]]`.
     #[serde(rename = "cluster", default)]
     pub(crate) clusters: Vec<pool::ClusterConfig>,
@@ -52,6 +55,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Services {
+    pub(crate) trash_sweep_s: Option<u64>,
     pub(crate) identity: identity::Config,
     pub(crate) image: imagestore::Config,
     pub(crate) volume: blockstore::Config,
@@ -95,6 +99,10 @@ impl Listen {
 pub(crate) struct Bootstrap {
     /// A file whose first line is the password of the user `admin`. Without it nothing is made.
     pub(crate) admin_password_file: Option<std::path::PathBuf>,
+}
+
+pub(crate) fn trash_sweep_s() -> u64 {
+    600
 }
 
 fn region() -> String {

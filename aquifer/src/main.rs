@@ -18,6 +18,7 @@ mod secrets;
 mod serve;
 mod status;
 mod terminal;
+mod trash;
 mod up;
 
 use clap::Parser;

@@ -31,6 +31,8 @@ pub struct Config {
     /// 32 bytes in base64: the root secret that wraps these keys. Without a file one is made and kept with the rows;
     /// with them it is lost, and so are sealed backups.
     pub backup_key_file: Option<PathBuf>,
+    /// Clones of clones that stand on more parents than this get bytes of their own, in the background.
+    pub max_clone_depth: u32,
     /// The one availability zone.
     pub zone: String,
     /// The name that services and volumes show as their host.
@@ -137,6 +139,7 @@ impl Default for Config {
             backup_compression: true,
             backup_encryption: false,
             backup_key_file: None,
+            max_clone_depth: 5,
             zone: "nova".into(),
             host: "aquifer".into(),
             page_max: 1000,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kit::{GIB, ctx, kits, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use state::failpoint::{self, Action};
 
 fn content() -> Bytes {
     Bytes::from_iter((0..8u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8))
@@ -142,5 +143,47 @@ async fn an_upload_is_a_clone_too_and_outlives_its_volume() {
         kit.delete(&a.id).await;
         let b = kit.create(Source::Image(id), Some(1)).await;
         assert_eq!(kit.open(&b.id).await.read_at(0, 8 << 20).await.unwrap(), content());
+    }
+}
+
+#[tokio::test]
+async fn no_row_of_parents_grows_without_end() {
+    for kit in kits().await {
+        let mut last = kit.create(Source::Image(kit.image(content()).await), Some(1)).await;
+        let depth = async |image: &str| {
+            let image = kit.tier.pool.rbd().open_read_only(image).await.unwrap();
+            let depth = image.depth().await.unwrap();
+            image.close().await.unwrap();
+            depth
+        };
+        // Clones of clones; what makes them flat is done twice.
+        failpoint::set("volume.flatten:flatten:after", Action::RetryOnce);
+        let mut seen = Vec::new();
+        for n in 0..7 {
+            let source = match n % 2 {
+                0 => Source::Volume(last.id.clone()),
+                _ => Source::Snapshot(kit.snapshot(&last.id).await),
+            };
+            last = kit.create(source, Some(1)).await;
+            kit.settled().await;
+            seen.push(depth(&last.image_name()).await);
+        }
+        assert_eq!(seen, [2, 3, 4, 5, 0, 1, 2], "one that was sixth has bytes of its own");
+        failpoint::clear("volume.flatten:flatten:after");
+        // Images of volumes of images.
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let body = json!({"os-volume_upload_image": {"image_name": "i", "disk_format": "raw"}});
+            let answer = kit.act("alice", &last.id, body).await["os-volume_upload_image"].clone();
+            let id = answer["image_id"].as_str().unwrap().to_owned();
+            kit.becomes(&last.id, VolumeStatus::Available).await;
+            kit.settled().await;
+            seen.push(depth(&id).await);
+            last = kit.create(Source::Image(id), Some(1)).await;
+        }
+        assert_eq!(seen, [3, 5, 0], "and so has an image that would be deeper");
+        let whole = kit.open(&last.id).await;
+        assert_eq!(whole.read_at(0, 8 << 20).await.unwrap(), content());
+        whole.close().await.unwrap();
     }
 }

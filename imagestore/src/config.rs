@@ -20,6 +20,8 @@ pub struct Config {
     /// Seconds for which a copy stays that has left the cache: somebody may just be copying from it. Such copies take
     /// `cache_bytes` again at most.
     pub cache_grace_s: u64,
+    /// An image of a disk that stands on as many parents as this, or more, is a copy of it, not a clone.
+    pub max_clone_depth: u32,
     /// The most bytes an upload may have.
     pub size_cap: u64,
     /// The most bytes the disk inside an image may have.
@@ -92,6 +94,7 @@ impl Default for Config {
             cache_tier: String::new(),
             cache_bytes: 10 << 30,
             cache_grace_s: 3600,
+            max_clone_depth: 5,
             size_cap: 1 << 40,
             virtual_size_cap: 64 << 40,
             expansion_cap: 1100,

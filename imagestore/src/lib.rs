@@ -142,25 +142,10 @@ impl Images {
         }
     }
 
-    /// Removes from the trash what nothing needs any more, in all tiers. A removal goes through the trash, so a process
-    /// that dies in the middle of one leaves something there that nobody knows of.
-    pub async fn sweep_trash(&self) -> Result<usize, ImageError> {
-        let mut swept = 0;
-        for tier in self.config.all_tiers() {
-            swept += self.blobs(tier)?.sweep().await?;
-        }
-        Ok(swept)
-    }
-
-    /// Does so now and then, until `stop`; where the cache was turned off, it is emptied, too.
+    /// Empties the cache where it was turned off, also while other processes still fill it, until `stop`.
     pub async fn sweep(&self, stop: CancellationToken) {
         const ROUND: Duration = Duration::from_secs(600);
         loop {
-            match self.sweep_trash().await {
-                Ok(0) => {}
-                Ok(n) => tracing::info!(n, "images were left in the trash, and are removed"),
-                Err(e) => tracing::warn!(error = %e, "the trash cannot be swept"),
-            }
             if let Err(e) = self.sweep_cache().await {
                 tracing::warn!(error = %e, "the cache cannot be emptied");
             }

@@ -40,7 +40,7 @@ pub(super) fn config(
     let mut cluster = ClusterConfig::new(CLUSTER, &engines.ceph_conf);
     cluster.user.clone_from(&engines.ceph_user);
     cluster.keyring = Some(engines.ceph_keyring.clone());
-    let Services { identity, mut image, volume, mut object, network, compute } = services;
+    let Services { trash_sweep_s, identity, mut image, volume, mut object, network, compute } = services;
     // A second store of images, so that there is something to try what is about several with.
     let mut stores = std::mem::take(&mut image.stores);
     if stores.is_empty() {
@@ -63,6 +63,7 @@ pub(super) fn config(
         database,
         listen: Listen { api: args.listen, s3: args.s3_listen, public_url: args.public_url.clone() },
         region: "RegionOne".into(),
+        trash_sweep_s: trash_sweep_s.unwrap_or_else(crate::config::trash_sweep_s),
         clusters: vec![cluster],
         tiers: TIERS.iter().map(tier).chain([second_tier]).collect(),
         identity: identity::Config {

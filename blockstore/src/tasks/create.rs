@@ -4,7 +4,7 @@
 //! hidden snapshot to `volume.sweep`, which nobody waits for. The snapshot is `volume-<new id>.clone_snap`, as
 //! Cinder names it.
 
-use super::{failed, storage, subject, sweep};
+use super::{failed, flatten, storage, subject, sweep};
 use crate::disk::{self, GIB, Parent};
 use crate::encryption;
 use crate::messages::{Action, Asker, NO_BACKEND};
@@ -239,6 +239,10 @@ impl Create {
         {
             let snap = hidden(&volume.id);
             sweep::spawn(&mut tx, &of.tier, &of.image_name(), Some(&snap)).await?;
+        }
+        // What is made of an image is no deeper than images may be.
+        if matches!(source, Source::Volume(_) | Source::Snapshot(_)) {
+            flatten::spawn(&mut tx, &volume.id).await?;
         }
         tx.wake(Volumes::topic(&volume.id));
         Ok(tx.commit().await?)

@@ -93,15 +93,17 @@ impl Blobs {
         }
     }
 
-    /// Makes `<id>` a clone of a snapshot in the same cluster; the size of its disk, in bytes.
+    /// Makes `<id>` a clone of a snapshot in the same cluster, or a copy of one in another, or of one that stands on
+    /// `max_depth` parents; the size of its disk, in bytes.
     pub(crate) async fn clone_from(
         &self,
         tiers: &Tiers,
         from: &RbdSource,
         id: &str,
+        max_depth: u32,
     ) -> Result<u64, ImageError> {
         let source = tiers.get(&from.tier)?;
-        if !source.same_cluster(&self.tier) {
+        if !source.same_cluster(&self.tier) || depth(&source, from).await? >= max_depth {
             return self.copy_from(&source, from, id).await;
         }
         let clone = || {
@@ -119,7 +121,7 @@ impl Blobs {
         self.size(id).await
     }
 
-    /// Between clusters bytes are copied, those that exist.
+    /// Bytes are copied, those that exist.
     async fn copy_from(&self, source: &Tier, from: &RbdSource, id: &str) -> Result<u64, ImageError> {
         let there = source.pool.rbd().open_snapshot(&from.image, &from.snap).await?;
         let here = self.create(id, Disk::Main, there.size().await?).await?;
@@ -208,16 +210,6 @@ impl Blobs {
         Ok(())
     }
 
-    /// Removes from the trash what of images nothing needs any more; how many there were. Others may use the trash of
-    /// this place, too.
-    pub(crate) async fn sweep(&self) -> Result<usize, ImageError> {
-        let ours = |e: &pool::TrashEntry| {
-            let id = e.name.strip_suffix(".orig").unwrap_or(&e.name);
-            id.len() == 36 && uuid::Uuid::parse_str(id).is_ok()
-        };
-        Ok(self.rbd.purge_trash_where(ours).await?.len())
-    }
-
     /// Removes an image that is in the trash; false while clones still need it.
     pub(crate) async fn purge(&self, rbd_id: &str) -> Result<bool, ImageError> {
         let removed = match self.rbd.trash_remove(rbd_id, false).await {
@@ -260,6 +252,14 @@ impl Blobs {
         let opened = self.rbd.open_snapshot(&image.id, SNAP).await?;
         Ok(ImageReader::new(opened, off, len).into_stream().map(|r| r.map_err(ImageError::from)).boxed())
     }
+}
+
+/// How many parents a snapshot stands on.
+async fn depth(tier: &Tier, from: &RbdSource) -> Result<u32, ImageError> {
+    let image = tier.pool.rbd().open_snapshot(&from.image, &from.snap).await?;
+    let depth = image.depth().await;
+    image.close().await?;
+    Ok(depth?)
 }
 
 /// Looked at together, in bytes: a few thousand objects.

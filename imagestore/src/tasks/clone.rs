@@ -43,7 +43,9 @@ impl Operation for CloneDisk {
         let blobs = self.0.blobs(&image.store)?;
         match step {
             "clone" => {
-                let size = blobs.clone_from(&self.0.tiers, &p.source, &p.image).await?;
+                let size = blobs
+                    .clone_from(&self.0.tiers, &p.source, &p.image, self.0.config.max_clone_depth)
+                    .await?;
                 job.remember("size", &size)
             }
             "seal" => Ok(blobs.seal(&p.image).await?),

@@ -58,7 +58,10 @@ impl Operation for Locate {
         match step {
             "clone" => {
                 began(&self.0, &p.task).await?;
-                let size = blobs.clone_from(&self.0.tiers, &p.source, &p.image).await.map_err(absent)?;
+                let size = blobs
+                    .clone_from(&self.0.tiers, &p.source, &p.image, self.0.config.max_clone_depth)
+                    .await
+                    .map_err(absent)?;
                 job.remember("size", &size)
             }
             "seal" => Ok(blobs.seal(&p.image).await?),

@@ -87,7 +87,7 @@ impl ImageHandle {
     }
 
     /// The parent, and of the snapshot that it is a clone of the name, and whether that was deleted.
-    pub(crate) fn parent(&self) -> Result<Option<(RawLink, String, bool)>, Errno> {
+    pub(crate) fn parent(&self) -> Result<Option<(RawLink, u64, String, bool)>, Errno> {
         // SAFETY: librbd fills both; copied, then cleaned up by it.
         unsafe {
             let mut image: decl::rbd_linked_image_spec_t = MaybeUninit::zeroed().assume_init();
@@ -99,7 +99,7 @@ impl ImageHandle {
             }
             let deleted =
                 snap.namespace_type == decl::rbd_snap_namespace_type_t_RBD_SNAP_NAMESPACE_TYPE_TRASH;
-            let out = (link(&image), string(snap.name), deleted);
+            let out = (link(&image), snap.id, string(snap.name), deleted);
             decl::rbd_linked_image_spec_cleanup(&mut image);
             decl::rbd_snap_spec_cleanup(&mut snap);
             Ok(Some(out))

@@ -71,18 +71,20 @@ pub struct ImageLink {
     pub trash: bool,
     /// The parent's snapshot; for one that is in the trash, the name it has there. `None` for a child.
     pub snap: Option<String>,
+    /// The parent's snapshot's id.
+    pub snap_id: Option<u64>,
     /// That snapshot was deleted: its clones alone keep it.
     pub snap_deleted: bool,
 }
 
 impl ImageLink {
-    fn parent((l, snap, snap_deleted): (RawLink, String, bool)) -> Self {
-        Self { snap: Some(snap), snap_deleted, ..Self::child(l) }
+    fn parent((l, id, snap, snap_deleted): (RawLink, u64, String, bool)) -> Self {
+        Self { snap: Some(snap), snap_id: Some(id), snap_deleted, ..Self::child(l) }
     }
 
     fn child(l: RawLink) -> Self {
         let RawLink { pool, namespace, id, name, trash } = l;
-        Self { pool, namespace, id, name, trash, snap: None, snap_deleted: false }
+        Self { pool, namespace, id, name, trash, snap: None, snap_id: None, snap_deleted: false }
     }
 }
 

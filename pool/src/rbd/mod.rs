@@ -1,6 +1,7 @@
 //! Images: block devices in a pool, with snapshots and copy-on-write clones.
 
 mod copy;
+mod depth;
 mod image;
 mod manage;
 mod migration;

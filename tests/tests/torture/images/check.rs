@@ -21,6 +21,13 @@ pub struct Users {
     pub other_project: String,
 }
 
+impl Users {
+    /// Empties the cache, of whose copies no model knows.
+    async fn uncache(&self) {
+        self.admin.0.ok("DELETE", "/image/v2/cache", None).await;
+    }
+}
+
 pub async fn users(cloud: &Cloud) -> Users {
     let admin = cloud.admin().await;
     let make = async |what: &str, body: Value| {
@@ -63,7 +70,7 @@ pub async fn the_images_are(model: &Model, users: &Users, pools: &Pools) {
         assert!(tasks["tasks"].as_array().unwrap().iter().all(ended), "image {id} has tasks: {tasks}");
     }
     used(users, model).await;
-    in_pools(pools, model).await;
+    in_pools(pools, model, users).await;
 }
 
 /// Everything can be deleted, and nothing is left of it.
@@ -73,7 +80,7 @@ pub async fn everything_goes(model: &Model, users: &Users, pools: &Pools) {
     }
     let nothing = Model::default();
     used(users, &nothing).await;
-    in_pools(pools, &nothing).await;
+    in_pools(pools, &nothing, users).await;
     let end = Instant::now() + PATIENCE;
     while !pools.trash().await.is_empty() {
         assert!(Instant::now() < end, "in the trash is still {:?}", pools.trash().await);
@@ -132,7 +139,7 @@ async fn used(users: &Users, model: &Model) {
 }
 
 /// The pools have what the model says, and nothing else; the background may have some work to do yet.
-async fn in_pools(pools: &Pools, model: &Model) {
+async fn in_pools(pools: &Pools, model: &Model, users: &Users) {
     let mut wanted = [BTreeSet::new(), BTreeSet::new()];
     for (id, image) in &model.images {
         match &image.content {
@@ -151,6 +158,7 @@ async fn in_pools(pools: &Pools, model: &Model) {
     }
     let end = Instant::now() + PATIENCE;
     loop {
+        users.uncache().await;
         let now = pools.since().await;
         if now == wanted {
             return;

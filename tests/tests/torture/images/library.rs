@@ -81,11 +81,13 @@ impl Library {
         Library { books, port }
     }
 
-    /// A configuration file that lets images be fetched from here. Without a cache: of copies in it no model knows.
+    /// A configuration file that lets images be fetched from here. What leaves the cache goes at once,
+    /// and what a killed process leaves in the trash soon.
     pub fn config(&self) -> tempfile::NamedTempFile {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         let filter = format!("allowed_ports = [{}]\nallowed_networks = [\"127.0.0.1/32\"]\n", self.port);
-        write!(file, "[image]\ncache_bytes = 0\n[image.import_filter]\n{filter}").unwrap();
+        write!(file, "trash_sweep_s = 5\n[image]\ncache_grace_s = 0\n[image.import_filter]\n{filter}")
+            .unwrap();
         file
     }
 
