@@ -68,6 +68,7 @@ async fn run(doors: &Doors, program: &str, script: &str) {
 fn config() -> objectstore::Config {
     objectstore::Config {
         garbage_grace_s: 1,
+        s3_hosts: vec!["s3.example".into()],
         s3_website_hosts: vec!["web.example".into()],
         lifecycle_interval_s: 1,
         lifecycle_day_s: 1,
@@ -100,6 +101,7 @@ scripts! {
     boto3_events "python3" "boto3_events.py";
     boto3_paying "python3" "boto3_paying.py";
     boto3_checksums "python3" "boto3_checksums.py";
+    boto3_hosts "python3" "boto3_hosts.py";
     s3_wire "python3" "s3_wire.py";
     swift_versions "python3" "swift_versions.py";
     swift_client_versions "bash" "swift_versions.sh";
