@@ -217,6 +217,8 @@ pub struct Entry {
     /// The policy that holds its content, where that is not the container's.
     pub(crate) place: Option<PolicyId>,
     pub sum: Option<SumKind>,
+    /// The project that owns it by S3's rules, where that is not the container's.
+    pub(crate) owner: String,
 }
 
 impl Entry {
@@ -239,6 +241,7 @@ impl Entry {
             link: meta.headers.iter().filter(|(n, _)| n.starts_with("x-symlink-")).cloned().collect(),
             place: meta.place,
             sum: meta.checksum.as_ref().and_then(SumKind::of),
+            owner: meta.owner.clone(),
         }
     }
 
@@ -298,7 +301,7 @@ impl Entry {
         }
         e.number_opt(14, u64::from(self.own_id)).number_opt(15, u64::from(self.marker));
         e.number_opt(41, self.place.map_or(0, PolicyId::number));
-        e.number_opt(42, self.sum.map_or(0, SumKind::number));
+        e.number_opt(42, self.sum.map_or(0, SumKind::number)).text_opt(43, &self.owner);
         e.done()
     }
 
@@ -325,6 +328,7 @@ impl Entry {
                 40 => t.link.push(f.pair()?),
                 41 => t.place = Some(PolicyId::from_number(f.number()?).ok_or(Damaged)?),
                 42 => t.sum = SumKind::of_number(f.number()?),
+                43 => t.owner = f.text()?,
                 _ => {}
             }
             Ok(())

@@ -107,6 +107,14 @@ own.put_bucket_acl(**B, GrantWrite="id=q")
 other.put_object(**B, Key="theirs", Body=b"5")
 assert other.get_object_acl(**B, Key="theirs")["Owner"]["ID"] == "q" and code(other.get_object, **B, Key="theirs") is None
 assert code(own.get_object, **B, Key="theirs") is None and code(third.get_object, **B, Key="theirs") == "AccessDenied"
+
+
+def owners(page, of="Contents"):
+    return {o["Key"]: o["Owner"]["ID"] for o in page[of]}
+
+
+for page, of in ((own.list_objects(**B), "Contents"), (own.list_objects_v2(**B, FetchOwner=True), "Contents"), (own.list_object_versions(**B), "Versions")):
+    assert owners(page, of)["theirs"] == "q" and set(owners(page, of).values()) == {"p", "q"}, page
 own.put_bucket_ownership_controls(**B, OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]})
 other.put_object(**B, Key="given", Body=b"6", ACL="bucket-owner-full-control")
 assert own.get_object_acl(**B, Key="given")["Owner"]["ID"] == "p"
@@ -129,6 +137,7 @@ assert code(own.put_object, **B, Key="x", Body=b"", ACL="private") == code(own.p
 assert code(own.put_object, **B, Key="x", Body=b"", ACL="bucket-owner-full-control") is None
 assert code(own.put_object_acl, **B, Key="x", ACL="public-read") == "AccessControlListNotSupported"
 assert code(nobody.get_object, **B, Key="parts") == "AccessDenied", "objects' ACLs count for nothing"
+assert set(owners(own.list_objects(**B)).values()) == {"p"} and own.get_object_acl(**B, Key="theirs")["Owner"]["ID"] == "p"
 own.delete_bucket_ownership_controls(**B)
 assert code(own.get_bucket_ownership_controls, **B) == "OwnershipControlsNotFoundError"
 assert code(own.create_bucket, Bucket="enforced", ObjectOwnership="BucketOwnerEnforced", ACL="public-read") == "InvalidBucketAclWithObjectOwnership"

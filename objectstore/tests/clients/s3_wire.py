@@ -89,6 +89,12 @@ for tail, more, want in [(b"\r\n", announced, "MalformedTrailerError"), (b"x-amz
     assert chunks(tail, **more)[3] == want, (tail, more)
 assert b"<NumberBytesExpected>6<" in chunks(b"\r\n", length=6)[2] and call("GET", "/wire/k")[2] == b"hello"
 assert chunks(b"x-amz-checksum-crc32: " + right + b"\r\n\r\n", **announced)[0] == 200 and call("GET", "/wire/k")[2] == b"other"
+# Who waits to be asked for nothing is not asked, and must not take the answer for the next one's as well: botocore before 1.44 does.
+for path, status in (("/wire/nothing", 200), ("/nobodys/k", 404)):
+    r = call("PUT", path, headers={"expect": "100-continue"})
+    assert (r[0], r[1].get("connection")) == (status, "close"), r
+assert "connection" not in call("PUT", "/wire/k2", body=b"a body", headers={"expect": "100-continue"})[1]
+assert call("DELETE", "/wire/nothing")[0] == call("DELETE", "/wire/k2")[0] == 204
 assert code("PUT", "/Bad_Name") == "InvalidBucketName"
 assert code("PUT", "/" + "x" * 64) == "InvalidBucketName"
 assert code("PUT", "/wire/" + "k" * 1025) == "KeyTooLongError"

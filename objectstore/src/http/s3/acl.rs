@@ -9,7 +9,7 @@ use super::{Call, bare, config, versions, xml_reply};
 use crate::container::{Container, ContainerInfo};
 use crate::grants::{self, Grant, Grantee, MOST_GRANTS, Permission};
 use crate::sharing::Ownership;
-use crate::{Need, ObjectError};
+use crate::{Need, ObjectError, ObjectStore};
 use axum::response::Response;
 use http::{Method, StatusCode};
 
@@ -82,7 +82,7 @@ pub(super) async fn of_object(call: &Call) -> S3Result<Response> {
     let absent = |e| container.absent(e);
     let meta = versions::open(call, &container, &call.key, version, 0, absent).await?.meta;
     let bucket_owner = container.project_id.as_str();
-    let owner = if meta.owner.is_empty() { bucket_owner } else { meta.owner.as_str() };
+    let owner = owner_of(&call.store, &container, &meta.owner);
     match call.method {
         Method::GET => {
             container.admit(&meta, Permission::ReadAcp)?;
@@ -113,6 +113,12 @@ pub(super) fn of_new_bucket(call: &Call, project: &str, ownership: Ownership) ->
         return Err(with_enforced());
     }
     Ok(grants)
+}
+
+/// Whose an object is that says so of itself (empty: the bucket's): the bucket's, too, where ownership is enforced.
+pub(super) fn owner_of<'a>(store: &ObjectStore, container: &'a Container, said: &'a str) -> &'a str {
+    let enforced = store.ownership(&container.info) == Ownership::BucketOwnerEnforced;
+    if enforced || said.is_empty() { &container.project_id } else { said }
 }
 
 /// The owner (empty for the bucket's) and the ACL of an object that is being written.

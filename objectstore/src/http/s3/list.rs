@@ -1,5 +1,6 @@
 //! Listing objects, in S3's two versions of that request.
 
+use super::acl::owner_of;
 use super::config::owner;
 use super::error::{S3Error, S3Result};
 use super::sigv4::encode;
@@ -7,7 +8,7 @@ use super::xml::Xml;
 use super::{Call, xml_reply};
 use crate::container::Container;
 use crate::index::{Entry, Item, ListPage, ListQuery};
-use crate::{Need, Policies, SumKind};
+use crate::{Need, ObjectStore, SumKind};
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -90,7 +91,7 @@ impl Names {
 }
 
 struct Listing {
-    policies: Policies,
+    store: ObjectStore,
     container: Arc<Container>,
     names: Names,
     query: ListQuery,
@@ -110,8 +111,7 @@ impl Listing {
         };
         let container = call.store.bucket(&call.access, &call.bucket, Need::List).await?;
         let page = call.store.list_objects(&container, &query).await?;
-        let policies = call.store.policies().clone();
-        Ok(Listing { policies, container, names, query, page })
+        Ok(Listing { store: call.store.clone(), container, names, query, page })
     }
 
     fn last(&self) -> Option<&str> {
@@ -157,9 +157,9 @@ impl Listing {
         tell_sum(xml, entry.sum);
         xml.text("Size", &entry.shown_size().to_string());
         if with_owner {
-            owner(xml, &self.container.project_id);
+            owner(xml, owner_of(&self.store, &self.container, &entry.owner));
         }
-        xml.text("StorageClass", self.policies.class_at(&self.container.policy, entry.place));
+        xml.text("StorageClass", self.store.policies().class_at(&self.container.policy, entry.place));
     }
 }
 

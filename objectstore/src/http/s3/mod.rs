@@ -42,7 +42,7 @@ use crate::http::facts::RequestFacts;
 use crate::{Access, ObjectStore, cause};
 use auth::Payload;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -89,6 +89,7 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let mut place = None;
     let mut line = store.inner.logs.any().then(|| logging::Line::of(&request));
     let pays = is_payer(&request);
+    let unasked = expects_for_nothing(&request);
     let claims = Claims::of(&request);
     let answered = async {
         let call = Call::take(store.clone(), request, &mut place).await?;
@@ -135,7 +136,16 @@ async fn serve(State(store): State<ObjectStore>, request: Request) -> Response {
     let id = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("-"));
     response.headers_mut().insert("x-amz-request-id", id.clone());
     response.headers_mut().insert("x-amz-id-2", id);
+    if unasked {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
+}
+
+/// Whether a client waits to be asked for a body that is empty, as boto3 does: nobody asks. botocore before 1.44 takes the
+/// answer for that of the next request on the connection, too.
+fn expects_for_nothing(request: &Request) -> bool {
+    request.headers().contains_key(header::EXPECT) && request.body().is_end_stream()
 }
 
 /// The sums that a request claims for its body: an answer that they are wrong repeats them.

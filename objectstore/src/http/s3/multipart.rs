@@ -1,5 +1,6 @@
 //! Multipart uploads, as S3's clients drive them.
 
+use super::acl::owner_of;
 use super::config::owner;
 use super::error::{self, S3Error, S3Result, malformed_xml};
 use super::list::{Names, most, tell_sum, time};
@@ -139,7 +140,7 @@ pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
     let page = call.store.list_parts(&container, &call.key, id, after, limit).await?;
     let mut xml = Xml::new();
     xml.root("ListPartsResult").text("Bucket", &call.bucket).text("Key", &names.write(&call.key));
-    let of = if page.owner.is_empty() { &container.project_id } else { &page.owner };
+    let of = owner_of(&call.store, &container, &page.owner);
     xml.text("UploadId", &id.to_string());
     xml.open("Initiator").text("ID", of).text("DisplayName", of).close("Initiator");
     owner(&mut xml, of);

@@ -1,5 +1,6 @@
 //! Versions: a bucket's versioning, which version a request means and what it is told of it, the listing of all.
 
+use super::acl::owner_of;
 use super::config::{container as owned, owner};
 use super::error::{self, S3Error, S3Result, malformed_xml};
 use super::list::{Names, check_attributes, most, tell_sum, time};
@@ -190,7 +191,7 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
             let class = call.store.policies().class_at(&container.policy, entry.place);
             xml.text("StorageClass", class);
         }
-        owner(&mut xml, &container.project_id);
+        owner(&mut xml, owner_of(&call.store, &container, &entry.owner));
         xml.close(element);
     }
     for item in &page.items {
