@@ -180,7 +180,7 @@ impl ObjectStore {
             let page = self.list_objects(container, &query).await?;
             for item in &page.items {
                 let Item::Object(name, entry) = item else { continue };
-                let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag).clone();
+                let etag = entry.shown_etag().to_owned();
                 md5.update(&etag);
                 let span = Span { start: 0, end: entry.shown_size() };
                 let what = What::Object { container: container.name.clone(), name: name.clone(), etag };

@@ -200,7 +200,7 @@ pub struct Entry {
     pub etag: String,
     pub content_type: String,
     /// A static large object's own ETag and the bytes of all its segments.
-    pub large: Option<(String, u64)>,
+    pub large: Option<Box<(String, u64)>>,
     pub delete_at: Option<i64>,
     pub(crate) tag: Option<Tag>,
     /// Tails written under `tag`.
@@ -229,7 +229,7 @@ impl Entry {
             modified: meta.modified.0.micros(),
             etag: meta.etag.clone(),
             content_type: meta.content_type.clone(),
-            large: meta.large.as_ref().map(|l| (l.etag.clone(), l.size)),
+            large: meta.large.as_ref().map(|l| Box::new((l.etag.clone(), l.size))),
             // Not while it is locked: it is listed then, whatever the time.
             delete_at: meta.delete_at.filter(|_| !meta.lock.holds(Timestamp::now(), false)),
             tag: meta.layout.tag,
@@ -257,7 +257,12 @@ impl Entry {
 
     /// Bytes as a listing shows them: of a static large object, those of its segments.
     pub fn shown_size(&self) -> u64 {
-        self.large.as_ref().map_or(self.size, |(_, size)| *size)
+        self.large.as_deref().map_or(self.size, |(_, size)| *size)
+    }
+
+    /// The ETag as S3 shows it: of a static large object, its own.
+    pub(crate) fn shown_etag(&self) -> &str {
+        self.large.as_deref().map_or(&self.etag, |(etag, _)| etag)
     }
 
     pub fn modified(&self) -> Timestamp {
@@ -287,7 +292,7 @@ impl Entry {
             .number_opt(9, self.delete_at.unwrap_or(0) as u64)
             .number_opt(11, self.tails)
             .number_opt(12, u64::from(self.multipart));
-        if let Some((etag, size)) = &self.large {
+        if let Some((etag, size)) = self.large.as_deref() {
             e.text(7, etag).number(8, *size);
         }
         if let Some(tag) = &self.tag {
@@ -333,7 +338,7 @@ impl Entry {
             }
             Ok(())
         })?;
-        t.large = (!large.0.is_empty()).then_some(large);
+        t.large = (!large.0.is_empty()).then(|| Box::new(large));
         Ok(t)
     }
 }
@@ -463,7 +468,7 @@ mod tests {
         assert!(entry.encode().len() < 72, "{}", entry.encode().len());
         let large = Entry {
             etag: "d41d8cd98f00b204e9800998ecf8427e-12".into(),
-            large: Some(("abc".into(), 9)),
+            large: Some(Box::new(("abc".into(), 9))),
             delete_at: Some(5),
             tag: Some(Tag::new()),
             tails: 3,

@@ -58,7 +58,7 @@ impl Event {
             owner: container.project_id.clone(),
             key: key.to_owned(),
             size: there.map(Entry::shown_size),
-            etag: there.map(|e| e.large.as_ref().map_or(&e.etag, |(etag, _)| etag).clone()),
+            etag: there.map(|e| e.shown_etag().to_owned()),
             version: entry.filter(|_| versioned).map(|e| e.id().to_string()),
             sequencer: format!("{:016X}", now.micros()),
             at: now.micros(),

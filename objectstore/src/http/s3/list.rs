@@ -152,8 +152,7 @@ impl Listing {
     }
 
     fn facts(&self, xml: &mut Xml, entry: &Entry, with_owner: bool) {
-        let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
-        xml.text("LastModified", &time(entry.modified())).etag(etag);
+        xml.text("LastModified", &time(entry.modified())).etag(entry.shown_etag());
         tell_sum(xml, entry.sum);
         xml.text("Size", &entry.shown_size().to_string());
         if with_owner {

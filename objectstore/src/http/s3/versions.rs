@@ -185,8 +185,7 @@ pub(super) async fn list(call: Call) -> S3Result<Response> {
         xml.text("IsLatest", if *latest { "true" } else { "false" });
         xml.text("LastModified", &time(entry.modified()));
         if !entry.marker {
-            let etag = entry.large.as_ref().map_or(&entry.etag, |(etag, _)| etag);
-            tell_sum(xml.etag(etag), entry.sum);
+            tell_sum(xml.etag(entry.shown_etag()), entry.sum);
             xml.text("Size", &entry.shown_size().to_string());
             let class = call.store.policies().class_at(&container.policy, entry.place);
             xml.text("StorageClass", class);

@@ -133,7 +133,7 @@ fn json_item(out: &mut String, project: &str, container: &str, item: &Item) {
                 json(name),
                 json(&e.content_type)
             );
-            if let Some((etag, _)) = &e.large {
+            if let Some((etag, _)) = e.large.as_deref() {
                 let _ = write!(out, ", \"slo_etag\": {}", json(&format!("\"{etag}\"")));
             }
             symlink(out, project, &e.link);
