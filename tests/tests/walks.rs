@@ -7,6 +7,8 @@ mod cloud;
 
 use cloud::Cloud;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unmodified_clients_walk_through_a_cloud() {
@@ -18,7 +20,9 @@ async fn unmodified_clients_walk_through_a_cloud() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cloud_is_killed_stopped_and_brought_back() {
-    let mut cloud = Cloud::up();
+    let mut config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    writeln!(config, "trash_sweep_s = 1").unwrap();
+    let mut cloud = Cloud::up_with(&["--config", config.path().to_str().unwrap()]);
     survives_a_kill(&mut cloud).await;
     comes_back_after_a_clean_stop(&mut cloud).await;
 }
@@ -74,10 +78,30 @@ async fn comes_back_after_a_clean_stop(cloud: &mut Cloud) {
     let demo = cloud.demo().await;
     demo.until(&format!("/compute/v2.1/servers/{server}"), "/server/status", "ACTIVE").await;
     assert!(qemu_runs(&server));
-    demo.ok("DELETE", &format!("/compute/v2.1/servers/{server}"), None).await;
-    demo.until_gone(&format!("/compute/v2.1/servers/{server}")).await;
+    leaves_no_disk(cloud, &demo, &server).await;
     demo.ok("DELETE", &format!("/network/v2.0/networks/{network}"), None).await;
     assert!(cloud.stop().success(), "{}", cloud.output());
+}
+
+/// A server's disk goes with the image that is the last of its clones.
+async fn leaves_no_disk(cloud: &Cloud, demo: &cloud::Session, server: &str) {
+    let path = format!("/compute/v2.1/servers/{server}");
+    demo.ok("POST", &format!("{path}/action"), Some(json!({"createImage": {"name": "last"}}))).await;
+    let images = demo.ok("GET", "/image/v2/images?name=last", None).await;
+    let image = format!("/image/v2/images/{}", id(&images["images"][0]));
+    demo.until(&image, "/status", "active").await;
+    demo.ok("DELETE", &path, None).await;
+    demo.until_gone(&path).await;
+    let disks = pool::ClusterConfig::new("main", cloud.path("ceph/ceph.conf"));
+    let disks = pool::Clusters::connect(&[disks]).await.unwrap().get("main").unwrap().pool("vms", None);
+    let trash = async || disks.rbd().trash_list().await.unwrap();
+    assert_eq!(trash().await.len(), 1, "the image needs it");
+    demo.ok("DELETE", &image, None).await;
+    let end = Instant::now() + Duration::from_secs(60);
+    while !trash().await.is_empty() {
+        assert!(Instant::now() < end, "{:?}", trash().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn id(of: &Value) -> String {
