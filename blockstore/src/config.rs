@@ -31,7 +31,7 @@ pub struct Config {
     /// 32 bytes in base64: the root secret that wraps these keys. Without a file one is made and kept with the rows;
     /// with them it is lost, and so are sealed backups.
     pub backup_key_file: Option<PathBuf>,
-    /// Clones of clones that stand on more parents than this get bytes of their own, in the background.
+    /// A volume of a volume or a snapshot that stands on as many parents as this, or more, is a copy of it, not a clone.
     pub max_clone_depth: u32,
     /// The one availability zone.
     pub zone: String,

@@ -93,6 +93,11 @@ async fn clone_with(
     .await
 }
 
+/// How many parents stand behind a snapshot's image.
+pub(crate) async fn depth(of: &Parent) -> Result<u32, Error> {
+    with(of.open().await?, |image| async move { image.depth().await }).await
+}
+
 /// A full copy of the parent, from whatever cluster, grown to `bytes`. `progress` hears bytes done and bytes in all.
 pub(crate) async fn ensure_copy(
     parent: &Parent,

@@ -4,7 +4,7 @@
 //! hidden snapshot to `volume.sweep`, which nobody waits for. The snapshot is `volume-<new id>.clone_snap`, as
 //! Cinder names it.
 
-use super::{failed, flatten, storage, subject, sweep};
+use super::{failed, storage, subject, sweep};
 use crate::disk::{self, GIB, Parent};
 use crate::encryption;
 use crate::messages::{Action, Asker, NO_BACKEND};
@@ -133,7 +133,11 @@ impl Create {
                 Parent { tier, image: of.image_name(), snap }
             }
         };
-        if parent.tier.same_cluster(&tier) && !self.stands_alone(volume).await.map_err(failed)? {
+        // Images are no deeper than they may be.
+        let deep = !matches!(source, Source::Image(_))
+            && disk::depth(&parent).await.map_err(storage)? >= self.0.config.max_clone_depth;
+        let alone = deep || self.stands_alone(volume).await.map_err(failed)?;
+        if parent.tier.same_cluster(&tier) && !alone {
             return disk::ensure_clone(&parent, &tier, &name, bytes).await.map_err(storage);
         }
         let id = volume.id.clone();
@@ -239,10 +243,6 @@ impl Create {
         {
             let snap = hidden(&volume.id);
             sweep::spawn(&mut tx, &of.tier, &of.image_name(), Some(&snap)).await?;
-        }
-        // What is made of an image is no deeper than images may be.
-        if matches!(source, Source::Volume(_) | Source::Snapshot(_)) {
-            flatten::spawn(&mut tx, &volume.id).await?;
         }
         tx.wake(Volumes::topic(&volume.id));
         Ok(tx.commit().await?)

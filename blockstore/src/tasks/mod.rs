@@ -4,7 +4,6 @@
 //! volume.create           make the image, then the volume is `available`
 //! volume.delete           remove the image or put it into the trash, then the row
 //! volume.extend           grow the image
-//! volume.flatten          a clone of many clones gets bytes of its own
 //! volume.forget_key       the passphrase of a deleted image that was an encrypted volume
 //! volume.limit            the limits of a new type
 //! volume.manage           an image that was there before becomes a volume; snapshot.manage: likewise
@@ -26,7 +25,6 @@
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;
-pub(crate) mod flatten;
 pub(crate) mod forget_key;
 pub(crate) mod group;
 pub(crate) mod group_snapshot;
@@ -68,7 +66,6 @@ pub fn operations(volumes: &Arc<Volumes>) -> Vec<Arc<dyn Operation>> {
         Arc::new(create::Create(volumes.clone())),
         Arc::new(delete::Delete(volumes.clone())),
         Arc::new(extend::Extend(volumes.clone())),
-        Arc::new(flatten::Flatten(volumes.clone())),
         Arc::new(forget_key::Forget(volumes.clone())),
         Arc::new(group::Settle(volumes.clone())),
         Arc::new(group_snapshot::Create(volumes.clone())),
