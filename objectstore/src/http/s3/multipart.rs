@@ -7,6 +7,7 @@ use super::list::{Names, most, tell_sum, time};
 use super::object::{checksum_headers, condition, described};
 use super::xml::{Node, Xml};
 use super::{Call, bare, lifecycle, sse, versions, xml_reply};
+use crate::container::Container;
 use crate::meta::{Checksum, Part};
 use crate::seal::{CustomerKey, SealWith};
 use crate::upload::{NamedPart, UploadQuery, Whole};
@@ -128,6 +129,13 @@ pub(super) fn tell_seal(out: &mut HeaderMap, customer: Option<CustomerKey>, part
     sse::tell_wish(out, wish.as_ref());
 }
 
+/// Who began an upload, and whose the object is to be. `said`: by the upload; empty, the bucket's owner.
+fn people(xml: &mut Xml, call: &Call, container: &Container, said: &str) {
+    let by = if said.is_empty() { &container.project_id } else { said };
+    xml.open("Initiator").text("ID", by).text("DisplayName", by).close("Initiator");
+    owner(xml, owner_of(&call.store, container, said));
+}
+
 pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
     let container = call.store.bucket(&call.access, &call.bucket, Need::Write).await?;
     let (id, names, limit) = (upload_id(&call)?, Names::of(&call)?, most(&call, "max-parts")?);
@@ -140,10 +148,8 @@ pub(super) async fn list_parts(call: Call) -> S3Result<Response> {
     let page = call.store.list_parts(&container, &call.key, id, after, limit).await?;
     let mut xml = Xml::new();
     xml.root("ListPartsResult").text("Bucket", &call.bucket).text("Key", &names.write(&call.key));
-    let of = owner_of(&call.store, &container, &page.owner);
     xml.text("UploadId", &id.to_string());
-    xml.open("Initiator").text("ID", of).text("DisplayName", of).close("Initiator");
-    owner(&mut xml, of);
+    people(&mut xml, &call, &container, &page.owner);
     xml.text("StorageClass", call.store.policies().class_at(&container.policy, page.place))
         .text("PartNumberMarker", &after.to_string())
         .text("NextPartNumberMarker", &page.parts.last().map_or(0, |p| p.number).to_string())
@@ -265,9 +271,7 @@ pub(super) async fn list_uploads(call: Call) -> S3Result<Response> {
     xml.text("IsTruncated", if page.next.is_some() { "true" } else { "false" });
     for upload in &page.uploads {
         xml.open("Upload").text("Key", &names.write(&upload.name)).text("UploadId", &upload.id.to_string());
-        let of = if upload.owner.is_empty() { &container.project_id } else { &upload.owner };
-        xml.open("Initiator").text("ID", of).text("DisplayName", of).close("Initiator");
-        owner(&mut xml, of);
+        people(&mut xml, &call, &container, &upload.owner);
         let class = call.store.policies().class_at(&container.policy, upload.place);
         xml.text("StorageClass", class);
         xml.text("Initiated", &time(upload.started));
