@@ -20,8 +20,13 @@ pub(crate) struct Parent {
 }
 
 impl Parent {
-    pub(crate) async fn open(&self) -> Result<Image, Error> {
+    async fn open(&self) -> Result<Image, Error> {
         self.tier.pool.rbd().open_snapshot(&self.image, &self.snap).await
+    }
+
+    /// How many parents stand behind it.
+    pub(crate) async fn depth(&self) -> Result<u32, Error> {
+        self.tier.pool.rbd().depth(&self.image, &self.snap).await
     }
 }
 
@@ -93,11 +98,6 @@ async fn clone_with(
     .await
 }
 
-/// How many parents stand behind a snapshot's image.
-pub(crate) async fn depth(of: &Parent) -> Result<u32, Error> {
-    with(of.open().await?, |image| async move { image.depth().await }).await
-}
-
 /// A full copy of the parent, from whatever cluster, grown to `bytes`. `progress` hears bytes done and bytes in all.
 pub(crate) async fn ensure_copy(
     parent: &Parent,
@@ -133,13 +133,7 @@ pub(crate) async fn fill(to: &Image, parent: &Parent, whole: bool) -> Result<(),
 /// Takes an image from its parent. Twice is no error.
 pub(crate) async fn ensure_flat(tier: &Tier, name: &str) -> Result<(), Error> {
     let image = tier.pool.rbd().open(name).await?;
-    with(image, |image| async move {
-        match image.parent().await? {
-            Some(_) => image.flatten(Box::new(|_, _| {})).await,
-            None => Ok(()),
-        }
-    })
-    .await
+    with(image, |image| async move { image.flatten(Box::new(|_, _| {})).await }).await
 }
 
 /// At least `bytes` large; never smaller than it is.

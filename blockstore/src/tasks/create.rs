@@ -133,11 +133,7 @@ impl Create {
                 Parent { tier, image: of.image_name(), snap }
             }
         };
-        // Images are no deeper than they may be.
-        let deep = !matches!(source, Source::Image(_))
-            && disk::depth(&parent).await.map_err(storage)? >= self.0.config.max_clone_depth;
-        let alone = deep || self.stands_alone(volume).await.map_err(failed)?;
-        if parent.tier.same_cluster(&tier) && !alone {
+        if parent.tier.same_cluster(&tier) && self.may_clone(volume, source, &parent).await.map_err(failed)? {
             return disk::ensure_clone(&parent, &tier, &name, bytes).await.map_err(storage);
         }
         let id = volume.id.clone();
@@ -168,9 +164,20 @@ impl Create {
         Ok(of.is_some())
     }
 
-    async fn stands_alone(&self, volume: &Volume) -> Result<bool, VolumeError> {
-        let encryption = self.0.encryption_of(volume).await?;
-        Ok(encryption.is_some_and(|(format, _)| encryption::stands_alone(format)))
+    /// Whether a volume may be a clone of what it is made of: not where its format forbids it, or the row of parents is long.
+    async fn may_clone(
+        &self,
+        volume: &Volume,
+        source: &Source,
+        parent: &Parent,
+    ) -> Result<bool, VolumeError> {
+        if volume.encryption_key_id.is_some()
+            && self.0.format_of(&volume.type_id).await?.is_some_and(encryption::stands_alone)
+        {
+            return Ok(false);
+        }
+        // Images are no deeper than they may be.
+        Ok(matches!(source, Source::Image(_)) || parent.depth().await? < self.0.config.max_clone_depth)
     }
 
     /// An encrypted image, with what is in the clear in its source.

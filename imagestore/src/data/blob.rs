@@ -103,7 +103,8 @@ impl Blobs {
         max_depth: u32,
     ) -> Result<u64, ImageError> {
         let source = tiers.get(&from.tier)?;
-        if !source.same_cluster(&self.tier) || depth(&source, from).await? >= max_depth {
+        let far = !source.same_cluster(&self.tier);
+        if far || source.pool.rbd().depth(&from.image, &from.snap).await? >= max_depth {
             return self.copy_from(&source, from, id).await;
         }
         let clone = || {
@@ -252,14 +253,6 @@ impl Blobs {
         let opened = self.rbd.open_snapshot(&image.id, SNAP).await?;
         Ok(ImageReader::new(opened, off, len).into_stream().map(|r| r.map_err(ImageError::from)).boxed())
     }
-}
-
-/// How many parents a snapshot stands on.
-async fn depth(tier: &Tier, from: &RbdSource) -> Result<u32, ImageError> {
-    let image = tier.pool.rbd().open_snapshot(&from.image, &from.snap).await?;
-    let depth = image.depth().await;
-    image.close().await?;
-    Ok(depth?)
 }
 
 /// Looked at together, in bytes: a few thousand objects.
