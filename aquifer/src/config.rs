@@ -55,6 +55,7 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Services {
+    /// As in [`Config`].
     pub(crate) trash_sweep_s: Option<u64>,
     pub(crate) identity: identity::Config,
     pub(crate) image: imagestore::Config,

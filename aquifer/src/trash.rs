@@ -7,19 +7,19 @@ use tokio_util::sync::CancellationToken;
 /// Removes from the trash of all tiers what this cloud has made and nothing needs any more: at once, and again after every
 /// `round`, until `stop`. Any number of processes may.
 pub(crate) async fn sweep(tiers: pool::Tiers, round: Duration, stop: CancellationToken) {
-    loop {
-        for tier in tiers.iter() {
-            match tier.pool.rbd().purge_trash_where(|e| is_ours(&e.name)).await {
-                Ok(gone) if gone.is_empty() => {}
-                Ok(gone) => tracing::info!(tier = tier.name, ?gone, "left in the trash, and removed"),
-                Err(e) => tracing::warn!(tier = tier.name, error = %e, "the trash cannot be swept"),
+    let sweeping = async {
+        loop {
+            for tier in tiers.iter() {
+                match tier.pool.rbd().purge_trash_where(|e| is_ours(&e.name)).await {
+                    Ok(gone) if gone.is_empty() => {}
+                    Ok(gone) => tracing::info!(tier = tier.name, ?gone, "left in the trash, and removed"),
+                    Err(e) => tracing::warn!(tier = tier.name, error = %e, "the trash cannot be swept"),
+                }
             }
+            tokio::time::sleep(round).await;
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(round) => {}
-        }
-    }
+    };
+    stop.run_until_cancelled(sweeping).await;
 }
 
 /// Whether a name is one that this cloud makes up: `volume-<uuid>`, `<uuid>` of an image, `<uuid>_disk` of a server, and what
