@@ -543,6 +543,7 @@ unsafe extern "C" {
         cb_complete: rados_callback_t,
         pc: *mut rados_completion_t,
     ) -> std::ffi::c_int;
+    pub fn rados_aio_flush_async(io: rados_ioctx_t, completion: rados_completion_t) -> std::ffi::c_int;
     pub fn rados_aio_get_return_value(c: rados_completion_t) -> std::ffi::c_int;
     pub fn rados_aio_get_version(c: rados_completion_t) -> u64;
     pub fn rados_aio_release(c: rados_completion_t);

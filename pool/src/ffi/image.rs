@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::completion::{Done, RbdPending, ReadBuf, submit_rbd, submit_rbd_noting};
+use super::completion::{Done, RbdPending, ReadBuf, submit_rados, submit_rbd, submit_rbd_noting};
 use super::rados::IoCtx;
 use super::{check, decl};
 use crate::error::{Errno, errno};
@@ -95,17 +95,44 @@ pub(crate) fn open(
 
 type Closed = oneshot::Sender<Result<(), Errno>>;
 
-/// Starts closing; each of `done` hears of the end.
-fn close(raw: decl::rbd_image_t, io: Arc<IoCtx>, done: Vec<Closed>) {
-    fn tell(done: &mut Vec<Closed>, ret: i64) {
-        for tx in done.drain(..) {
-            let _ = tx.send(check(ret).map(drop));
+/// An image that nobody uses any more, until librbd's own threads are done with it, too.
+struct Closing {
+    raw: decl::rbd_image_t,
+    io: Arc<IoCtx>,
+    done: Vec<Closed>,
+}
+
+// SAFETY: as for `OpenKeep`.
+unsafe impl Send for Closing {}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        fn tell(done: &mut Vec<Closed>, ret: i64) {
+            for tx in done.drain(..) {
+                let _ = tx.send(check(ret).map(drop));
+            }
         }
+        let (raw, done) = (self.raw, std::mem::take(&mut self.done));
+        // SAFETY: the last use of `raw`; the io context lives until the callback.
+        let pending = unsafe {
+            submit_rbd_noting(self.io.clone(), done, tell, |comp, _| {
+                i64::from(decl::rbd_aio_close(raw, comp))
+            })
+        };
+        drop(pending);
     }
-    // SAFETY: the last use of `raw`; the io context lives until the callback.
-    let pending =
-        unsafe { submit_rbd_noting(io, done, tell, |comp, _| i64::from(decl::rbd_aio_close(raw, comp))) };
-    drop(pending);
+}
+
+/// Starts closing; each of `done` hears of the end.
+///
+/// librbd 16 says that an image is open at a snapshot before the thread that says so has done with the image's state:
+/// who closes it at once has that thread lock what was freed (`ImageState::complete_action_unlock`), which ends the
+/// process, or leaves the thread waiting for ever. That thread runs on the strand that all of the connection's
+/// completions have in common. So one more completion, of nothing at all, comes when it has done.
+fn close(raw: decl::rbd_image_t, io: Arc<IoCtx>, done: Vec<Closed>) {
+    let closing = Closing { raw, io: io.clone(), done };
+    // SAFETY: librados touches nothing of it. Where it is not submitted, it is dropped, and so closed, at once.
+    drop(unsafe { submit_rados(&io, (), closing, |io, comp, _| decl::rados_aio_flush_async(io, comp)) });
 }
 
 /// An open image.

@@ -162,6 +162,20 @@ async fn snapshots() {
     p.rbd().remove("i").await.unwrap();
 }
 
+/// librbd alone ends the process within a few thousand rounds.
+#[tokio::test]
+async fn a_snapshot_is_closed_as_soon_as_it_is_open() {
+    let p = place("at-once").await;
+    let i = image(&p, "i", 8 * MIB).await;
+    i.snap_create("a").await.unwrap();
+    let rounds = async || {
+        for _ in 0..600 {
+            p.rbd().open_snapshot("i", "a").await.unwrap().close().await.unwrap();
+        }
+    };
+    tokio::join!(rounds(), rounds(), rounds(), rounds());
+}
+
 #[tokio::test]
 async fn clones_across_namespaces() {
     let p = place("clone").await;
