@@ -105,12 +105,11 @@ impl Volumes {
         &self,
         ctx: &Context,
         type_id: &str,
-        id: &str,
         wanted: Wanted,
     ) -> Result<(), VolumeError> {
         let rule = "volume_extension:volume_type_encryption:update";
         let mut tx = self.hold_unused(ctx, type_id, rule).await?;
-        let mut now = the(&mut tx, type_id, id).await?;
+        let mut now = the(&mut tx, type_id).await?;
         now.provider = wanted.provider.unwrap_or(now.provider);
         now.cipher = wanted.cipher.unwrap_or(now.cipher);
         now.key_size = wanted.key_size.unwrap_or(now.key_size);
@@ -120,15 +119,10 @@ impl Volumes {
         Ok(tx.commit().await?)
     }
 
-    pub(crate) async fn delete_encryption(
-        &self,
-        ctx: &Context,
-        type_id: &str,
-        id: &str,
-    ) -> Result<(), VolumeError> {
+    pub(crate) async fn delete_encryption(&self, ctx: &Context, type_id: &str) -> Result<(), VolumeError> {
         let rule = "volume_extension:volume_type_encryption:delete";
         let mut tx = self.hold_unused(ctx, type_id, rule).await?;
-        the(&mut tx, type_id, id).await?;
+        the(&mut tx, type_id).await?;
         store::encryption::remove(&mut tx, type_id).await?;
         Ok(tx.commit().await?)
     }
@@ -289,9 +283,9 @@ fn lock_key(type_id: &str) -> String {
     format!("volume:type:{type_id}")
 }
 
-/// The type's encryption, if it has this id.
-async fn the(tx: &mut Tx, type_id: &str, id: &str) -> Result<Encryption, VolumeError> {
-    let now = store::encryption::of_type(tx.conn(), type_id).await?.filter(|e| e.id == id);
+/// The type's encryption, of which there is one at most.
+async fn the(tx: &mut Tx, type_id: &str) -> Result<Encryption, VolumeError> {
+    let now = store::encryption::of_type(tx.conn(), type_id).await?;
     now.ok_or_else(|| {
         VolumeError::NotFound(format!("Volume type encryption for type {type_id} does not exist."))
     })

@@ -93,3 +93,24 @@ async fn who_may_not_manage_is_told_so_whatever_he_says() {
         }
     }
 }
+
+/// cinderclient and the `openstack` command say `provider` where the API's reference has the encryption's id.
+#[tokio::test]
+async fn the_encryption_of_a_type_goes_by_any_name() {
+    for kit in kits().await {
+        let kind = kit.add_type("sealed", json!({})).await;
+        let path = format!("/types/{kind}/encryption");
+        let by_name = format!("{path}/provider");
+        let change = json!({"encryption": {"key_size": 512, "control_location": "back-end"}});
+        let none = kit.call("admin", Method::PUT, &by_name, change.clone()).await;
+        assert_eq!(none.0, StatusCode::NOT_FOUND);
+        let how = json!({"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "control_location": "front-end"});
+        kit.seal_type(&kind, how).await;
+        assert_eq!(kit.call("admin", Method::PUT, &by_name, change).await.0, StatusCode::OK);
+        let now = kit.get("admin", &path).await;
+        assert_eq!((&now["key_size"], &now["control_location"]), (&json!(512), &json!("back-end")));
+        assert_eq!((&now["provider"], &now["cipher"]), (&json!("luks"), &json!("aes-xts-plain64")));
+        assert_eq!(kit.call("admin", Method::DELETE, &by_name, Value::Null).await.0, StatusCode::ACCEPTED);
+        assert_eq!(kit.get("admin", &path).await, json!({}));
+    }
+}

@@ -102,22 +102,24 @@ async fn create(
     Ok(Json(json!({"encryption": plain(&made)})))
 }
 
+/// A type has one encryption, so nobody asks which: clients say `provider` in place of its id.
 async fn update(
     State(v): State<Shared>,
     ask: Ask,
-    Path((id, encryption)): Path<(String, String)>,
+    Path((id, _)): Path<(String, String)>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
     ENCRYPTION_UPDATE.check(&body)?;
-    v.update_encryption(&ask.ctx, &id, &encryption, wanted(inner(&body, "encryption")?)).await?;
+    v.update_encryption(&ask.ctx, &id, wanted(inner(&body, "encryption")?)).await?;
     Ok(Json(body))
 }
 
+/// As [`update`].
 async fn delete(
     State(v): State<Shared>,
     ask: Ask,
-    Path((id, encryption)): Path<(String, String)>,
+    Path((id, _)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
-    v.delete_encryption(&ask.ctx, &id, &encryption).await?;
+    v.delete_encryption(&ask.ctx, &id).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -1,8 +1,10 @@
 //! `/v2.0/extensions`: what is built, and nothing else, because clients ask here before they use it.
 
-use api::{Context, Error, Json, Path, Routes};
+use api::{Context, Error, Json, Path, Query, Routes};
+use axum::extract::State;
 use serde_json::{Value, json};
 
+use super::listing::{Collection, list};
 use crate::{NetError, Networks};
 
 pub(super) fn routes(routes: Routes<Networks>) -> Routes<Networks> {
@@ -147,7 +149,16 @@ async fn show(_ctx: Context, Path(alias): Path<String>) -> Result<Json<Value>, E
 }
 
 /// Who serves routers: OVN, and nobody else.
-async fn providers(_ctx: Context) -> Result<Json<Value>, Error> {
+const PROVIDERS: Collection =
+    Collection { name: "service_providers", attributes: &["service_type", "name", "default"] };
+
+/// Clients ask for a type of service to learn whether there is such a service.
+async fn providers(
+    State(networks): State<Networks>,
+    _ctx: Context,
+    query: Query,
+) -> Result<Json<Value>, Error> {
     let ovn = json!({"service_type": "L3_ROUTER_NAT", "name": "ovn", "default": true});
-    Ok(Json(json!({ "service_providers": [ovn] })))
+    let views = ovn.as_object().cloned().into_iter().collect();
+    Ok(Json(list(&networks, &PROVIDERS, &query, views)?))
 }
