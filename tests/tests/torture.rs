@@ -21,7 +21,6 @@ mod user;
 
 use chaos::{Chaos, number};
 use client::Client;
-use std::io::Write;
 use std::sync::Arc;
 use user::User;
 
@@ -33,9 +32,8 @@ async fn the_cloud_is_what_the_models_say() {
     let seed = number("AQUIFER_TORTURE_SEED", rand::random());
     eprintln!("AQUIFER_TORTURE_SEED={seed}");
     // Clones of clones of clones are copies.
-    let mut config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    writeln!(config, "trash_sweep_s = 5\n[volume]\nmax_clone_depth = 2\n[image]\nmax_clone_depth = 2")
-        .unwrap();
+    let config =
+        cloud::config("trash_sweep_s = 5\n[volume]\nmax_clone_depth = 2\n[image]\nmax_clone_depth = 2\n");
     let (cloud, wire) = chaos::wired(&["--config", config.path().to_str().unwrap()]).await;
     check::raise_quotas(&cloud).await;
     check::make_types(&cloud).await;

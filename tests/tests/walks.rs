@@ -7,7 +7,6 @@ mod cloud;
 
 use cloud::Cloud;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,8 +19,7 @@ async fn unmodified_clients_walk_through_a_cloud() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cloud_is_killed_stopped_and_brought_back() {
-    let mut config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    writeln!(config, "trash_sweep_s = 1").unwrap();
+    let config = cloud::config("trash_sweep_s = 1\n");
     let mut cloud = Cloud::up_with(&["--config", config.path().to_str().unwrap()]);
     survives_a_kill(&mut cloud).await;
     comes_back_after_a_clean_stop(&mut cloud).await;

@@ -121,7 +121,6 @@ assert own.get_object_acl(**B, Key="given")["Owner"]["ID"] == "p"
 upload = dict(**B, Key="theirs", UploadId=other.create_multipart_upload(**B, Key="theirs")["UploadId"])
 assert other.list_parts(**upload)["Owner"]["ID"] == other.list_parts(**upload)["Initiator"]["ID"] == "q"
 assert [(u["Owner"]["ID"], u["Initiator"]["ID"]) for u in own.list_multipart_uploads(**B)["Uploads"]] == [("q", "q")]
-other.abort_multipart_upload(**upload)
 own.put_bucket_acl(**B, ACL="private")
 
 # ownership
@@ -137,6 +136,9 @@ assert code(own.put_object, **B, Key="x", Body=b"", ACL="private") == code(own.p
 assert code(own.put_object, **B, Key="x", Body=b"", ACL="bucket-owner-full-control") is None
 assert code(own.put_object_acl, **B, Key="x", ACL="public-read") == "AccessControlListNotSupported"
 assert code(nobody.get_object, **B, Key="parts") == "AccessDenied", "objects' ACLs count for nothing"
+listed = [own.list_parts(**upload), *own.list_multipart_uploads(**B)["Uploads"]]
+assert [(u["Owner"]["ID"], u["Initiator"]["ID"]) for u in listed] == [("p", "q")] * 2, "who began it stays"
+own.abort_multipart_upload(**upload)
 assert set(owners(own.list_objects(**B)).values()) == {"p"} and own.get_object_acl(**B, Key="theirs")["Owner"]["ID"] == "p"
 own.delete_bucket_ownership_controls(**B)
 assert code(own.get_bucket_ownership_controls, **B) == "OwnershipControlsNotFoundError"

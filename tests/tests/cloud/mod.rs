@@ -21,6 +21,13 @@ pub struct Cloud {
     child: Option<Child>,
 }
 
+/// A file for `--config` with this in it; it goes with what is returned.
+pub fn config(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
 impl Cloud {
     /// Brings up a new cloud.
     pub fn up() -> Cloud {

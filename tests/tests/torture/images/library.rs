@@ -1,7 +1,6 @@
 //! The files that images are made of, and a web server that has them, too.
 
 use sha2::{Digest, Sha512};
-use std::io::Write;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,11 +83,10 @@ impl Library {
     /// A configuration file that lets images be fetched from here. What leaves the cache goes at once,
     /// and what a killed process leaves in the trash soon.
     pub fn config(&self) -> tempfile::NamedTempFile {
-        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         let filter = format!("allowed_ports = [{}]\nallowed_networks = [\"127.0.0.1/32\"]\n", self.port);
-        write!(file, "trash_sweep_s = 5\n[image]\ncache_grace_s = 0\n[image.import_filter]\n{filter}")
-            .unwrap();
-        file
+        crate::cloud::config(&format!(
+            "trash_sweep_s = 5\n[image]\ncache_grace_s = 0\n[image.import_filter]\n{filter}"
+        ))
     }
 
     pub fn url(&self, book: usize) -> String {
