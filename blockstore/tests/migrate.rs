@@ -230,6 +230,25 @@ async fn an_image_that_clones_keep_a_deleted_snapshot_of_moves_too() {
 }
 
 #[tokio::test]
+async fn a_clone_moves_whose_snapshot_goes_meanwhile() {
+    let _one = ONE.lock().await;
+    let point = "volume.migrate:prepare:looked";
+    for p in places().await {
+        let (v, _) = p.written().await;
+        let doomed = p.kit.snapshot(&v.id).await;
+        let clone = p.kit.create(Source::Snapshot(doomed.clone()), None).await;
+        failpoint::set(point, Action::Pause);
+        p.migrate(&clone, "fast").await;
+        p.migration(&clone, "migrating").await;
+        p.kit.delete_snapshot(&doomed).await;
+        failpoint::clear(point);
+        p.migration(&clone, "success").await;
+        let moved = p.tier("fast").pool.rbd().open_read_only(&clone.image_name()).await.unwrap();
+        assert!(moved.read_at(0, 4096).await.unwrap().iter().all(|b| *b == 2));
+    }
+}
+
+#[tokio::test]
 async fn every_step_twice_and_every_failure_taken_back() {
     let _one = ONE.lock().await;
     let armed = |point: &str, action: Action| failpoint::set(point.to_owned(), action);

@@ -175,11 +175,21 @@ impl Migrate {
         let served = moving::serves(&from, &to, &image).await.map_err(storage)?;
         let way = if served { Way::Live } else { moving::way(&from, &to, &image).await.map_err(storage)? };
         job.remember("live", &(way == Way::Live))?;
-        match way {
-            Way::Live => moving::prepare(&from, &to, &image).await,
-            Way::Copy => moving::copy(&from, &to, &image, told(id)).await,
+        if way == Way::Live {
+            state::failpoint::hit("volume.migrate:prepare:looked").await;
+            match moving::prepare(&from, &to, &image).await {
+                Err(e) if e.is_not_found() => {
+                    // Since it was looked at, it may have become the clone of a snapshot that is gone: a copy, then.
+                    moving::take_back(&from, &to, &image).await.map_err(storage)?;
+                    if moving::way(&from, &to, &image).await.map_err(storage)? == Way::Live {
+                        return Err(storage(e));
+                    }
+                    job.remember("live", &false)?;
+                }
+                done => return done.map_err(storage),
+            }
         }
-        .map_err(storage)
+        moving::copy(&from, &to, &image, told(id)).await.map_err(storage)
     }
 
     /// A fresh image with what the volume holds, encrypted as its new type says.
