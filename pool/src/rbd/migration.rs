@@ -29,13 +29,16 @@ pub enum Migration {
     Executed,
 }
 
-/// What the header of a migration's source says.
+/// What the header of a migration's source, or of its target, says.
 struct Note {
+    of_source: bool,
     state: u8,
 }
 
 impl Note {
     const SOURCE: u8 = 1;
+    const TARGET: u8 = 2;
+    const PREPARING: u8 = 1;
     /// The states in which the target serves.
     const PREPARED: u8 = 2;
     const EXECUTED: u8 = 4;
@@ -44,13 +47,13 @@ impl Note {
         (Self::PREPARED..=Self::EXECUTED).contains(&self.state)
     }
 
-    /// Reads one as Ceph keeps it (`cls::rbd::MigrationSpec`); `None` where it is a target's, or no such thing.
+    /// Reads one as Ceph keeps it (`cls::rbd::MigrationSpec`); `None` where it is no such thing.
     fn read(mut v: Bytes) -> Option<Note> {
         let version = v.try_get_u8().ok()?;
         // Compatible version, length; the other's pool.
         let take = |v: &mut Bytes, n: usize| (v.len() >= n).then(|| v.advance(n));
         take(&mut v, 5)?;
-        v.try_get_u8().ok().filter(|kind| *kind == Self::SOURCE)?;
+        let kind = v.try_get_u8().ok().filter(|kind| [Self::SOURCE, Self::TARGET].contains(kind))?;
         take(&mut v, 8)?;
         // The other's namespace, name and id.
         for _ in 0..3 {
@@ -61,7 +64,7 @@ impl Note {
         take(&mut v, snapshots.checked_mul(16)?)?;
         // Overlap, flatten, mirroring; in the first version that was all of these.
         take(&mut v, if version >= 1 { 8 + 1 + 1 } else { 8 })?;
-        Some(Note { state: v.try_get_u8().ok()? })
+        Some(Note { of_source: kind == Self::SOURCE, state: v.try_get_u8().ok()? })
     }
 }
 
@@ -90,6 +93,12 @@ impl Rbd {
     /// How far the live migration is that this image, by its name in its place, is the source or the target of.
     /// `NotFound`: there is no such image.
     pub async fn migration_status(&self, image: &str) -> Result<Migration, Error> {
+        // librbd would open it, and wait for ever for who prepares it, who may have been killed.
+        if let Some(id) = self.id_of(image).await?
+            && self.note(&id).await?.is_some_and(|note| note.state == Note::PREPARING)
+        {
+            return Ok(Migration::Unsettled);
+        }
         let i = image.to_owned();
         match self.run(Work::Short, "look at migration of", image, move |io| io.migration_status(&i)).await {
             Ok(state) => Ok(match migration_state(state) {
@@ -132,7 +141,7 @@ impl Rbd {
                 continue;
             }
             if self.is_there(&format!("rbd_header.{}", entry.id)).await? {
-                let note = self.note(&entry.id).await?;
+                let note = self.source_note(&entry.id).await?;
                 found.push((entry.id, note));
             } else {
                 self.forget(&entry.id).await?;
@@ -143,6 +152,11 @@ impl Rbd {
 
     async fn note(&self, id: &str) -> Result<Option<Note>, Error> {
         Ok(self.header(id, "migration_get").await?.and_then(Note::read))
+    }
+
+    /// What a migration's source says.
+    async fn source_note(&self, id: &str) -> Result<Option<Note>, Error> {
+        Ok(self.note(id).await?.filter(|note| note.of_source))
     }
 
     /// The image with this id is in no migration any more.
@@ -172,7 +186,7 @@ impl Rbd {
         let mut found = self.migrating(image).await?;
         if let Some(id) = self.id_of(image).await?
             && found.iter().all(|(trashed, _)| *trashed != id)
-            && let Some(note) = self.note(&id).await?
+            && let Some(note) = self.source_note(&id).await?
         {
             found.push((id, Some(note)));
         }

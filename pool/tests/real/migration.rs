@@ -123,6 +123,19 @@ async fn a_target_that_knows_of_no_source() {
     recovered(&p, &q).await;
 }
 
+/// Both know of it, and both are being prepared: who did so was killed. librbd waits for him for ever, as soon as somebody
+/// opens the target.
+#[tokio::test]
+async fn a_target_that_nobody_prepares_any_more() {
+    let (p, q) = prepared("mig-killed").await;
+    let id = trashed(&p).await;
+    let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+    unprepare(&p, &id).await;
+    unprepare(&q, &target).await;
+    assert_eq!(q.rbd().migration_status("i").await.unwrap(), Migration::Unsettled);
+    recovered(&p, &q).await;
+}
+
 /// It was on its way back: its name leads to it, it is listed, or it is out of the trash, but in migration.
 #[tokio::test]
 async fn a_source_that_was_on_its_way_back() {
