@@ -249,7 +249,7 @@ impl Rbd {
     }
 
     /// The id of the image with this name.
-    async fn id_of(&self, name: &str) -> Result<Option<String>, Error> {
+    pub(super) async fn id_of(&self, name: &str) -> Result<Option<String>, Error> {
         let id =
             self.pool().exec(&format!("rbd_id.{name}"), "rbd", "get_id", Bytes::new()).await.optional()?;
         Ok(id.and_then(super::remnant::decoded))

@@ -7,6 +7,7 @@ mod manage;
 mod migration;
 mod mirror;
 mod remnant;
+mod removal;
 mod snap;
 mod trash;
 mod writer;

@@ -53,8 +53,12 @@ impl Rbd {
 
     /// Removes an image in the trash. `Busy` while clones need it; `Permission` before `kept_until` unless forced.
     pub async fn trash_remove(&self, id: &str, force: bool) -> Result<(), Error> {
-        let i = id.to_owned();
-        self.run(Work::Long, "remove from the trash image", id, move |io| io.trash_remove(&i, force)).await
+        let (i, removal) = (id.to_owned(), self.removal(id)?);
+        let call = move |io: std::sync::Arc<crate::ffi::rados::IoCtx>| {
+            let _removal = removal;
+            io.trash_remove(&i, force)
+        };
+        self.run(Work::Long, "remove from the trash image", id, call).await
     }
 
     /// Removes from the trash every image whose time is over and that nothing needs any more; gives the names
