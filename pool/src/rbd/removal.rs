@@ -5,16 +5,16 @@
 //! leaves him waiting for ever. So whoever comes second here hears that it is busy, as librbd says at any other moment.
 //! Another process is not kept away: several that remove what was a parent of each other's clones may still meet there.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Rbd;
 use crate::error::Error;
 
 /// By cluster, place and id.
-static UNDER_WAY: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+static UNDER_WAY: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-fn under_way() -> MutexGuard<'static, Option<HashSet<String>>> {
+fn under_way() -> MutexGuard<'static, BTreeSet<String>> {
     UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -23,9 +23,7 @@ pub(super) struct Removal(String);
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        if let Some(all) = under_way().as_mut() {
-            all.remove(&self.0);
-        }
+        under_way().remove(&self.0);
     }
 }
 
@@ -33,7 +31,7 @@ impl Rbd {
     /// Begins to remove the image with this id. `Busy`: somebody here has.
     pub(super) fn removal(&self, id: &str) -> Result<Removal, Error> {
         let what = self.pool().path("remove image", id);
-        match under_way().get_or_insert_default().insert(what.clone()) {
+        match under_way().insert(what.clone()) {
             true => Ok(Removal(what)),
             false => Err(Error::Busy { what }),
         }

@@ -42,7 +42,12 @@ async fn trashed(p: &Pool) -> String {
     one.id
 }
 
-/// Says in the header of the source that the migration is still being prepared.
+/// The id of the target.
+async fn target(q: &Pool) -> String {
+    q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id
+}
+
+/// Says in a header that the migration is still being prepared.
 async fn unprepare(p: &Pool, id: &str) {
     let mut state = BytesMut::new();
     state.put_u8(1);
@@ -94,7 +99,7 @@ async fn a_source_whose_target_is_gone() {
     let (p, q) = prepared("mig-gone").await;
     let id = trashed(&p).await;
     unprepare(&p, &id).await;
-    let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+    let target = target(&q).await;
     end(&q, &target).await;
     remove_target(&q).await;
     recovered(&p, &q).await;
@@ -105,7 +110,7 @@ async fn a_source_whose_target_is_gone() {
 async fn a_source_that_knows_of_no_migration() {
     let (p, q) = prepared("mig-none").await;
     let id = trashed(&p).await;
-    let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+    let target = target(&q).await;
     end(&q, &target).await;
     remove_target(&q).await;
     end(&p, &id).await;
@@ -118,7 +123,7 @@ async fn a_target_that_knows_of_no_source() {
     let (p, q) = prepared("mig-half").await;
     let id = trashed(&p).await;
     unprepare(&p, &id).await;
-    let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+    let target = target(&q).await;
     q.omap_remove(&format!("rbd_header.{target}"), vec!["migration".to_owned()]).await.unwrap();
     recovered(&p, &q).await;
 }
@@ -129,7 +134,7 @@ async fn a_target_that_knows_of_no_source() {
 async fn a_target_that_nobody_prepares_any_more() {
     let (p, q) = prepared("mig-killed").await;
     let id = trashed(&p).await;
-    let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+    let target = target(&q).await;
     unprepare(&p, &id).await;
     unprepare(&q, &target).await;
     assert_eq!(q.rbd().migration_status("i").await.unwrap(), Migration::Unsettled);
@@ -142,7 +147,7 @@ async fn a_source_that_was_on_its_way_back() {
     for steps in 1..=3 {
         let (p, q) = prepared("mig-back").await;
         let id = trashed(&p).await;
-        let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+        let target = target(&q).await;
         end(&q, &target).await;
         remove_target(&q).await;
         let calls = [
@@ -171,7 +176,7 @@ async fn a_target_that_serves_stays() {
     q.rbd().migration_execute("i", Box::new(|_, _| {})).await.unwrap();
     p.rbd().migration_recover("i", &q.rbd(), "i").await.unwrap();
     // The commit is cut short when the target stands on its own.
-    let target = q.rbd().open_read_only("i").await.unwrap().info().await.unwrap().id;
+    let target = target(&q).await;
     end(&q, &target).await;
     p.rbd().migration_recover("i", &q.rbd(), "i").await.unwrap();
     for _ in 0..2 {
