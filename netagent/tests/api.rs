@@ -551,6 +551,10 @@ async fn the_rest_of_the_api() {
         assert!(list["extensions"].as_array().unwrap().iter().any(|e| e["alias"] == "router"));
         w.api.ok(T, "GET", "/v2.0/extensions/security-group", None).await;
         w.api.refused(T, "GET", "/v2.0/extensions/qos", None, 404, "ExtensionNotFound").await;
+        for (query, found) in [("", 1), ("?service_type=L3_ROUTER_NAT", 1), ("?service_type=VPN", 0)] {
+            let list = w.api.ok(T, "GET", &format!("/v2.0/service-providers{query}"), None).await;
+            assert_eq!(list["service_providers"].as_array().unwrap().len(), found, "{query}");
+        }
         assert_eq!(w.api.ok(ADMIN, "GET", "/v2.0/agents", None).await, json!({"agents": []}));
         w.api.refused(ADMIN, "GET", "/v2.0/agents/x", None, 404, "AgentNotFound").await;
         assert_eq!(
