@@ -201,13 +201,13 @@ impl Rbd {
     /// Removes an image. `NotFound`; `Busy` where it has snapshots (also those in the trash that clones keep) or is
     /// open elsewhere; `NoSpace` where the pool is so full that librbd cannot note down what it is about to do.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let removal = self.id_of(name).await?.map(|id| self.removal(&id)).transpose()?;
+        const VERB: &str = "remove image";
         let n = name.to_owned();
-        let call = move |io: Arc<IoCtx>| {
-            let _removal = removal;
-            io.rbd_remove(&n)
+        let removed = match self.id_of(name).await? {
+            Some(id) => self.remove_alone((&id, VERB, name), move |io| io.rbd_remove(&n)).await,
+            None => self.run(Work::Long, VERB, name, move |io| io.rbd_remove(&n)).await,
         };
-        match self.run(Work::Long, "remove image", name, call).await {
+        match removed {
             // librbd says ENOENT, too, when its note in the trash could not be written.
             Err(Error::NotFound { what }) if self.exists(name).await? => Err(Error::NoSpace { what }),
             r => r,

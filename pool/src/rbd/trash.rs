@@ -53,12 +53,9 @@ impl Rbd {
 
     /// Removes an image in the trash. `Busy` while clones need it; `Permission` before `kept_until` unless forced.
     pub async fn trash_remove(&self, id: &str, force: bool) -> Result<(), Error> {
-        let (i, removal) = (id.to_owned(), self.removal(id)?);
-        let call = move |io: std::sync::Arc<crate::ffi::rados::IoCtx>| {
-            let _removal = removal;
-            io.trash_remove(&i, force)
-        };
-        self.run(Work::Long, "remove from the trash image", id, call).await
+        let i = id.to_owned();
+        let call = move |io: &crate::ffi::rados::IoCtx| io.trash_remove(&i, force);
+        self.remove_alone((id, "remove from the trash image", id), call).await
     }
 
     /// Removes from the trash every image whose time is over and that nothing needs any more; gives the names

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pool::{CreateOptions, Error, Removed};
+use pool::{ClusterConfig, Clusters, CreateOptions, Error, Removed};
 
 use crate::images::{bytes, image};
 use crate::place;
@@ -272,12 +272,19 @@ async fn a_renaming_that_was_cut_short() {
     rbd.namespace_remove(p.namespace()).await.unwrap();
 }
 
+/// The same place, as another process sees it: which removals are under way here is kept by the cluster's name.
+async fn elsewhere(p: &pool::Pool) -> pool::Pool {
+    let config = ClusterConfig::new("elsewhere", &testbed::ceph().conf);
+    let cluster = Clusters::connect(&[config]).await.unwrap().get("elsewhere").unwrap();
+    cluster.pool(p.name(), Some(p.namespace()))
+}
+
 /// Of those who remove an image at the same time one does; the others hear that it is busy, or gone. librbd alone lets one
 /// more begin when the first has closed the image, and ends the process when the first then removes its header.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_is_removed_by_many_at_once() {
     let p = place("at-once").await;
-    let other = crate::cluster().await.pool(p.name(), Some(p.namespace()));
+    let other = elsewhere(&p).await;
     for n in 0..12 {
         let i = image(&p, &format!("i{n}"), 1 << 30).await;
         futures::future::join_all((0..64).map(|n| i.write_at(n * 16 * MIB, bytes(512, 1)))).await;
@@ -296,4 +303,25 @@ async fn an_image_is_removed_by_many_at_once() {
         tokio::join!(remove(&p), remove(&other), remove(&p), remove(&other), remove(&p));
         assert!(p.rbd().trash_list().await.unwrap().is_empty());
     }
+}
+
+/// Who removes an image has a lock on it, also between processes, and gives it back where it cannot go.
+#[tokio::test]
+async fn the_lock_of_a_removal_is_kept_and_given_back() {
+    let p = place("alone").await;
+    let (rbd, other) = (p.rbd(), elsewhere(&p).await);
+    let i = image(&p, "i", MIB).await;
+    i.snap_create("s").await.unwrap();
+    let header = format!("rbd_header.{}", i.info().await.unwrap().id);
+    let held = async |by: &pool::Pool| by.get_xattr(&header, "lock.aquifer.removal").await;
+    for from in [&p, &other] {
+        assert!(from.rbd().remove("i").await.unwrap_err().is_busy());
+    }
+    i.snap_remove("s").await.unwrap();
+    i.close().await.unwrap();
+    assert!(held(&p).await.is_ok(), "no lock was ever taken");
+    other.rbd().remove("i").await.unwrap();
+    assert!(!rbd.exists("i").await.unwrap());
+    // Not even a header without an image is left.
+    assert!(p.stat(&header).await.unwrap_err().is_not_found());
 }
