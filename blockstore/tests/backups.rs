@@ -70,6 +70,36 @@ async fn a_backup_outlives_its_volume() {
     }
 }
 
+/// A process that dies while librbd takes a snapshot leaves one that can never be opened. Who goes on with the backup does
+/// not take it for whole.
+#[tokio::test]
+async fn a_snapshot_that_was_cut_short_is_taken_anew() {
+    let _one = ONE.lock().await;
+    for kit in kits().await {
+        let image = kit.image(Bytes::from(vec![9; 1 << 20])).await;
+        let volume = kit.create(Source::Image(image), Some(1)).await;
+        failpoint::set("backup.create:copy:before", Action::Pause);
+        let id = kit.ask_backup(json!({"volume_id": volume.id})).await;
+        let (chain, rbd) = (format!("backup-{id}"), kit.tier.pool.rbd());
+        rbd.create(&chain, GIB, pool::CreateOptions::default()).await.unwrap();
+        let image = rbd.open(&chain).await.unwrap();
+        image.snap_create(&chain).await.unwrap();
+        let (at, snap) = (image.info().await.unwrap().id, image.snap_list().await.unwrap().remove(0).id);
+        image.close().await.unwrap();
+        kit.tier.pool.remove(&format!("rbd_object_map.{at}.{snap:016x}")).await.unwrap();
+        failpoint::clear("backup.create:copy:before");
+
+        kit.backup_becomes(&id, "available").await;
+        let restored = kit.create(Source::Backup(id.clone()), Some(1)).await;
+        begins_with(&kit, &restored.id, 9).await;
+        delete(&kit, &id).await;
+        kit.delete(&restored.id).await;
+        kit.delete(&volume.id).await;
+        kit.settled().await;
+        assert!(nothing_left(&kit).await);
+    }
+}
+
 /// Of backups, in the pool.
 async fn nothing_left(kit: &Kit) -> bool {
     let sums = kit.tier.pool.list_page(None, 10_000).await.unwrap().0;

@@ -202,7 +202,8 @@ async fn store(from: &From, tier: &Tier, place: &Place) -> Result<Cost, DataErro
 async fn store_into(from: &From, to: &Image, tier: &Tier, place: &Place) -> Result<Cost, DataError> {
     let mut cost = Cost::default();
     if to.snap_exists(&place.snap()).await? {
-        return Ok(cost);
+        // One that was cut short goes here, so that the next try makes it anew: `NoSpace`.
+        return to.snap_create(&place.snap()).await.or_else(exists).map(|()| cost).map_err(Into::into);
     }
     if let Some((parent, _)) = &from.parent {
         continue_from(to, tier, place, &snap(parent)).await?;
@@ -227,6 +228,10 @@ async fn store_into(from: &From, to: &Image, tier: &Tier, place: &Place) -> Resu
     }
     to.snap_create(&place.snap()).await?;
     Ok(cost)
+}
+
+fn exists(e: Error) -> Result<(), Error> {
+    if e.is_exists() { Ok(()) } else { Err(e) }
 }
 
 /// What is written next differs from the parent: that is what the image must hold, also where something newer than the

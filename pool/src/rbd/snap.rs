@@ -35,7 +35,7 @@ pub struct Snapshot {
 }
 
 impl Image {
-    /// Takes a snapshot. `Exists`; `NoSpace` leaves none.
+    /// Takes a snapshot. `Exists`: it is there, and whole; `NoSpace` leaves none.
     pub async fn snap_create(&self, name: &str) -> Result<(), Error> {
         image_name(name).what(|| self.path("create snapshot of"))?;
         let n = name.to_owned();
@@ -49,7 +49,7 @@ impl Image {
     }
 
     /// Whether a snapshot has its object map. librbd takes a snapshot in a full pool without one and says that all is
-    /// well, but such a snapshot can never be opened.
+    /// well, and makes it last: a snapshot whose making was cut short has none either. Such a one can never be opened.
     async fn has_snap_map(&self, name: &str) -> Result<bool, Error> {
         let (info, all) = self.run(Work::Short, "stat", |i| Ok((i.info()?, i.snaps()?))).await?;
         let snap = all.into_iter().find(|s| s.kind == 0 && s.name == name);

@@ -160,8 +160,11 @@ impl Client {
         }
         let (asked, _) = self.act(&id, json!({"revert": {"snapshot_id": snapshot}})).await?;
         let now = self.content(&id).await;
-        let old = !asked && now == v.content;
-        assert!(now == content || old, "volume {id} was reverted to {now:?}, not {content:?}");
+        if now != content && (asked || now != v.content) {
+            let story = self.model.volumes[&id].history.join("\n");
+            let seen = self.disks.tell(&id, &v.snapshots).await;
+            panic!("volume {id} was reverted to {now:?}, not {content:?} of {snapshot}\n{story}\n{seen}");
+        }
         self.model.volumes.get_mut(&id)?.content = now;
         Some("revert")
     }

@@ -120,6 +120,18 @@ impl Disks {
         }
     }
 
+    /// What a volume is made of and what its snapshots hold, for a failure's report.
+    pub async fn tell(&self, id: &str, snapshots: &[(String, u64, Content)]) -> String {
+        let image = self.home(id).await.open_read_only(&format!("volume-{id}")).await.unwrap();
+        let (all, parent) = (image.snap_list_all().await, image.parent().await);
+        let mut text = format!("a clone of {parent:?} with {all:#?}");
+        for (snapshot, _, content) in snapshots {
+            let now = self.snapshot(id, snapshot).await;
+            text += &format!("\nsnapshot {snapshot} holds {now:?}, and was taken with {content:?}");
+        }
+        text
+    }
+
     pub async fn image(&self, id: &str) -> Content {
         read(self.images.rbd().open_snapshot(id, "snap").await.unwrap()).await
     }
