@@ -136,16 +136,23 @@ pub(crate) async fn ensure_flat(tier: &Tier, name: &str) -> Result<(), Error> {
     with(image, |image| async move { image.flatten(Box::new(|_, _| {})).await }).await
 }
 
-/// At least `bytes` large; never smaller than it is.
-pub(crate) async fn ensure_size(tier: &Tier, name: &str, bytes: u64) -> Result<(), Error> {
+/// At least `bytes` large; never smaller than it is. How large it is then.
+pub(crate) async fn ensure_size(tier: &Tier, name: &str, bytes: u64) -> Result<u64, Error> {
     let image = tier.pool.rbd().open(name).await?;
     with(image, |image| async move {
-        if image.size().await? < bytes {
+        let now = image.size().await?;
+        if now < bytes {
             image.resize(bytes, false).await?;
         }
-        Ok(())
+        Ok(now.max(bytes))
     })
     .await
+}
+
+/// The bytes of a LUKS1 image's header.
+pub(crate) async fn header(tier: &Tier, name: &str) -> Result<u64, Error> {
+    let image = tier.pool.rbd().open_read_only(name).await?;
+    with(image, |image| async move { image.luks_payload().await }).await
 }
 
 /// The size in bytes; `None` where there is no image.

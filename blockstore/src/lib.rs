@@ -59,13 +59,14 @@ pub use config::{BackupDriver, Config, Quota};
 pub use encryption::VolumeEncryption;
 pub use error::VolumeError;
 pub use http::{router, routes};
+pub use messages::Asker;
 pub use model::{
     AttachMode, Attachment, Metadata, NewVolume, RbdLocation, Snapshot, Source, Volume, VolumeType,
 };
 pub use policy::table as policy;
 pub use replication::Replication;
 pub use scheduler::Hints;
-pub use servers::{Mirror, Pivot, Servers};
+pub use servers::{Grown, Mirror, Pivot, Servers};
 pub use snapshots::NewSnapshot;
 pub use status::{AttachStatus, BackupStatus, GroupStatus, ReplicationStatus, SnapshotStatus, VolumeStatus};
 pub use tasks::operations;

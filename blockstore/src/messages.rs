@@ -80,14 +80,20 @@ pub(crate) const NO_BACKEND: &str = "Could not find any available weighted backe
 
 /// Whose request went wrong; part of every task's parameters.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Asker {
-    pub(crate) project_id: String,
-    pub(crate) request_id: String,
+pub struct Asker {
+    pub project_id: String,
+    pub request_id: String,
+    #[serde(default)]
+    pub user_id: String,
 }
 
 impl Asker {
     pub(crate) fn of(ctx: &Context, project_id: &str) -> Self {
-        Asker { project_id: project_id.to_owned(), request_id: ctx.request_id.as_str().to_owned() }
+        Asker {
+            project_id: project_id.to_owned(),
+            request_id: ctx.request_id.as_str().to_owned(),
+            user_id: ctx.user.id.clone(),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
-//! What moving an attached volume asks of compute, whose host has the guest that writes to it.
+//! What moving or extending an attached volume asks of compute, whose host has the guest that writes to it.
 //!
 //! The guest's own QEMU copies the disk and keeps both images the same until it lets go of the old one (the pivot).
 //! Until then the old image is what the volume is; from the pivot on the new one. Which of the two a guest that has
 //! died meanwhile wrote last is asked of the images ([`Pivot::Begun`] with [`Mirror::Off`]), and nobody starts the guest
 //! before that is answered.
 
+use crate::messages::Asker;
 use crate::{RbdLocation, VolumeError, Volumes};
 use async_trait::async_trait;
+use state::Tx;
 use std::sync::{Arc, Weak};
 
 /// How far a host has come with a copy of a disk.
@@ -37,6 +39,18 @@ pub enum Pivot {
     Begun(Mirror),
 }
 
+/// A volume that has grown.
+#[derive(Debug, Clone)]
+pub struct Grown {
+    pub volume: String,
+    /// Its size now.
+    pub gib: i64,
+    /// What QEMU is to make of it: the size of the image, without the header where QEMU itself decrypts (LUKS1). librbd, which
+    /// does for LUKS2, resizes with the header.
+    pub bytes: u64,
+    pub asker: Asker,
+}
+
 /// Compute, as the tasks here see it. Everything can be asked again and again.
 #[async_trait]
 pub trait Servers: Send + Sync {
@@ -56,6 +70,14 @@ pub trait Servers: Send + Sync {
         to: &RbdLocation,
         moved: bool,
     ) -> Result<(), VolumeError>;
+
+    /// In the transaction that makes a volume larger for its owner: has the server's host show it to the guest, and records
+    /// the server's action `extend_volume`. A server that is not ours is left alone.
+    async fn grown(&self, tx: &mut Tx, server: &str, grown: &Grown) -> Result<(), VolumeError>;
+
+    /// Whether the server's host has still to do what the last [`Servers::grown`] asked for. It resizes by a number: a larger
+    /// one must not overtake it.
+    async fn grows(&self, server: &str, volume: &str) -> Result<bool, VolumeError>;
 }
 
 impl Volumes {

@@ -290,6 +290,7 @@ impl Volumes {
                 )));
             }
             self.may(ctx, "volume:extend_attached_volume", &volume.project_id)?;
+            self.seen_as_large(&volume).await?;
         }
         if new_size <= volume.size_gib {
             return Err(VolumeError::InvalidInput(format!(
@@ -313,6 +314,21 @@ impl Volumes {
         store::volumes::set_size(&mut tx, id, volume.size_gib, growth).await?;
         tasks::extend::spawn(&mut tx, ctx, &volume, new_size).await?;
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Refuses a volume that has a guest which does not see its last extension yet.
+    async fn seen_as_large(&self, volume: &Volume) -> Result<(), VolumeError> {
+        let Some(servers) = self.servers() else { return Ok(()) };
+        for server in volume.attachments.iter().filter_map(|a| a.server_id.as_deref()) {
+            if servers.grows(server, &volume.id).await? {
+                return Err(VolumeError::InvalidVolume(format!(
+                    "Volume {} has just been extended, and the host of server {server} has not shown that to it yet. \
+                     Try again later.",
+                    volume.id
+                )));
+            }
+        }
         Ok(())
     }
 

@@ -8,15 +8,15 @@ mod kit;
 
 use async_trait::async_trait;
 use blockstore::{
-    Config, Mirror, Pivot, Quota, RbdLocation, Servers, Source, Volume, VolumeError, VolumeStatus,
+    Config, Grown, Mirror, Pivot, Quota, RbdLocation, Servers, Source, Volume, VolumeError, VolumeStatus,
 };
 use bytes::Bytes;
 use kit::{Kit, ctx, kit_with, until};
 use pool::{ClusterConfig, Clusters, Image, OptionalExt, Tier, TierConfig, Tiers};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use state::Db;
 use state::failpoint::{self, Action};
+use state::{Db, Tx};
 use std::sync::{Arc, Mutex as Sync, Weak};
 use tokio::sync::Mutex;
 
@@ -112,6 +112,14 @@ impl Servers for Host {
             }
             _ => Mirror::Moved,
         }))
+    }
+
+    async fn grown(&self, _: &mut Tx, _: &str, _: &Grown) -> Result<(), VolumeError> {
+        Ok(())
+    }
+
+    async fn grows(&self, _: &str, _: &str) -> Result<bool, VolumeError> {
+        Ok(false)
     }
 
     async fn settle(&self, _: &str, _: &str, _: &RbdLocation, moved: bool) -> Result<(), VolumeError> {

@@ -8,7 +8,7 @@ use crate::servers::disks::name_disk;
 use crate::states::Act;
 use crate::store::{actions, servers as store};
 use crate::tasks::{self, Wake};
-use crate::{Compute, ComputeError};
+use crate::{Compute, ComputeError, growth};
 use api::Context;
 use state::Timestamp;
 use std::time::Duration;
@@ -71,6 +71,7 @@ impl Compute {
             attachment_id: None,
             place: None,
             moving: None,
+            grown: None,
             make: None,
         };
         let disk = name_disk(disk, new.device.as_deref(), &s.disks)?;
@@ -149,6 +150,10 @@ impl Compute {
                 return Err(ComputeError::Conflict(format!("Volume {volume} is still being attached.")));
             }
             Plug::Attaching | Plug::Attached => disk.plug = Plug::Detaching,
+        }
+        if disk.grown.is_some() {
+            // Its guest does not need to see that any more.
+            actions::end_one(&mut tx, id, growth::ACTION, None).await?;
         }
         s.bump();
         s.updated_at = Timestamp::now();

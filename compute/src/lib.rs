@@ -20,6 +20,7 @@ mod devices;
 mod error;
 mod flavors;
 mod groups;
+mod growth;
 mod hosts;
 mod http;
 mod iso9660;

@@ -8,7 +8,7 @@ use state::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use crate::states::{PowerState, TaskState, VmState};
-pub(crate) use crate::wire::{MirrorTo, Mirrored, Power};
+pub(crate) use crate::wire::{MirrorTo, Mirrored, Power, Shown};
 
 /// A size of server. Servers keep a copy of theirs: a flavor may go while they live.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,9 @@ pub(crate) struct Disk {
     /// Where the host is to bring the bytes while the guest runs.
     #[serde(default)]
     pub moving: Option<MirrorTo>,
+    /// How large the guest is to see the disk, in bytes, since it has grown; until the host says that it does.
+    #[serde(default)]
+    pub grown: Option<u64>,
     /// What a volume is to be made from before the server starts.
     #[serde(default)]
     pub make: Option<MakeVolume>,
@@ -215,6 +218,9 @@ pub(crate) struct Seen {
     /// How far disks have come on their way to other images, by serial.
     #[serde(default)]
     pub mirrors: BTreeMap<String, Mirrored>,
+    /// What guests were shown of disks that have grown, by serial.
+    #[serde(default)]
+    pub grown: BTreeMap<String, Shown>,
 }
 
 /// A server.

@@ -1,13 +1,14 @@
-//! Volumes that move to another tier while a server has them: what Block Storage's task asks for stands in the server's
+//! Volumes that move to another tier, or grow, while a server has them: what Block Storage's task asks for stands in the server's
 //! row, goes to the host with the rest of what it is to make true, and is answered from what the host last saw.
 
 use crate::model::{Disk, MirrorTo, Plug, Server};
 use crate::store::servers;
 use crate::tasks::{Wake, change};
 use crate::wire::{MirrorState, Power};
-use crate::{Compute, ComputeError};
+use crate::{Compute, ComputeError, growth};
 use async_trait::async_trait;
-use blockstore::{Mirror, Pivot, RbdLocation, Servers, VolumeError};
+use blockstore::{Grown, Mirror, Pivot, RbdLocation, Servers, VolumeError};
+use state::Tx;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,15 @@ impl Servers for Compute {
         })
         .await
     }
+
+    async fn grown(&self, tx: &mut Tx, server: &str, grown: &Grown) -> Result<(), VolumeError> {
+        growth::begin(tx, server, grown).await.map_err(said)
+    }
+
+    async fn grows(&self, server: &str, volume: &str) -> Result<bool, VolumeError> {
+        let s = servers::get(&self.db, server).await.map_err(said)?;
+        Ok(s.as_ref().and_then(|s| s.disk_of(volume)).is_some_and(|d| d.grown.is_some()))
+    }
 }
 
 impl Compute {
@@ -130,8 +140,8 @@ fn target(to: &RbdLocation, pivot: bool) -> MirrorTo {
     MirrorTo { cluster: to.cluster.clone(), pool: to.pool.clone(), image: to.image.clone(), pivot }
 }
 
-/// Whether the server's guest is to have a QEMU that could copy, and nothing else is about to end that.
-fn runs(s: &Server) -> bool {
+/// Whether the server's guest is to have a QEMU, and nothing is about to end that.
+pub(crate) fn runs(s: &Server) -> bool {
     matches!(s.intent.power, Power::On | Power::Paused) && !s.is_deleting()
 }
 

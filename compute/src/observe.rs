@@ -5,7 +5,7 @@ use crate::model::{Disk, DiskSource, Plug, Seen, Server};
 use crate::states::{PowerState, Settled, settle};
 use crate::store::{actions, hosts, servers};
 use crate::wire::{Desired, Guest, GuestDisk, GuestNic, Observed, Passphrase, Power, Report};
-use crate::{Compute, ComputeError};
+use crate::{Compute, ComputeError, growth};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -136,6 +136,9 @@ impl Compute {
                 actions::settled(&mut tx, &s.id, Some(&message)).await?;
             }
         }
+        if let Some(error) = growth::settle(&mut s) {
+            actions::end_one(&mut tx, &s.id, growth::ACTION, error.as_deref()).await?;
+        }
         if s.vm_state != vm {
             tracing::info!(server = %s.id, host, from = vm.as_str(), to = s.vm_state.as_str(), "server changed state");
         }
@@ -171,6 +174,7 @@ fn seen(o: &Observed, s: &Server) -> Seen {
         disks: o.disks.clone(),
         ports: o.ports.clone(),
         mirrors: o.mirrors.clone(),
+        grown: o.grown.clone(),
     }
 }
 
@@ -193,6 +197,7 @@ fn guest_disk(s: &Server, d: &Disk) -> Option<GuestDisk> {
         }),
         limits: place.limits,
         mirror: d.moving.clone(),
+        grown: d.grown,
         boot_order: (d.boot_index == Some(0)).then_some(1),
         read_only: false,
         cdrom: false,
@@ -211,6 +216,7 @@ fn config_drive(s: &Server) -> Option<GuestDisk> {
         encryption: None,
         limits: BTreeMap::new(),
         mirror: None,
+        grown: None,
         boot_order: None,
         read_only: true,
         cdrom: true,

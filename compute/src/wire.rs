@@ -90,6 +90,9 @@ pub struct GuestDisk {
     /// Where the disk is to go while the guest runs.
     #[serde(default)]
     pub mirror: Option<MirrorTo>,
+    /// How large its guest is to see the disk, in bytes, where it has grown under it.
+    #[serde(default)]
+    pub grown: Option<u64>,
 }
 
 /// An image that a disk is copied to.
@@ -160,8 +163,20 @@ pub struct Observed {
     /// Of the disks that are to be elsewhere, by serial.
     #[serde(default)]
     pub mirrors: BTreeMap<String, Mirrored>,
+    /// Of the disks that have grown, by serial, what the guest was shown.
+    #[serde(default)]
+    pub grown: BTreeMap<String, Shown>,
     /// Why the desired state cannot be reached, and of which generation that is said.
     pub error: Option<GuestError>,
+}
+
+/// That a guest sees how large a disk is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// [`GuestDisk::grown`] of what was asked for.
+    pub bytes: u64,
+    /// Why it does not, until it starts anew.
+    pub error: Option<String>,
 }
 
 /// How far a disk has come on its way to another image.

@@ -168,6 +168,93 @@ async fn a_volume_comes_and_goes(c: &Controller, user: &Client, id: &str) {
     c.volumes.delete(&common::context(), &v).await.unwrap();
 }
 
+/// A guest is shown that its volume has grown. Until it was, the volume grows no further: the host resizes by a number.
+#[tokio::test]
+async fn a_volume_grows_under_its_server() {
+    for c in controllers(compute::Config::default()).await {
+        let host = Arc::new(Puppet::register(&c, "h1").await);
+        host.report(json!([])).await;
+        let obeying = host.clone().run();
+        let user = c.client("member");
+        let image = small_image(&c).await;
+        let id = boot(&user, plain(&image)).await;
+        let volumes = format!("/volume/v3/{}/volumes", common::PROJECT);
+        let v = user.post(&volumes, json!({"volume": {"size": 1}})).await["volume"]["id"].clone();
+        let v = v.as_str().unwrap().to_owned();
+        let path = format!("{volumes}/{v}");
+        let until = async |status: &str, size: i64| {
+            let began = Instant::now();
+            loop {
+                let now = user.get(&path).await["volume"].clone();
+                if now["status"] == status && now["size"] == size {
+                    return;
+                }
+                assert!(began.elapsed() < Duration::from_secs(30), "{now}, not {status}, {size}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let extend = async |gib: i64| {
+            let body = json!({"os-extend": {"new_size": gib}});
+            user.call("POST", &format!("{path}/action"), Some(body)).await
+        };
+        let results = async || user.results(&id, "extend_volume").await;
+        until("available", 1).await;
+        let attach = json!({"volumeAttachment": {"volumeId": v}});
+        user.post(&format!("{S}/{id}/os-volume_attachments"), attach).await;
+        until("in-use", 1).await;
+        obeying.abort();
+        host.obey().await;
+
+        assert_eq!(extend(2).await.0, 202);
+        until("in-use", 2).await;
+        assert_eq!(results().await, [Value::Null]);
+        let (status, e) = extend(3).await;
+        assert_eq!(status, 400);
+        assert!(e["badRequest"]["message"].as_str().unwrap().contains("has not shown that"), "{e}");
+        let desired = host.obey().await;
+        let disks = desired["guests"][0]["disks"].as_array().unwrap();
+        assert_eq!(
+            disks.iter().filter(|d| d["serial"] == v && d["grown"] == 2_u64 << 30).count(),
+            1,
+            "{disks:?}"
+        );
+        assert_eq!(results().await, ["Success"]);
+
+        // the host cannot
+        assert_eq!(extend(3).await.0, 202);
+        until("in-use", 3).await;
+        let mut desired = host.poll().await["guests"].take();
+        let guest = common::obedient(&desired[0].take());
+        let mut failing = guest.clone();
+        failing["grown"][&v]["error"] = json!("no such device");
+        host.report(json!([failing])).await;
+        assert_eq!(results().await, ["Success", "Error"]);
+
+        // the guest does not run: there is nothing to wait for
+        assert_eq!(extend(4).await.0, 202);
+        until("in-use", 4).await;
+        let mut off = guest.clone();
+        (off["power"], off["generation"], off["grown"]) =
+            (json!("shutdown"), json!(guest["generation"].as_i64().unwrap() + 1), json!({}));
+        host.report(json!([off])).await;
+        assert_eq!(results().await, ["Success", "Error", "Success"]);
+        user.until_status(&id, "SHUTOFF", 20).await;
+        assert_eq!(extend(5).await.0, 202);
+        until("in-use", 5).await;
+        assert_eq!(results().await.len(), 4);
+        assert_eq!(results().await[3], "Success");
+
+        let obeying = host.run();
+        assert_eq!(user.call("DELETE", &format!("{S}/{id}"), None).await.0, 204);
+        user.until_gone(&id, 20).await;
+        until("available", 5).await;
+        obeying.abort();
+        c.volumes.delete(&common::context(), &v).await.unwrap();
+        c.images.delete(&common::context(), &image).await.unwrap();
+        c.stop().await;
+    }
+}
+
 async fn another_shape(c: &Controller, user: &Client, id: &str, image: &str) {
     let act = format!("{S}/{id}/action");
     assert_eq!(

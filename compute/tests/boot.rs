@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Controller, Host, end, engines, furnish};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::{Client, Controller, Host, end, engines, furnish};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,17 @@ async fn console_file(host: &Host, id: &str, text: &str, within: u64) -> Duratio
     }
 }
 
+/// What has the guest say how large its disks are, whenever that changes.
+const SIZES: &str = r#"#!/bin/sh
+(while :; do
+  for d in /sys/block/vd*; do
+    now="${d##*/}=$(cat $d/size 2>/dev/null)"
+    case "$said" in *" $now "*) ;; *) said="$said $now "; echo "SIZE $now" ;; esac
+  done
+  sleep 0.5
+done) &
+"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_servers_life() {
     let _ = tracing_subscriber::fmt()
@@ -33,16 +46,16 @@ async fn a_servers_life() {
     }
 }
 
-/// A volume of 1 GiB in a LUKS container, of a type whose limits the hypervisor keeps.
-async fn sealed_volume(c: &Controller) -> String {
+/// A volume of 1 GiB in a LUKS container, of a type whose limits the hypervisor keeps. `provider`: `luks` or `luks2`.
+async fn sealed_volume(c: &Controller, provider: &str) -> String {
     let (admin, user) = (c.client("admin"), c.client("member"));
     let base = format!("/volume/v3/{}", common::PROJECT);
-    let kind = admin.post(&format!("{base}/types"), json!({"volume_type": {"name": "sealed"}})).await;
+    let kind = admin.post(&format!("{base}/types"), json!({"volume_type": {"name": provider}})).await;
     let kind = kind["volume_type"]["id"].as_str().unwrap().to_owned();
     let settings =
-        json!({"encryption": {"provider": "luks", "control_location": "front-end", "key_size": 256}});
+        json!({"encryption": {"provider": provider, "control_location": "front-end", "key_size": 256}});
     admin.post(&format!("{base}/types/{kind}/encryption"), settings).await;
-    let specs = json!({"qos_specs": {"name": "q", "consumer": "front-end", "total_iops_sec": "500",
+    let specs = json!({"qos_specs": {"name": provider, "consumer": "front-end", "total_iops_sec": "500",
         "read_bytes_sec_per_gb": "20000000"}});
     let qos =
         admin.post(&format!("{base}/qos-specs"), specs).await["qos_specs"]["id"].as_str().unwrap().to_owned();
@@ -59,6 +72,19 @@ async fn sealed_volume(c: &Controller) -> String {
     v
 }
 
+async fn until_in_use(user: &Client, volume: &str, gib: u64) {
+    let path = format!("/volume/v3/{}/volumes/{volume}", common::PROJECT);
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let now = user.get(&path).await["volume"].clone();
+        if now["status"] == "in-use" && now["size"] == gib {
+            return;
+        }
+        assert!(Instant::now() < until, "the volume is not in use with {gib} GiB: {now}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn life(e: engines::Endpoints) {
     let dir = tempfile::tempdir().unwrap();
     let c = Controller::start(&e, &dir.path().join("db.sqlite")).await;
@@ -71,7 +97,7 @@ async fn life(e: engines::Endpoints) {
     // from an image, to user space, with address and metadata
     let began = Instant::now();
     let body = json!({"server": {"name": "walk-a", "imageRef": image, "flavorRef": "42", "networks": [{"uuid": net}],
-        "config_drive": true}});
+        "config_drive": true, "user_data": STANDARD.encode(SIZES)}});
     let a = user.post("/compute/v2.1/servers", body).await["server"]["id"].as_str().unwrap().to_owned();
     let view = user.until_status(&a, "ACTIVE", 60).await;
     println!("ACTIVE after {:?}", began.elapsed());
@@ -93,35 +119,27 @@ async fn life(e: engines::Endpoints) {
     while user.get(&path).await["volume"]["status"] != "available" {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let attach = json!({"volumeAttachment": {"volumeId": v}});
-    let attached = user.post(&format!("/compute/v2.1/servers/{a}/os-volume_attachments"), attach).await;
+    let attachments = format!("/compute/v2.1/servers/{a}/os-volume_attachments");
+    let attach =
+        async |volume: &str| user.post(&attachments, json!({"volumeAttachment": {"volumeId": volume}})).await;
+    let attached = attach(&v).await;
     assert_eq!(attached["volumeAttachment"]["device"], "/dev/vdb");
-    let until = Instant::now() + Duration::from_secs(30);
-    while user.get(&path).await["volume"]["status"] != "in-use" {
-        assert!(Instant::now() < until, "the volume is not in use: {}", user.get(&path).await);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until_in_use(&user, &v, 2).await;
     // so does a sealed one with limits: the guest sees what is in the container, whose header it does not see
-    let sealed = sealed_volume(&c).await;
-    let attach = json!({"volumeAttachment": {"volumeId": sealed}});
-    user.post(&format!("/compute/v2.1/servers/{a}/os-volume_attachments"), attach).await;
-    let path_of_sealed = format!("/volume/v3/{}/volumes/{sealed}", common::PROJECT);
-    let until = Instant::now() + Duration::from_secs(60);
-    while user.get(&path_of_sealed).await["volume"]["status"] != "in-use" {
-        assert!(
-            Instant::now() < until,
-            "the sealed volume is not in use: {}",
-            user.get(&path_of_sealed).await
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let luks = sealed_volume(&c, "luks").await;
+    attach(&luks).await;
+    until_in_use(&user, &luks, 1).await;
     user.action(&a, json!({"reboot": {"type": "HARD"}})).await;
     user.until_status(&a, "ACTIVE", 60).await;
     let console = user.until_console(&a, "TESTIMG-READY", 120).await;
     assert!(console.contains("DISK vdb sectors=4194304"), "{console}");
-    let sectors = console.split("DISK vdc sectors=").nth(1).and_then(|s| s.split_whitespace().next());
-    let sectors: u64 = sectors.unwrap().parse().unwrap();
-    assert!((2_097_152 - 32_768..2_097_152).contains(&sectors), "{sectors}");
+    let sectors = |console: &str, disk: &str| {
+        let sectors = console.split(&format!("DISK {disk} sectors=")).nth(1);
+        let sectors: u64 = sectors.and_then(|s| s.split_whitespace().next()).unwrap().parse().unwrap();
+        assert!((2_097_152 - 32_768..2_097_152).contains(&sectors), "{disk}: {sectors}");
+        sectors
+    };
+    let sectors_of_luks = sectors(&console, "vdc");
 
     // stop asks the guest, start brings it back
     let began = Instant::now();
@@ -130,9 +148,32 @@ async fn life(e: engines::Endpoints) {
     println!("stopped after {:?}", began.elapsed());
     let console = user.until_console(&a, "ACPI-POWEROFF", 5).await;
     assert!(!console.is_empty());
+    // one that is sealed by librbd waits for the start: libvirt 9 cannot give QEMU its key while the guest runs
+    let luks2 = sealed_volume(&c, "luks2").await;
+    attach(&luks2).await;
+    until_in_use(&user, &luks2, 1).await;
     user.action(&a, json!({"os-start": null})).await;
     user.until_status(&a, "ACTIVE", 60).await;
-    user.until_console(&a, "TESTIMG-READY", 120).await;
+    let console = user.until_console(&a, "TESTIMG-READY", 120).await;
+    let sectors_of_luks2 = sectors(&console, "vdd");
+
+    // all of them grow under the guest, which sees it
+    const GIB: u64 = 2_097_152;
+    for (volume, gib, seen) in [
+        (&v, 3, format!("SIZE vdb={}", 3 * GIB)),
+        (&luks, 2, format!("SIZE vdc={}", sectors_of_luks + GIB)),
+        (&luks2, 2, format!("SIZE vdd={}", sectors_of_luks2 + GIB)),
+    ] {
+        let path = format!("/volume/v3/{}/volumes/{volume}", common::PROJECT);
+        user.post(&format!("{path}/action"), json!({"os-extend": {"new_size": gib}})).await;
+        until_in_use(&user, volume, gib).await;
+        console_file(&host, &a, &seen, 60).await;
+        let image = c.tiers.get("volumes").unwrap().pool.rbd();
+        let image = image.open_read_only(&format!("volume-{volume}")).await.unwrap();
+        assert_eq!(image.size().await.unwrap(), gib << 30, "{seen}");
+        image.close().await.unwrap();
+    }
+    assert_eq!(user.results(&a, "extend_volume").await, ["Success"; 3]);
 
     // the agent dies and comes back; the guest goes on
     let config = host.kill().await;

@@ -5,6 +5,7 @@ use super::{failed, storage, subject};
 use crate::disk::{self, GIB};
 use crate::messages::{Action, Asker};
 use crate::model::Volume;
+use crate::servers::Grown;
 use crate::status::{Step, VolumeStatus};
 use crate::volumes::lock_key;
 use crate::{VolumeError, Volumes, store};
@@ -53,8 +54,13 @@ impl Operation for Extend {
         let Some(volume) = volume.filter(|v| v.status == VolumeStatus::Extending) else { return Ok(()) };
         let tier = self.0.tiers.get(&volume.tier).map_err(storage)?;
         let bytes = u64::try_from(params.new_size).unwrap_or(0).saturating_mul(GIB);
-        disk::ensure_size(&tier, &volume.image_name(), bytes).await.map_err(storage)?;
-        self.settle(job, &params).await.map_err(failed)
+        let image = volume.image_name();
+        let bytes = disk::ensure_size(&tier, &image, bytes).await.map_err(storage)?;
+        let header = match self.is_luks1(&volume).await.map_err(failed)? {
+            true => disk::header(&tier, &image).await.map_err(storage)?,
+            false => 0,
+        };
+        self.settle(job, &params, bytes.saturating_sub(header)).await.map_err(failed)
     }
 
     async fn undo(&self, _: &str, _: &mut Job) -> Result<(), StepError> {
@@ -68,7 +74,15 @@ impl Operation for Extend {
 }
 
 impl Extend {
-    async fn settle(&self, job: &Job, params: &Params) -> Result<(), VolumeError> {
+    async fn is_luks1(&self, volume: &Volume) -> Result<bool, VolumeError> {
+        if volume.encryption_key_id.is_none() {
+            return Ok(false);
+        }
+        Ok(self.0.format_of(&volume.type_id).await?.is_some_and(|format| !format.luks2))
+    }
+
+    /// `bytes` is what [`Grown::bytes`] is to say.
+    async fn settle(&self, job: &Job, params: &Params, bytes: u64) -> Result<(), VolumeError> {
         let id = &params.volume_id;
         let mut tx = self.0.db.begin().await?;
         tx.lock(&lock_key(id)).await?;
@@ -78,10 +92,30 @@ impl Extend {
         {
             store::volumes::set_size(&mut tx, id, params.new_size, 0).await?;
             store::volumes::set_status(&mut tx, id, next, None).await?;
+            self.show(&mut tx, &now, params, bytes).await?;
         }
         tx.wake(Volumes::topic(id));
         job.finish(&mut tx).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Has the hosts of the volume's servers show it to them.
+    async fn show(
+        &self,
+        tx: &mut Tx,
+        volume: &Volume,
+        params: &Params,
+        bytes: u64,
+    ) -> Result<(), VolumeError> {
+        let Some(servers) = self.0.servers() else { return Ok(()) };
+        let (volume_id, asker) = (volume.id.clone(), params.asker.clone());
+        let grown = Grown { volume: volume_id, gib: params.new_size, bytes, asker };
+        for attachment in store::attachments::of_volumes(tx.conn(), [volume.id.clone()]).await? {
+            if let Some(server) = &attachment.server_id {
+                servers.grown(tx, server, &grown).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn give_up(&self, job: &Job, params: &Params, reason: &str) -> Result<(), VolumeError> {

@@ -38,6 +38,7 @@ fn guest() -> Guest {
             encryption: None,
             limits: Default::default(),
             mirror: None,
+            grown: None,
         }],
         nics: vec![GuestNic {
             port_id: "11111111-2222-3333-4444-555555555501".into(),

@@ -195,6 +195,16 @@ impl Hypervisor {
             .map(drop)
     }
 
+    /// Shows a guest that one of its disks is so many bytes large.
+    pub(crate) async fn grow(&self, id: &str, device: &str, bytes: u64) -> Result<(), ComputeError> {
+        let device = device.to_owned();
+        self.on(id, "grow a disk", move |d| {
+            d.block_resize(&device, bytes, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        })
+        .await
+        .map(drop)
+    }
+
     pub(crate) async fn detach(&self, id: &str, xml: String) -> Result<(), ComputeError> {
         self.on(id, "detach a device", move |d| d.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE))
             .await

@@ -39,6 +39,7 @@ fn guest(power: Power, mirror: Option<bool>) -> Guest {
             image: "volume-v".into(),
             pivot,
         }),
+        grown: None,
     };
     Guest {
         id: "g".into(),

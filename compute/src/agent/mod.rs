@@ -9,6 +9,7 @@ mod console;
 mod domain;
 mod doors;
 mod facts;
+mod growth;
 mod hypervisor;
 mod mirror;
 mod plan;

@@ -1,5 +1,6 @@
 //! What to do next about one guest: desired and found in, one step out. No libvirt, no clock but the caller's.
 
+use super::growth::{self, Growth};
 use super::hypervisor::{Found, WhyOff};
 use super::mirror::{self, Stands};
 use crate::states::PowerState;
@@ -22,6 +23,8 @@ pub(crate) struct Memory {
     pub(crate) failure: Option<Failure>,
     /// How often a disk's copy was begun while the guest ran, by serial.
     pub(crate) copies: HashMap<String, u32>,
+    /// What the guest was shown of disks that have grown, by serial.
+    pub(crate) grown: HashMap<String, Growth>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +72,8 @@ pub(crate) enum Step {
     Pivot(String),
     /// By serial.
     EndCopy(String),
+    /// Shows the guest how large the disk is.
+    Grow(Box<GuestDisk>),
 }
 
 pub(crate) fn plan(
@@ -95,7 +100,10 @@ pub(crate) fn plan(
         Power::On => on(want, found, stands, memory, now),
         Power::Paused => match (power, found) {
             (PowerState::Running, _) => Step::Pause,
-            (PowerState::Paused, Some(f)) => mirror::changed(want, f, stands).unwrap_or(Step::Done),
+            (PowerState::Paused, Some(f)) => {
+                let grown = || growth::next(want, f, memory);
+                mirror::changed(want, f, stands).or_else(grown).unwrap_or(Step::Done)
+            }
             _ => Step::Done,
         },
         Power::Suspended => match power {
@@ -186,7 +194,7 @@ fn devices(want: &Guest, f: &Found, stands: &Stands, memory: &Memory, now: Insta
     if let Some(n) = want.nics.iter().find(|n| !f.devices.nics.contains_key(&n.port_id)) {
         return Step::AttachNic(n.clone());
     }
-    if let Some(step) = mirror::changed(want, f, stands) {
+    if let Some(step) = mirror::changed(want, f, stands).or_else(|| growth::next(want, f, memory)) {
         return step;
     }
     if waiting { Step::Wait } else { Step::Done }

@@ -18,6 +18,7 @@ fn disk(serial: &str, device: &str) -> GuestDisk {
         encryption: None,
         limits: Default::default(),
         mirror: None,
+        grown: None,
     }
 }
 
@@ -160,4 +161,39 @@ fn a_failure_waits_before_it_is_tried_again() {
         Step::Start,
         "what failed is not wanted any more"
     );
+}
+
+#[test]
+fn a_guest_is_shown_once_that_a_disk_has_grown() {
+    let mut want = guest(Power::On, 1, false);
+    want.disks[0].grown = Some(2 << 30);
+    let grow = Step::Grow(Box::new(want.disks[0].clone()));
+    let mut memory = Memory::default();
+    let next = |want: &Guest, power, memory: &Memory| {
+        let off = (power == PowerState::Shutdown).then_some(WhyOff::Shutdown);
+        plan(want, Some(&found(power, off, 1)), &Stands::default(), memory, Instant::now())
+    };
+    assert_eq!(next(&want, PowerState::Running, &memory), grow);
+    assert_eq!(next(&want, PowerState::Shutdown, &memory), Step::Done, "it sees that when it starts");
+    want.power = Power::Paused;
+    assert_eq!(next(&want, PowerState::Paused, &memory), grow);
+    want.power = Power::On;
+
+    let tried =
+        |memory: &mut Memory, bytes, done| memory.grown.entry("root".into()).or_default().tried(bytes, done);
+    assert!(growth::told(&want, &memory).is_empty());
+    tried(&mut memory, 2 << 30, Ok::<_, &str>(())).unwrap();
+    assert_eq!(next(&want, PowerState::Running, &memory), Step::Done);
+    assert_eq!(growth::told(&want, &memory)["root"].error, None);
+
+    // More of it, which fails for good the third time.
+    want.disks[0].grown = Some(3 << 30);
+    for _ in 0..2 {
+        assert!(matches!(next(&want, PowerState::Running, &memory), Step::Grow(_)));
+        tried(&mut memory, 3 << 30, Err("why")).unwrap_err();
+        assert!(growth::told(&want, &memory).is_empty());
+    }
+    tried(&mut memory, 3 << 30, Err("why")).unwrap();
+    assert_eq!(next(&want, PowerState::Running, &memory), Step::Done, "nothing else waits for it");
+    assert_eq!(growth::told(&want, &memory)["root"].error.as_deref(), Some("why"));
 }

@@ -6,7 +6,7 @@ use super::domain::{Machine, Mark, disk_element, nic_element};
 use super::hypervisor::{Found, Hypervisor, is_away};
 use super::mirror::{self, Stands};
 use super::plan::{Asked, Failure, Memory, Step, plan};
-use super::{console, secrets};
+use super::{console, growth, secrets};
 use crate::ComputeError;
 use crate::states::PowerState;
 use crate::wire::{Guest, GuestDisk, GuestError, Observed, Power};
@@ -136,8 +136,10 @@ impl Reconciler {
             );
         let percent = self.percent(&want.id, found.as_ref(), &stands).await;
         let mirrors = mirror::told(want, &stands, &percent);
+        memory.grown.retain(|serial, _| want.disks.iter().any(|d| d.serial == *serial && d.grown.is_some()));
+        let grown = growth::told(want, &memory);
         let seen = observed(&want.id, found.as_ref(), applied);
-        (Observed { error, mirrors, ..seen }, memory, pace)
+        (Observed { error, mirrors, grown, ..seen }, memory, pace)
     }
 
     /// How far the copies are that are not ready.
@@ -193,7 +195,7 @@ impl Reconciler {
             }
             Step::AttachDisk(disk) => {
                 let xml = self.machine.disk(disk).map_err(ComputeError::Config)?.render();
-                h.attach(id, xml).await
+                h.attach(id, xml).await.map_err(without_key)
             }
             Step::AttachNic(nic) => h.attach(id, self.machine.nic(nic).render()).await,
             Step::DetachDisk(serial) => {
@@ -229,6 +231,15 @@ impl Reconciler {
                 Some(device) => h.end_copy(id, device).await,
                 None => Ok(()),
             },
+            Step::Grow(disk) => {
+                let (Some(bytes), Some(device)) = (disk.grown, device(found, &disk.serial)) else {
+                    return Ok(());
+                };
+                match h.grow(id, device, bytes).await {
+                    Err(e) if is_away(&e) => Err(e),
+                    done => memory.grown.entry(disk.serial.clone()).or_default().tried(bytes, done),
+                }
+            }
         }
     }
 
@@ -277,6 +288,19 @@ impl Reconciler {
     }
 }
 
+/// libvirt 9 has QEMU open an image that librbd decrypts before QEMU has the key, unless the guest only starts.
+fn without_key(e: ComputeError) -> ComputeError {
+    match &e {
+        ComputeError::Libvirt { source, .. } if source.message().contains("No secret with id") => {
+            ComputeError::Conflict(
+                "The libvirt of this server's host attaches LUKS2 volumes only while the server is stopped."
+                    .into(),
+            )
+        }
+        _ => e,
+    }
+}
+
 fn failed(want: &Guest, step: &Step, memory: &mut Memory, e: &ComputeError) {
     let mut message = e.to_string();
     let mut next = std::error::Error::source(e);
@@ -300,7 +324,7 @@ fn failed(want: &Guest, step: &Step, memory: &mut Memory, e: &ComputeError) {
         Step::DetachDisk(key) | Step::DetachNic(key) | Step::Pivot(key) | Step::EndCopy(key) => {
             Some(key.clone())
         }
-        Step::Copy(d) => Some(d.serial.clone()),
+        Step::Copy(d) | Step::Grow(d) => Some(d.serial.clone()),
         _ => None,
     };
     let again = Instant::now() + delay;

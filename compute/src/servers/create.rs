@@ -407,6 +407,7 @@ impl Compute {
                 attachment_id: None,
                 place: None::<RbdPlace>,
                 moving: None,
+                grown: None,
                 make,
             },
             d.device_name.as_deref(),
@@ -436,6 +437,7 @@ fn local_root(tier: &str, image: &str, flavor: &Flavor) -> Disk {
         attachment_id: None,
         place: None,
         moving: None,
+        grown: None,
         make: None,
     }
 }

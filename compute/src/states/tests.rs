@@ -161,6 +161,7 @@ fn disks_arrive() {
         attachment_id: None,
         place: None,
         moving: None,
+        grown: None,
         make: None,
     });
     s.bump();

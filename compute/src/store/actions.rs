@@ -24,6 +24,17 @@ pub(crate) async fn begin(
     server: &str,
     action: &str,
 ) -> Result<(), ComputeError> {
+    let project = ctx.project().map(|p| p.id.as_str()).unwrap_or_default();
+    begin_by(tx, (ctx.request_id.as_str(), project, &ctx.user.id), server, action).await
+}
+
+/// Begins an action of a request's, a project's and a user's id.
+pub(crate) async fn begin_by(
+    tx: &mut Tx,
+    (request, project, user): (&str, &str, &str),
+    server: &str,
+    action: &str,
+) -> Result<(), ComputeError> {
     let now = Timestamp::now();
     sqlx::query(
         "INSERT INTO compute_actions (id, server_id, request_id, action, project_id, user_id, started_at, \
@@ -31,10 +42,10 @@ pub(crate) async fn begin(
     )
     .bind(state::new_id())
     .bind(server)
-    .bind(ctx.request_id.as_str())
+    .bind(request)
     .bind(action)
-    .bind(ctx.project().map(|p| p.id.as_str()).unwrap_or_default())
-    .bind(&ctx.user.id)
+    .bind(project)
+    .bind(user)
     .bind(now)
     .execute(tx.conn())
     .await?;
@@ -48,7 +59,7 @@ pub(crate) async fn end(tx: &mut Tx, server: &str, error: Option<&str>) -> Resul
 
 /// Ends the actions that are done when the host says so. How the others end only their tasks know.
 pub(crate) async fn settled(tx: &mut Tx, server: &str, error: Option<&str>) -> Result<(), ComputeError> {
-    let own = "action NOT IN ('attach_volume', 'detach_volume', 'detach_interface', 'createImage')";
+    let own = "action NOT IN ('attach_volume', 'detach_volume', 'extend_volume', 'detach_interface', 'createImage')";
     end_where(tx, server, own, error).await
 }
 

@@ -284,9 +284,10 @@ impl Client {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let mut request =
             self.http.request(method, format!("{}{path}", self.base)).header("X-Auth-Token", self.token);
-        for service in ["compute", "placement"] {
+        for (service, version) in [("compute", self.version), ("placement", self.version), ("volume", "3.71")]
+        {
             if path.starts_with(&format!("/{service}")) {
-                request = request.header("OpenStack-API-Version", format!("{service} {}", self.version));
+                request = request.header("OpenStack-API-Version", format!("{service} {version}"));
             }
         }
         if let Some(body) = body {
@@ -308,6 +309,20 @@ impl Client {
         let (status, answer) = self.call("POST", path, Some(body.clone())).await;
         assert!((200..300).contains(&status), "POST {path} {body}: {status} {answer}");
         answer
+    }
+
+    /// How the server's actions of this name have ended, the oldest first; null where one has not.
+    pub async fn results(&self, server: &str, action: &str) -> Vec<Value> {
+        let path = format!("/compute/v2.1/servers/{server}/os-instance-actions");
+        let all = self.get(&path).await["instanceActions"].clone();
+        let mut results = Vec::new();
+        for one in all.as_array().unwrap().iter().rev().filter(|a| a["action"] == action) {
+            let one = self.get(&format!("{path}/{}", one["request_id"].as_str().unwrap())).await;
+            let event = &one["instanceAction"]["events"][0];
+            assert_eq!(event["event"], format!("compute_{action}"));
+            results.push(event["result"].clone());
+        }
+        results
     }
 
     pub async fn action(&self, server: &str, body: Value) {
@@ -444,7 +459,7 @@ impl Puppet {
     }
 }
 
-fn obedient(g: &Value) -> Value {
+pub fn obedient(g: &Value) -> Value {
     let power = match g["power"].as_str().unwrap() {
         "on" => "running",
         "off" => "shutdown",
@@ -455,8 +470,12 @@ fn obedient(g: &Value) -> Value {
     let of = |list: &str, key: &str| -> Vec<Value> {
         if on { g[list].as_array().unwrap().iter().map(|d| d[key].clone()).collect() } else { Vec::new() }
     };
+    let grown = g["disks"].as_array().unwrap().iter().filter(|d| on && !d["grown"].is_null());
+    let grown: serde_json::Map<_, _> = grown
+        .map(|d| (d["serial"].as_str().unwrap().to_owned(), json!({"bytes": d["grown"], "error": null})))
+        .collect();
     json!({"id": g["id"], "generation": g["generation"], "incarnation": g["incarnation"], "power": power,
-        "disks": of("disks", "serial"), "ports": of("nics", "port_id"), "error": null})
+        "disks": of("disks", "serial"), "ports": of("nics", "port_id"), "grown": grown, "error": null})
 }
 
 /// An image of one MiB of zeroes.

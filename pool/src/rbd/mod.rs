@@ -3,6 +3,7 @@
 mod copy;
 mod depth;
 mod image;
+mod luks;
 mod manage;
 mod migration;
 mod mirror;

@@ -307,6 +307,10 @@ async fn encryption() {
         i.close().await.unwrap();
         let i = p.rbd().open(name).await.unwrap();
         assert_eq!(&i.read_at(0, 4).await.unwrap()[..], b"LUKS");
+        match how.luks2 {
+            true => assert!(matches!(i.luks_payload().await, Err(Error::Invalid { .. }))),
+            false => assert_eq!(i.luks_payload().await.unwrap(), 64 * MIB - size),
+        }
         assert!(matches!(i.encryption_load(how, b"wrong").await, Err(Error::Permission { .. })));
         i.encryption_load(how, b"secret").await.unwrap();
         assert_eq!(i.read_at(0, 4096).await.unwrap(), bytes(4096, 9));
