@@ -1,12 +1,14 @@
 //! Moving an image to another tier, with its snapshots. What is here can be done twice.
 //!
 //! - In one cluster, RBD's live migration: once it is prepared the target serves, and reads from the source what has not come
-//!   over yet. It wants an image that nobody has open, that no clone keeps a deleted snapshot of, and that is no such clone.
+//!   over yet. It wants an image that nobody has open, and that is no clone of a deleted snapshot. One that has snapshots is
+//!   copied: librbd 16 loses objects, in snapshots and head, that were written to between two snapshots of which the newer
+//!   was removed (it looks for them at that one).
 //! - Everything else is copied, snapshot by snapshot, each as what differs from the one before. How far the copy is stands
 //!   at the target, so that whoever takes it up carries on there. The source stays whole until the copy is.
 
 use crate::disk;
-use pool::{CreateOptions, Error, Image, Migration, OptionalExt, SnapshotKind, Tier, copy_range};
+use pool::{CreateOptions, Error, Image, Migration, OptionalExt, Tier, copy_range};
 use std::time::Duration;
 
 /// Where a copy says how far it is: `<snapshots that are there>:<bytes of the next that are>`.
@@ -35,7 +37,12 @@ pub(crate) async fn serves(from: &Tier, to: &Tier, name: &str) -> Result<bool, E
     Ok(match state(to, name).await? {
         Migration::Prepared | Migration::Executed => true,
         Migration::Unsettled => false,
-        Migration::None => !from.pool.rbd().exists(name).await? && to.pool.rbd().exists(name).await?,
+        // The source is not there any more; or it waits in the trash for a target that was only begun.
+        Migration::None => {
+            let from = from.pool.rbd();
+            let gone = !from.exists(name).await? && to.pool.rbd().exists(name).await?;
+            gone && from.migration_is_over(name).await?
+        }
     })
 }
 
@@ -46,9 +53,9 @@ pub(crate) async fn way(from: &Tier, to: &Tier, name: &str) -> Result<Way, Error
     }
     let Some(image) = from.pool.rbd().open_read_only(name).await.optional()? else { return Ok(Way::Live) };
     let look = |image: Image| async move { Ok((image.snap_list_all().await?, image.parent().await?)) };
-    let (all, parent) = disk::with(image, look).await?;
-    let kept = all.iter().any(|s| s.kind != SnapshotKind::User);
-    Ok(if kept || parent.is_some_and(|p| p.snap_deleted) { Way::Copy } else { Way::Live })
+    let (snaps, parent) = disk::with(image, look).await?;
+    let live = snaps.is_empty() && parent.is_none_or(|p| !p.snap_deleted);
+    Ok(if live { Way::Live } else { Way::Copy })
 }
 
 /// Lets the target serve. `Busy` while somebody has the source open.

@@ -72,13 +72,28 @@ impl Place {
         self.kit.add_type(name, specs).await;
     }
 
-    /// A volume with bytes, and a snapshot of older ones.
-    async fn written(&self) -> (Volume, String) {
+    /// A volume with bytes, which goes live within its cluster.
+    async fn written(&self) -> Volume {
+        let v = self.kit.create(Source::Empty, Some(1)).await;
+        self.write(&v, 2).await;
+        v
+    }
+
+    /// One that has a snapshot of older bytes, too, and is copied.
+    async fn snapped(&self) -> (Volume, String) {
         let v = self.kit.create(Source::Empty, Some(1)).await;
         self.write(&v, 1).await;
         let snapshot = self.kit.snapshot(&v.id).await;
         self.write(&v, 2).await;
         (v, snapshot)
+    }
+
+    async fn made(&self, live: bool) -> (Volume, Option<String>) {
+        if live {
+            return (self.written().await, None);
+        }
+        let (v, s) = self.snapped().await;
+        (v, Some(s))
     }
 
     async fn write(&self, v: &Volume, byte: u8) {
@@ -90,7 +105,7 @@ impl Place {
     }
 
     /// The volume is in this tier with all it had, and nowhere else.
-    async fn is_in(&self, v: &Volume, tier: &str, snapshot: &str) {
+    async fn is_in(&self, v: &Volume, tier: &str, snapshot: Option<&str>) {
         for name in ["volumes", "fast", "far"] {
             let there = self.tier(name).pool.rbd().open_read_only(&v.image_name()).await.optional().unwrap();
             assert_eq!(there.is_some(), name == tier, "an image in {name}");
@@ -98,9 +113,11 @@ impl Place {
                 let at = |byte: u8, data: Bytes| assert!(data.iter().all(|b| *b == byte), "{tier}");
                 at(2, image.read_at(100 << 20, 1 << 20).await.unwrap());
                 at(0, image.read_at(200 << 20, 1 << 20).await.unwrap());
-                let snap = format!("snapshot-{snapshot}");
-                let old = self.tier(name).pool.rbd().open_snapshot(&v.image_name(), &snap).await.unwrap();
-                at(1, old.read_at(100 << 20, 1 << 20).await.unwrap());
+                if let Some(snapshot) = snapshot {
+                    let snap = format!("snapshot-{snapshot}");
+                    let old = self.tier(name).pool.rbd().open_snapshot(&v.image_name(), &snap).await.unwrap();
+                    at(1, old.read_at(100 << 20, 1 << 20).await.unwrap());
+                }
                 assert!(!image.metadata_list().await.unwrap().contains_key("aquifer.copied"));
             }
         }
@@ -140,18 +157,18 @@ async fn places() -> Vec<Place> {
 async fn a_volume_goes_from_tier_to_tier_with_its_snapshots() {
     let _one = ONE.lock().await;
     for p in places().await {
-        let (v, s) = p.written().await;
+        let (v, s) = p.snapped().await;
         let clone = p.kit.create(Source::Snapshot(s.clone()), None).await;
         p.retype(&v, "fast", "never").await;
         let shown = p.migration(&v, "error").await;
         assert_eq!(shown["volume_type"], "__DEFAULT__", "it was not to move");
-        p.is_in(&v, "volumes", &s).await;
+        p.is_in(&v, "volumes", Some(&s)).await;
         for (kind, tier) in [("fast", "fast"), ("far", "far"), ("fast", "fast")] {
             p.retype(&v, kind, "on-demand").await;
             let shown = p.migration(&v, "success").await;
             assert_eq!(shown["volume_type"], kind);
             p.kit.settled().await;
-            p.is_in(&v, tier, &s).await;
+            p.is_in(&v, tier, Some(&s)).await;
         }
         // What hangs on it still reads, and what is made of it is made there.
         let read = p.kit.open(&clone.id).await;
@@ -210,13 +227,13 @@ async fn a_volume_of_an_image_in_another_cluster_is_a_copy() {
 async fn an_image_that_clones_keep_a_deleted_snapshot_of_moves_too() {
     let _one = ONE.lock().await;
     for p in places().await {
-        let (v, s) = p.written().await;
+        let (v, s) = p.snapped().await;
         let doomed = p.kit.snapshot(&v.id).await;
         let clone = p.kit.create(Source::Snapshot(doomed.clone()), None).await;
         p.kit.delete_snapshot(&doomed).await;
         p.migrate(&v, "fast").await;
         p.migration(&v, "success").await;
-        p.is_in(&v, "fast", &s).await;
+        p.is_in(&v, "fast", Some(&s)).await;
         assert!(p.kit.open(&clone.id).await.read_at(0, 4096).await.unwrap().iter().all(|b| *b == 2));
         // The old image waits, out of sight, for the clone that needs it; which needs it no more when it has moved as well.
         assert_eq!(p.kit.trash().await, 1);
@@ -234,7 +251,7 @@ async fn a_clone_moves_whose_snapshot_goes_meanwhile() {
     let _one = ONE.lock().await;
     let point = "volume.migrate:prepare:looked";
     for p in places().await {
-        let (v, _) = p.written().await;
+        let (v, _) = p.snapped().await;
         let doomed = p.kit.snapshot(&v.id).await;
         let clone = p.kit.create(Source::Snapshot(doomed.clone()), None).await;
         failpoint::set(point, Action::Pause);
@@ -248,14 +265,69 @@ async fn a_clone_moves_whose_snapshot_goes_meanwhile() {
     }
 }
 
+/// Two snapshots, a write after them, and the newer one is gone: librbd's own move loses that object, once the OSD has tidied
+/// up. What has snapshots is copied.
+#[tokio::test]
+async fn a_removed_snapshot_takes_nothing_along() {
+    let _one = ONE.lock().await;
+    for p in places().await {
+        let (v, s) = p.snapped().await;
+        let doomed = p.kit.snapshot(&v.id).await;
+        let image = p.tier("volumes").pool.rbd().open(&v.image_name()).await.unwrap();
+        image.write_at(0, Bytes::from(vec![2; 4096])).await.unwrap();
+        image.write_at(100 << 20, Bytes::from(vec![2; 4096])).await.unwrap();
+        image.close().await.unwrap();
+        p.kit.delete_snapshot(&doomed).await;
+        let point = "volume.migrate:switch:before";
+        failpoint::set(point, Action::Pause);
+        p.migrate(&v, "fast").await;
+        let (from, to) = (p.tier("volumes").pool.rbd(), p.tier("fast").pool.rbd());
+        until("there is a target", || async { to.exists(&v.image_name()).await.unwrap().then_some(()) })
+            .await;
+        assert!(from.exists(&v.image_name()).await.unwrap(), "it moves live");
+        failpoint::clear(point);
+        p.migration(&v, "success").await;
+        p.kit.settled().await;
+        p.is_in(&v, "fast", Some(&s)).await;
+    }
+}
+
+/// A process that dies while librbd prepares a move leaves a target that looks like any image.
+#[tokio::test]
+async fn a_move_that_was_only_begun_begins_anew() {
+    let _one = ONE.lock().await;
+    let point = "volume.migrate:prepare:looked";
+    for p in places().await {
+        let v = p.written().await;
+        failpoint::set(point, Action::Pause);
+        p.migrate(&v, "fast").await;
+        p.migration(&v, "migrating").await;
+        let (from, to, name) = (p.tier("volumes").pool, p.tier("fast").pool, v.image_name());
+        from.rbd().migration_prepare(&name, &to, &name, pool::CreateOptions::default()).await.unwrap();
+        let source = from.rbd().trash_list().await.unwrap().into_iter().find(|e| e.migrating).unwrap().id;
+        let target = to.rbd().open_read_only(&name).await.unwrap();
+        let target_id = target.info().await.unwrap().id;
+        target.close().await.unwrap();
+        // "Preparing", and no word on it; the target knows nothing.
+        let preparing = Bytes::from_static(&[1, 0, 0, 0, 0]);
+        from.exec(&format!("rbd_header.{source}"), "rbd", "migration_set_state", preparing).await.unwrap();
+        to.exec(&format!("rbd_header.{target_id}"), "rbd", "migration_remove", Bytes::new()).await.unwrap();
+        failpoint::clear(point);
+        p.migration(&v, "success").await;
+        p.kit.settled().await;
+        p.is_in(&v, "fast", None).await;
+        assert_eq!(p.kit.trash().await, 0);
+    }
+}
+
 #[tokio::test]
 async fn every_step_twice_and_every_failure_taken_back() {
     let _one = ONE.lock().await;
     let armed = |point: &str, action: Action| failpoint::set(point.to_owned(), action);
     for p in places().await {
-        for (first, second) in [("fast", "volumes"), ("far", "volumes")] {
-            let (v, s) = p.written().await;
-            let mut turn = [first, second].into_iter().cycle();
+        for (first, live) in [("fast", true), ("fast", false), ("far", false)] {
+            let (v, s) = p.made(live).await;
+            let mut turn = [first, "volumes"].into_iter().cycle();
             for step in ["prepare", "switch", "execute", "commit", "settle"] {
                 for when in ["before", "after"] {
                     let (point, tier) = (format!("volume.migrate:{step}:{when}"), turn.next().unwrap());
@@ -263,7 +335,7 @@ async fn every_step_twice_and_every_failure_taken_back() {
                     p.migrate(&v, tier).await;
                     p.migration(&v, "success").await;
                     p.kit.settled().await;
-                    p.is_in(&v, tier, &s).await;
+                    p.is_in(&v, tier, s.as_deref()).await;
                     failpoint::clear(&point);
                 }
             }
@@ -276,13 +348,15 @@ async fn every_step_twice_and_every_failure_taken_back() {
                 p.migrate(&v, first).await;
                 p.migration(&v, "error").await;
                 p.kit.settled().await;
-                p.is_in(&v, "volumes", &s).await;
+                p.is_in(&v, "volumes", s.as_deref()).await;
                 failpoint::clear(&point);
                 failpoint::clear("volume.migrate:undo:prepare:after");
             }
             let messages = p.kit.get("alice", "/messages").await["messages"].clone();
             assert!(messages.as_array().unwrap().iter().any(|m| m["resource_uuid"] == v.id));
-            p.kit.delete_snapshot(&s).await;
+            if let Some(s) = s {
+                p.kit.delete_snapshot(&s).await;
+            }
             p.kit.delete(&v.id).await;
         }
     }
@@ -292,7 +366,7 @@ async fn every_step_twice_and_every_failure_taken_back() {
 async fn a_copy_carries_on_where_it_was() {
     let _one = ONE.lock().await;
     for p in places().await {
-        let (v, s) = p.written().await;
+        let (v, s) = p.snapped().await;
         // What a process that died has left: the first stage done, and a mark in it that no copy would make.
         let to = p.tier("far").pool.rbd();
         to.create(&v.image_name(), 1 << 30, pool::CreateOptions::default()).await.unwrap();
@@ -305,7 +379,7 @@ async fn a_copy_carries_on_where_it_was() {
         half.close().await.unwrap();
         p.migrate(&v, "far").await;
         p.migration(&v, "success").await;
-        p.is_in(&v, "far", &s).await;
+        p.is_in(&v, "far", Some(&s)).await;
         let image = to.open_read_only(&v.image_name()).await.unwrap();
         assert_eq!(image.read_at(300 << 20, 1).await.unwrap()[0], 7, "the first stage was not done again");
     }
@@ -315,7 +389,7 @@ async fn a_copy_carries_on_where_it_was() {
 async fn what_cannot_move_says_so() {
     let _one = ONE.lock().await;
     for p in places().await {
-        let (v, s) = p.written().await;
+        let (v, s) = p.snapped().await;
         let path = format!("/volumes/{}/action", v.id);
         let ask = |who: &'static str, body: Value| p.kit.call(who, Method::POST, &path, body);
         let to = |host: &str| json!({"os-migrate_volume": {"host": host}});
@@ -346,12 +420,12 @@ async fn what_cannot_move_says_so() {
         assert!(p.kit.volumes.attach_begin(&ctx("alice"), &v.id, "server", None).await.is_err());
         failpoint::clear("volume.migrate:prepare:before");
         p.migration(&v, "success").await;
-        p.is_in(&v, "far", &s).await;
+        p.is_in(&v, "far", Some(&s)).await;
         // One that is attached stays where it is, and serves: there is no compute here. (See attached_moves.rs.)
         let held = p.kit.volumes.attach_begin(&ctx("alice"), &v.id, "server", Some("h")).await.unwrap();
         p.kit.volumes.attach_complete(&ctx("alice"), &held.attachment.id, None).await.unwrap();
         assert_eq!(ask("admin", to("aquifer@fast")).await.0, StatusCode::BAD_REQUEST);
-        p.is_in(&v, "far", &s).await;
+        p.is_in(&v, "far", Some(&s)).await;
         // Compute's word on a swap of its own: the new volume has what the old one had.
         let new = p.kit.create(Source::Empty, Some(1)).await;
         let reset = json!({"os-reset_status": {"migration_status": "none"}});
@@ -368,7 +442,7 @@ async fn what_cannot_move_says_so() {
 async fn the_new_types_quota_counts() {
     let _one = ONE.lock().await;
     for p in places().await {
-        let (v, s) = p.written().await;
+        let (v, s) = p.snapped().await;
         let quota = format!("/os-quota-sets/{}", project("p1"));
         let limit =
             |n: i64| p.kit.call("admin", Method::PUT, &quota, json!({"quota_set": {"volumes_fast": n}}));
@@ -385,7 +459,7 @@ async fn the_new_types_quota_counts() {
         failpoint::clear("volume.migrate:switch:before");
         let shown = p.migration(&v, "error").await;
         assert_eq!(shown["volume_type"], "__DEFAULT__");
-        p.is_in(&v, "volumes", &s).await;
+        p.is_in(&v, "volumes", Some(&s)).await;
         limit(1).await;
         p.retype(&v, "fast", "on-demand").await;
         p.migration(&v, "success").await;
@@ -509,10 +583,10 @@ async fn a_killed_process_leaves_its_moves_to_the_next() {
     let url = format!("sqlite://{}/moves.sqlite", dir.path().display());
     let (fast, space) = (testbed::unique("fast"), testbed::unique("move"));
     let p = opened(&url, &fast, &space).await;
-    let (v, s) = p.written().await;
+    let (live, copied) = (p.made(true).await, p.made(false).await);
     p.kit.end().await;
-    for (first, second) in [("fast", "volumes"), ("far", "volumes")] {
-        let mut turn = [first, second].into_iter().cycle();
+    for (first, (v, s)) in [("fast", &live), ("fast", &copied), ("far", &copied)] {
+        let mut turn = [first, "volumes"].into_iter().cycle();
         for step in ["prepare", "switch", "execute", "commit", "settle"] {
             for when in ["before", "after"] {
                 let to = turn.next().unwrap();
@@ -529,9 +603,9 @@ async fn a_killed_process_leaves_its_moves_to_the_next() {
                 let ended = tokio::time::timeout(std::time::Duration::from_secs(60), child.status()).await;
                 assert!(!ended.unwrap().unwrap().success(), "{step}:{when}");
                 let p = opened(&url, &fast, &space).await;
-                p.migration(&v, "success").await;
+                p.migration(v, "success").await;
                 p.kit.settled().await;
-                p.is_in(&v, to, &s).await;
+                p.is_in(v, to, s.as_deref()).await;
                 p.kit.end().await;
             }
         }

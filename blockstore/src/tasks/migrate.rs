@@ -175,6 +175,7 @@ impl Migrate {
         let served = moving::serves(&from, &to, &image).await.map_err(storage)?;
         let way = if served { Way::Live } else { moving::way(&from, &to, &image).await.map_err(storage)? };
         job.remember("live", &(way == Way::Live))?;
+        tracing::info!(volume = id, from = from.name, to = to.name, ?way, served, "a volume moves");
         if way == Way::Live {
             state::failpoint::hit("volume.migrate:prepare:looked").await;
             match moving::prepare(&from, &to, &image).await {

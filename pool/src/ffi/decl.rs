@@ -1027,14 +1027,6 @@ unsafe extern "C" {
         cb: librbd_progress_fn_t,
         cbdata: *mut std::ffi::c_void,
     ) -> std::ffi::c_int;
-    pub fn rbd_deep_copy_with_progress(
-        image: rbd_image_t,
-        dest_io_ctx: rados_ioctx_t,
-        destname: *const std::ffi::c_char,
-        dest_opts: rbd_image_options_t,
-        cb: librbd_progress_fn_t,
-        cbdata: *mut std::ffi::c_void,
-    ) -> std::ffi::c_int;
     pub fn rbd_encryption_load(
         image: rbd_image_t,
         format: rbd_encryption_format_t,

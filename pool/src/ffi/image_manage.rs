@@ -5,8 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::image::{ImageHandle, Progress, on_progress};
-use super::manage::{Done, RawLink, RawOptions, link, listed, no_progress, progress_arg};
-use super::rados::IoCtx;
+use super::manage::{Done, RawLink, link, listed, no_progress, progress_arg};
 use super::{check, cstr, decl, luks, string};
 use crate::error::{Errno, errno};
 
@@ -242,23 +241,6 @@ impl ImageHandle {
         // SAFETY: the progress callback's argument lives through the call.
         check(unsafe { decl::rbd_rebuild_object_map(self.raw(), Some(on_progress), progress_arg(p)) })
             .map(drop)
-    }
-
-    /// Copies with all snapshots into another pool of the same cluster.
-    pub(crate) fn deep_copy(&self, to: &IoCtx, name: &str, options: &RawOptions, p: &Progress) -> Done {
-        let (name, options) = (cstr(name)?, options.build()?);
-        // SAFETY: arguments live through the call.
-        check(unsafe {
-            decl::rbd_deep_copy_with_progress(
-                self.raw(),
-                to.raw(),
-                name.as_ptr(),
-                options.0,
-                Some(on_progress),
-                progress_arg(p),
-            )
-        })
-        .map(drop)
     }
 
     pub(crate) fn metadata_get(&self, key: &str) -> Result<String, Errno> {

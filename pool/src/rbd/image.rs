@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::manage::{CreateOptions, Progress, blocking};
+use super::manage::{Progress, blocking};
 use crate::cluster::{Permit, Work};
 use crate::error::{Context, Errno, Error};
 use crate::ffi::completion::{Done, RbdPending};
 use crate::ffi::image::ImageHandle;
 use crate::ffi::luks::{self, Layout};
-use crate::ffi::manage::{RawLink, RawOptions};
+use crate::ffi::manage::RawLink;
 use crate::rados::{Pool, time};
 
 /// What of a LUKS header is written at once, where it is not all zeroes.
@@ -294,25 +294,6 @@ impl Image {
     /// Makes the map of existing objects anew.
     pub async fn rebuild_object_map(&self, progress: Progress) -> Result<(), Error> {
         self.run(Work::Long, "rebuild object map of", move |i| i.rebuild_object_map(&progress)).await
-    }
-
-    /// Copies the image with its snapshots to another place of the same cluster.
-    pub async fn deep_copy(
-        &self,
-        to: &Pool,
-        name: &str,
-        options: CreateOptions,
-        progress: Progress,
-    ) -> Result<(), Error> {
-        if to.cluster() != self.pool.cluster() {
-            return Err(Error::invalid(format!("{}: to another cluster", self.path("copy"))));
-        }
-        let (to, name) = (to.io().await?, name.to_owned());
-        let CreateOptions { data_pool, features, order, stripe } = options;
-        // The clone's version may be said for a clone only.
-        let clone_v2 = self.parent().await?.is_some();
-        let raw = RawOptions { data_pool, features, order, stripe, clone_v2 };
-        self.run(Work::Long, "copy", move |i| i.deep_copy(&to, &name, &raw, &progress)).await
     }
 
     /// What differs in a range between a snapshot (`None`: nothing at all) and this image (or open snapshot), with

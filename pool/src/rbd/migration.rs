@@ -210,6 +210,13 @@ impl Rbd {
         Ok(())
     }
 
+    /// Whether no source of this name waits in the trash for a target that does not stand on its own. (Such a target may look
+    /// like any image: what it is stands in its header last.)
+    pub async fn migration_is_over(&self, image: &str) -> Result<bool, Error> {
+        let all = self.migrating(image).await?;
+        Ok(all.iter().all(|(_, note)| note.as_ref().is_some_and(|n| n.state == Note::EXECUTED)))
+    }
+
     /// Removes the source of a migration from the trash whose target stands on its own: its commit was cut short. Twice is
     /// no error.
     pub async fn migration_sweep(&self, image: &str) -> Result<(), Error> {

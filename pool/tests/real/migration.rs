@@ -190,3 +190,20 @@ async fn a_target_that_serves_stays() {
     i.close().await.unwrap();
     q.rbd().remove_or_trash("i").await.unwrap();
 }
+
+/// The target says last, in its header, that it is one: a process may die before that.
+#[tokio::test]
+async fn a_target_that_does_not_know_itself_yet_is_only_begun() {
+    let (p, q) = prepared("begun").await;
+    assert!(!p.rbd().migration_is_over("i").await.unwrap());
+    unprepare(&p, &trashed(&p).await).await;
+    let made = format!("rbd_header.{}", target(&q).await);
+    q.exec(&made, "rbd", "migration_remove", Bytes::new()).await.unwrap();
+    assert_eq!(q.rbd().migration_status("i").await.unwrap(), Migration::None);
+    assert!(!p.rbd().migration_is_over("i").await.unwrap());
+    p.rbd().migration_recover("i", &q.rbd(), "i").await.unwrap();
+    assert!(p.rbd().migration_is_over("i").await.unwrap());
+    assert!(!q.rbd().exists("i").await.unwrap());
+    let i = p.rbd().open("i").await.unwrap();
+    assert_eq!(i.read_at(5 * MIB, 1000).await.unwrap(), bytes(1000, 5));
+}

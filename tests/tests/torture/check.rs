@@ -51,7 +51,11 @@ pub async fn the_cloud_is(model: &Model, session: &Session, disks: &Disks) {
     in_pool(disks, "volume-", wanted).await;
 
     for (id, v) in &model.volumes {
-        assert_eq!(disks.volume(id).await, v.content, "volume {id}: {:#?}", v.history);
+        let now = disks.volume(id).await;
+        if now != v.content {
+            let seen = disks.tell(id, &v.snapshots).await;
+            panic!("volume {id} holds {now:?}, not {:?}: {:#?}\n{seen}", v.content, v.history);
+        }
     }
     for (volume, (id, _, content)) in model.snapshots() {
         assert_eq!(disks.snapshot(volume, id).await, *content, "snapshot {id} of volume {volume}");
