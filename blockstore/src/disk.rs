@@ -301,16 +301,27 @@ pub(crate) async fn limit(tier: &Tier, name: &str, limits: &Metadata) -> Result<
     .await
 }
 
+/// Where an image says that it is being set back.
+const SETTING_BACK: &str = "aquifer.setting-back";
+
 /// Sets an image back to a snapshot. Twice is no error: the second time there is nothing to set back. `Busy`, also while
 /// an earlier try goes on that nobody waits for any more: kept, its lock is given to nobody who could be done before it.
 pub(crate) async fn roll_back(tier: &Tier, name: &str, snap: &str) -> Result<(), Error> {
     let image = tier.pool.rbd().open(name).await?;
     with(image, |image| async move {
-        if image.info().await?.features & features::EXCLUSIVE_LOCK != 0 {
+        let has = image.info().await?.features;
+        if has & features::EXCLUSIVE_LOCK != 0 {
             // Closing gives it back.
             image.lock_acquire().await?;
         }
-        image.snap_rollback(snap, Box::new(|_, _| {})).await
+        // librbd sets the map of objects back first, and leaves alone what is not in it: cut short, the map has to be made anew.
+        let begun = image.metadata_get(SETTING_BACK).await.optional()?.is_some();
+        if begun && has & features::OBJECT_MAP != 0 {
+            image.rebuild_object_map(Box::new(|_, _| {})).await?;
+        }
+        image.metadata_set(SETTING_BACK, snap).await?;
+        image.snap_rollback(snap, Box::new(|_, _| {})).await?;
+        image.metadata_remove(SETTING_BACK).await
     })
     .await
 }
